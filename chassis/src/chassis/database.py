@@ -1,0 +1,217 @@
+"""One database of one service: reads, and writes that are one transaction each.
+
+A request hops into a worker thread once, with the whole use case: open a session, run it, commit, close. The
+`commit` in `write` is the only one of the whole tree. It happens before the response is sent, so that a client
+never hears of a success that a failing commit then takes back. Why it is so: docs/decisions/0003.
+
+Reads and writes have an engine each. A read runs in autocommit, so that a single SELECT is one round trip, on
+connections that the database itself holds read-only. The number of threads that wait for the database is the
+number of connections: all other waiting happens on the event loop, with a deadline, and writers that block each
+other never take the threads of public reads.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from sqlite3 import Connection as SQLiteConnection
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from chassis.errors import DatabaseBusy, DatabaseUnavailable
+
+T = TypeVar("T")
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+
+
+class ReadSession(Session):
+    """A session that refuses to flush: a change made in a read is a mistake, and must not be lost silently."""
+
+    def flush(self, objects: Any = None) -> None:
+        if self.new or self.deleted or any(self.is_modified(each) for each in self.dirty):
+            raise RuntimeError("a read tried to write; run it with Database.write")
+
+
+class _Lane:
+    """As many threads as there are connections, and a queue on the event loop in front of them."""
+
+    def __init__(self, name: str, engine: Engine, connections: int, timeout: float) -> None:
+        self.engine = engine
+        self._timeout = timeout
+        self._turns = asyncio.Semaphore(connections)
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix=f"database-{name}")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise DatabaseBusy from None
+        context = contextvars.copy_context()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
+        # The turn ends with the thread's work, also when the request that waits for it is cancelled before.
+        future.add_done_callback(lambda _: self._turns.release())
+        return await asyncio.shield(future)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+        self.engine.dispose()
+
+
+class Database:
+    """The engines, threads and sessions of one database; made in the application factory, closed in its lifespan."""
+
+    def __init__(self, url: str, pool_size: int, pool_timeout: float) -> None:
+        """Open nothing yet: the first connection is made when it is needed.
+
+        :param url: as `chassis.database_url.normalise` returns it
+        :param pool_size: connections held at most; SQLite has one writer, PostgreSQL gives half to writes
+        :param pool_timeout: seconds to wait for a connection (on SQLite: for the write lock) before DatabaseBusy
+        """
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        writers = 1 if sqlite else pool_size // 2
+        readers = pool_size - writers
+        make = _sqlite_engine if sqlite else _postgresql_engine
+        self._reads = _Lane("read", make(url, readers, pool_timeout, writes=False), readers, pool_timeout)
+        self._writes = _Lane("write", make(url, writers, pool_timeout, writes=True), writers, pool_timeout)
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """Run `work` with a session that cannot write.
+
+        Raises DatabaseBusy or DatabaseUnavailable; what `work` returns can be used after the session is closed.
+        """
+
+        def run() -> T:
+            with (
+                _translated(),
+                ReadSession(self._reads.engine, autoflush=False, expire_on_commit=False) as session,
+            ):
+                return work(session)
+
+        return await self._reads.run(run)
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in one transaction and commit it; whatever it raises rolls everything back.
+
+        Raises DatabaseBusy or DatabaseUnavailable; what `work` returns can be used after the session is closed.
+        """
+
+        def run() -> T:
+            with _translated(), Session(self._writes.engine, expire_on_commit=False) as session:
+                result = work(session)
+                session.commit()
+                return result
+
+        return await self._writes.run(run)
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life; raises DatabaseBusy or DatabaseUnavailable."""
+        await self.read(lambda session: session.execute(text("SELECT 1")))
+
+    def close(self) -> None:
+        """Wait for what is running, and close all connections."""
+        self._reads.close()
+        self._writes.close()
+
+
+class Unit(Protocol[S_co]):
+    """Runs one use case of a service: `product = await write(lambda products: products.create(draft, owner))`."""
+
+    async def __call__(self, work: Callable[[S_co], T]) -> T: ...
+
+
+@dataclass(frozen=True)
+class UnitOf(Generic[S]):
+    """`Database.read` or `Database.write`, with the service that `build` makes on the session."""
+
+    run: Callable[[Callable[[Session], Any]], Awaitable[Any]]
+    build: Callable[[Session], S]
+
+    async def __call__(self, work: Callable[[S], T]) -> T:
+        result: T = await self.run(lambda session: work(self.build(session)))
+        return result
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what the driver says of a database that is away or busy into the two errors that a client is told."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseBusy from error
+    except (OperationalError, InterfaceError) as error:
+        _raise_for(error)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable from error
+        raise
+
+
+def _raise_for(error: DBAPIError) -> NoReturn:
+    if "database is locked" in str(error.orig):
+        raise DatabaseBusy from error
+    raise DatabaseUnavailable from error
+
+
+def _sqlite_engine(url: str, connections: int, timeout: float, *, writes: bool) -> Engine:
+    path = make_url(url).database
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeout,
+        hide_parameters=True,
+        connect_args={"timeout": timeout},
+        **({} if writes else _READ_OPTIONS),
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: SQLiteConnection, _record: object) -> None:
+        connection.isolation_level = None  # The driver begins nothing by itself; `begin` below does.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        if not writes:
+            connection.execute("PRAGMA query_only = ON")
+
+    if writes:
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            # A deferred transaction that turns into a writer fails at once when another one writes, whatever the
+            # timeout; this one waits for its turn.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql_engine(url: str, connections: int, timeout: float, *, writes: bool) -> Engine:
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeout,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": max(1, round(timeout)),
+            "options": "-c timezone=UTC" + ("" if writes else " -c default_transaction_read_only=on"),
+        },
+        **({} if writes else _READ_OPTIONS),
+    )
+
+
+# One round trip for a read: no BEGIN before it and no ROLLBACK after it.
+_READ_OPTIONS: dict[str, Any] = {
+    "isolation_level": "AUTOCOMMIT",
+    "skip_autocommit_rollback": True,
+    "pool_reset_on_return": None,
+}

@@ -1,0 +1,74 @@
+"""Logging: one structured line per event, readable on a terminal (`console`) or one JSON object (`json`).
+
+structlog formats what the services log themselves and what uvicorn, SQLAlchemy and Alembic log through the
+standard library. Context (the request id) travels in contextvars, also into worker threads.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["console", "json"]
+
+
+def configure(service: str, level: str, log_format: LogFormat) -> None:
+    """Send all logging of this process to standard output, in one format. Calling it again replaces the first."""
+
+    def name_the_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        name_the_service,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    if log_format == "json":
+        rendering: list[Processor] = [
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    else:
+        # A local variable of a failing frame may hold a password: the plain formatter prints none.
+        rendering = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(),
+                timestamp_key="time",
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    # There is one line per request already, with more in it.
+    logging.getLogger("uvicorn.access").disabled = True
+    # httpx logs each call with its address at INFO; the services log their calls to each other themselves.
+    for noisy in ("httpx", "httpcore", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module; to be called where a line is logged or in a constructor, not at import."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger

@@ -1,0 +1,114 @@
+"""What happens around every request, as small pure ASGI layers. From the outside in:
+
+`RequestContext`   a request id, the log line, the id in the answer; outside CORS, so that a preflight has it too
+(CORS)             Starlette's own
+`CatchAll`         turns an unexpected exception into a 500; inside CORS, so that a browser may read it
+`HeadAsGet`        answers HEAD wherever GET is answered
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextvars import Token
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis import logs
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def current_request_id() -> str | None:
+    """The id of the request that is being handled, to be sent on with a call to another service."""
+    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
+    return request_id
+
+
+class RequestContext:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._log = logs.get("chassis.requests")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        if not _SANE_REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        tokens: dict[str, Token[object]] = dict(structlog.contextvars.bind_contextvars(request_id=request_id))
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            route = scope.get("route")
+            # The path itself is not logged: people put things into it that are nobody's business.
+            (self._log.warning if status >= 500 else self._log.info)(
+                "request",
+                method=scope["method"],
+                route=route.path if route is not None else None,
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                user_id=state.get("user_id"),
+            )
+            structlog.contextvars.reset_contextvars(**tokens)
+
+
+class CatchAll:
+    def __init__(self, app: ASGIApp, answer: Callable[[Request], Response]) -> None:
+        self._app = app
+        self._answer = answer
+        self._log = logs.get("chassis.requests")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception:
+            if scope["type"] != "http" or started:
+                # The answer has begun: only cutting the connection tells the client that it is not whole.
+                raise
+            self._log.exception("unexpected exception")
+            await self._answer(Request(scope))(scope, receive, send)
+
+
+class HeadAsGet:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        # A copy, because the server looks at its own to know that no body will follow.
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self._app(as_get, receive, send_without_body)
+        finally:
+            scope["route"] = as_get.get("route")

@@ -1,0 +1,39 @@
+"""Pages of a list: `skip` and `limit`, and the links of RFC 8288 to the neighbouring ones."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from pydantic import BeforeValidator, Field
+
+from chassis.models import LARGEST_ID
+from chassis.routing import QueryParameters
+
+
+def _digits_only(value: object) -> object:
+    # Without it "1_000", " 7 " and "3.0" would pass as integers.
+    if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdigit()):
+        raise ValueError("Input should be a whole number, written in digits")
+    return value
+
+
+LARGEST_SKIP = 10_000
+
+Digits = BeforeValidator(_digits_only)
+"""For an integer in a path or a query."""
+
+RowId = Annotated[int, Digits, Field(ge=1, le=LARGEST_ID, examples=[1])]
+"""The id of a row, in a path."""
+
+
+class Page(QueryParameters):
+    skip: Annotated[int, Digits] = Field(default=0, ge=0, le=LARGEST_SKIP, description="Rows to leave out.")
+    limit: Annotated[int, Digits] = Field(default=20, ge=1, le=100, description="Rows to answer at most.")
+
+
+def next_link(path: str, page: Page) -> str | None:
+    """The `Link` header to the page after this one; none where `skip` would go beyond its range.
+
+    The address is relative: what scheme and host a client used, only the client knows for certain.
+    """
+    following = page.model_copy(update={"skip": page.skip + page.limit})
+    return f'<{path}?{urlencode(following.model_dump())}>; rel="next"' if following.skip <= LARGEST_SKIP else None

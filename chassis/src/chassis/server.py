@@ -1,0 +1,83 @@
+"""A service on the command line: serve in the foreground, migrate, write a migration, print its documents."""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+
+from chassis import logs
+from chassis.migrations import MigrationRefused, Migrations
+from chassis.settings import ServiceSettings, as_markdown, fail, load
+
+S = TypeVar("S", bound=ServiceSettings)
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept; longer than any client of ours keeps one, so that none is cut in use."""
+
+
+def run_command(
+    settings_class: type[S],
+    migrations_of: Callable[[S], Migrations],
+    worker_factory: str,
+    document: Callable[[], FastAPI],
+) -> None:
+    """Do what the command line asks for; without a command, serve.
+
+    :param worker_factory: the function that makes the application in each worker, as "package.module:function"
+    :param document: makes an application whose OpenAPI document is the same on every machine
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {settings_class.service.replace('-', '_')}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    commands.add_parser("serve", help="migrate, then serve in the foreground (the default)")
+    commands.add_parser("migrate", help="bring the database up to date")
+    revision = commands.add_parser("revision", help="write a migration for what changed in the models")
+    revision.add_argument("message", help="what it does, in a few words")
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    commands.add_parser("settings", help="print the settings and their defaults, as Markdown")
+    arguments = parser.parse_args()
+
+    if arguments.command == "openapi":
+        print(json.dumps(document().openapi(), indent=2, ensure_ascii=False))
+    elif arguments.command == "settings":
+        print(as_markdown(settings_class))
+    else:
+        settings = load(settings_class)
+        logs.configure(settings.service, settings.log_level, settings.log_format)
+        migrations = migrations_of(settings)
+        if arguments.command == "migrate":
+            _migrate(migrations)
+        elif arguments.command == "revision":
+            _migrate(migrations)
+            print(migrations.write_revision(arguments.message))
+        else:
+            if settings.migrate_on_start:
+                _migrate(migrations)
+            _serve(settings, worker_factory)
+
+
+def _migrate(migrations: Migrations) -> None:
+    try:
+        changed = migrations.upgrade()
+    except MigrationRefused as error:
+        fail(str(error))
+    logs.get("chassis.server").info(
+        "database migrated" if changed else "database is up to date", revision=migrations.head
+    )
+
+
+def _serve(settings: ServiceSettings, worker_factory: str) -> None:
+    uvicorn.run(
+        worker_factory,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        timeout_keep_alive=KEEP_ALIVE,
+        log_config=None,  # chassis.logs has done it.
+        server_header=False,
+        # Whom to believe about the client's address is not to be guessed.
+        proxy_headers=False,
+    )

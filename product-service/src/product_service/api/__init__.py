@@ -1,0 +1,1 @@
+"""How the product service is spoken to over HTTP."""

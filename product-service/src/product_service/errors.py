@@ -1,0 +1,25 @@
+"""What can be said against a request of the product service."""
+
+from chassis.errors import Conflict, Forbidden, NotFound, Unavailable
+
+
+class ProductNotFound(NotFound):
+    code = "product-not-found"
+    detail = "There is no product with this id."
+
+
+class NotTheOwner(Forbidden):
+    code = "not-the-owner"
+    detail = "Only the owner of a product may change it."
+
+
+class SkuTaken(Conflict):
+    code = "sku-taken"
+    detail = "Another product has this sku."
+
+
+class AuthUnavailable(Unavailable):
+    """The user service did not say what the token is worth: neither that it is good, nor that it is not."""
+
+    code = "auth-unavailable"
+    detail = "Your access token cannot be checked at the moment; it may well be fine. Please try again."

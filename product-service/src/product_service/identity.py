@@ -1,0 +1,136 @@
+"""The client of the seam: asks the user service what an access token is worth, once for every protected request.
+
+There are three outcomes and no fourth. The user service says who the caller is; it says that the token is not
+valid (InvalidToken); or it did not say (AuthUnavailable): it refused, was slow, or answered anything but what
+`contracts/` says. Nothing is inferred from an answer that was not given, and no answer is kept for another request.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from chassis import logs
+from chassis.bearer import InvalidToken
+from chassis.middleware import REQUEST_ID_HEADER, current_request_id
+from product_service.errors import AuthUnavailable
+
+CONNECT_TIMEOUT = 0.5  # seconds
+# The user service closes a connection that was idle for 75 seconds; we let go of it well before.
+KEEP_ALIVE = 30  # seconds
+HEALTH_EVERY = 5  # seconds between two questions of /health to the user service
+_HEALTH_TIMEOUT = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking, as the user service said at this moment."""
+
+    user_id: int
+    username: str
+    roles: tuple[str, ...]
+
+
+class _Valid(BaseModel):
+    """Our own copy of the few fields that we read; whatever else the answer has is none of our business."""
+
+    model_config = ConfigDict(strict=True)
+
+    valid: Literal[True]
+    user_id: int = Field(ge=1)
+    username: str
+    roles: list[str]
+    expires_at: AwareDatetime
+
+
+class _Refused(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    valid: Literal[False]
+
+
+_ANSWER: TypeAdapter[_Valid | _Refused] = TypeAdapter(_Valid | _Refused)
+
+
+class IdentityClient:
+    """One for each process: it keeps its connections to the user service open between requests."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        """
+        :param url: of the user service
+        :param timeout: seconds for one whole validation
+        """
+        self.url = url
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
+            # Neither a proxy from the environment nor a redirect may get to see a token.
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._log = logs.get("product_service.identity")
+        self._health_lock = asyncio.Lock()
+        self._healthy = False
+        self._health_asked = float("-inf")
+
+    async def identify(self, token: str) -> Caller:
+        """Whom the token stands for; raises InvalidToken or AuthUnavailable."""
+        started = time.perf_counter()
+        outcome = "unavailable"
+        status: int | None = None
+        try:
+            # httpx's own timeouts are for each read; this one is for all of it.
+            async with asyncio.timeout(self._timeout):
+                response = await self._http.post(
+                    "/validate-token", json={"token": token}, headers=self._request_headers()
+                )
+            status = response.status_code
+            answer = self._read(response)
+            outcome = "valid" if answer.valid else "refused"
+        except (httpx.HTTPError, TimeoutError, ValidationError) as error:
+            # The error itself may hold parts of the answer, so that only its kind is logged.
+            outcome = type(error).__name__
+            raise AuthUnavailable from error
+        finally:
+            self._log.info(
+                "called user-service",
+                call="POST /validate-token",
+                status=status,
+                outcome=outcome,
+                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+            )
+        if isinstance(answer, _Refused):
+            raise InvalidToken
+        return Caller(answer.user_id, answer.username, tuple(answer.roles))
+
+    async def answers(self) -> bool:
+        """Whether the user service answers, asked at most every `HEALTH_EVERY` seconds."""
+        async with self._health_lock:
+            if time.monotonic() - self._health_asked >= HEALTH_EVERY:
+                try:
+                    async with asyncio.timeout(_HEALTH_TIMEOUT):
+                        response = await self._http.get("/health/live", headers=self._request_headers())
+                    self._healthy = response.status_code == httpx.codes.OK
+                except (httpx.HTTPError, TimeoutError):
+                    self._healthy = False
+                self._health_asked = time.monotonic()
+            return self._healthy
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    @staticmethod
+    def _request_headers() -> dict[str, str]:
+        request_id = current_request_id()
+        return {REQUEST_ID_HEADER: request_id} if request_id else {}
+
+    @staticmethod
+    def _read(response: httpx.Response) -> _Valid | _Refused:
+        if response.status_code != httpx.codes.OK:
+            raise httpx.HTTPStatusError("unexpected status", request=response.request, response=response)
+        return _ANSWER.validate_json(response.content)

@@ -1,0 +1,70 @@
+"""The composition of the product service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from sqlalchemy.orm import Session
+
+from chassis import application, health, logs
+from chassis.database import Database, UnitOf
+from chassis.migrations import Migrations
+from chassis.settings import load
+from product_service import __version__
+from product_service.api import health as own_health
+from product_service.api import products
+from product_service.identity import IdentityClient
+from product_service.models import Base
+from product_service.repositories import ProductRepository
+from product_service.services import Products
+from product_service.settings import Settings
+
+DESCRIPTION = "A product catalogue: reads are public, and whoever writes is vouched for by the user service."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    database = Database(settings.database_url, settings.database_pool_size, settings.database_pool_timeout)
+    identity = IdentityClient(settings.user_service_url, settings.validation_timeout)
+    readiness = health.Readiness(database, migrations(settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with readiness.draining_on_sigterm(settings.drain_seconds):
+            yield
+        await identity.close()
+        database.close()
+
+    app = application.build(
+        settings,
+        title="Product service",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        routers=[products.router, own_health.router(readiness, identity), health.router(readiness)],
+        log_in_at=settings.user_service_public_url,
+    )
+
+    def build(session: Session) -> Products:
+        return Products(ProductRepository(session), settings.product_write_access)
+
+    app.state.identity = identity
+    app.state.read_products = UnitOf(database.read, build)
+    app.state.write_products = UnitOf(database.write, build)
+    return app
+
+
+def migrations(settings: Settings) -> Migrations:
+    return Migrations(Path(__file__).parent / "migrations", Base.metadata, settings.database_url)
+
+
+def documented_app() -> FastAPI:
+    """An application of which only the document is wanted: made of the defaults, whatever the environment says."""
+    return create_app(Settings.model_construct(database_url="sqlite:///unused.db"))
+
+
+def create_worker_app() -> FastAPI:
+    """The application of one worker process, which reads its settings by itself."""
+    settings = load(Settings)
+    logs.configure(settings.service, settings.log_level, settings.log_format)
+    return create_app(settings)

@@ -1,0 +1,150 @@
+"""What crosses the wire of the product service."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from chassis.health import Health
+from chassis.text import Line, Lines, NotBlank
+from product_service import money
+from product_service.models import (
+    LARGEST_QUANTITY,
+    LONGEST_CATEGORY,
+    LONGEST_DESCRIPTION,
+    LONGEST_NAME,
+    LONGEST_SKU,
+    Product,
+)
+
+
+def _unset() -> Any:
+    """The default of a field that may be left out, but not be null; `model_fields_set` tells whether it was sent."""
+
+
+def _known_currency(code: str) -> str:
+    if money.decimals(code) is None:
+        raise ValueError("This is not the code of a currency in ISO 4217")
+    return code
+
+
+Name = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_NAME)]
+Description = Annotated[Lines, Field(max_length=LONGEST_DESCRIPTION)]
+Sku = Annotated[
+    Line, Field(min_length=1, max_length=LONGEST_SKU, description="Unique in the catalogue; free again after deletion.")
+]
+Category = Annotated[Line, Field(min_length=1, max_length=LONGEST_CATEGORY)]
+Quantity = Annotated[int, Field(strict=True, ge=0, le=LARGEST_QUANTITY)]
+Price = Annotated[
+    Decimal,
+    BeforeValidator(money.parse),
+    Field(gt=0),
+    WithJsonSchema(
+        {
+            "description": "Above 0, exact, with no more decimals than its currency has: a number, or text.",
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**10},
+                {"type": "string", "pattern": money.PATTERN},
+            ],
+        },
+        mode="validation",
+    ),
+]
+CurrencyCode = Annotated[
+    Line,
+    AfterValidator(_known_currency),
+    Field(description="The code of a currency in ISO 4217.", json_schema_extra={"pattern": "^[A-Z]{3}$"}),
+]
+
+_EXAMPLE: dict[str, Any] = {
+    "name": "Mechanical keyboard",
+    "description": "Eighty-seven keys, hot-swappable switches.",
+    "price": "89.90",
+    "currency": "USD",
+    "quantity": 12,
+    "sku": "KB-87-BLK",
+    "category": "peripherals",
+}
+
+
+class ProductCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    name: Name
+    description: Description | None = None
+    price: Price
+    currency: CurrencyCode = "USD"
+    quantity: Quantity
+    sku: Sku | None = None
+    category: Category | None = None
+
+
+class ProductPatch(BaseModel):
+    """The fields that are sent are set; null clears those that may be empty."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"price": "79.90", "quantity": 30}]})
+
+    name: Name = Field(default_factory=_unset)
+    description: Description | None = Field(default_factory=_unset)
+    price: Price = Field(default_factory=_unset)
+    currency: CurrencyCode = Field(default_factory=_unset)
+    quantity: Quantity = Field(default_factory=_unset)
+    sku: Sku | None = Field(default_factory=_unset)
+    category: Category | None = Field(default_factory=_unset)
+
+
+class ProductRead(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 1,
+                    **_EXAMPLE,
+                    "owner_id": 1,
+                    "version": 1,
+                    "created_at": "2026-01-31T12:00:00.000000Z",
+                    "updated_at": "2026-01-31T12:00:00.000000Z",
+                }
+            ]
+        }
+    )
+
+    id: int
+    name: str
+    description: str | None
+    price: str = Field(description="Exact, with at least the decimals of its currency.")
+    currency: str
+    quantity: int
+    sku: str | None
+    category: str | None
+    owner_id: int
+    version: int = Field(description="Counts the changes.")
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, product: Product) -> Self:
+        return cls(
+            id=product.id,
+            name=product.name,
+            description=product.description,
+            price=money.written(product.price, product.currency),
+            currency=product.currency,
+            quantity=product.quantity,
+            sku=product.sku,
+            category=product.category,
+            owner_id=product.owner_id,
+            version=product.version,
+            created_at=product.created_at,
+            updated_at=product.updated_at,
+        )
+
+
+class UserServiceHealth(BaseModel):
+    url: str
+    status: Literal["ok", "unavailable"] = Field(description="Whether it answered; asked at most every 5 seconds.")
+
+
+class ProductServiceHealth(Health):
+    user_service: UserServiceHealth

@@ -1,0 +1,39 @@
+"""The settings of the product service. There is no signing key among them: tokens are the user service's affair."""
+
+from typing import ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from chassis.settings import ServiceSettings
+
+WriteAccess = Literal["owner", "authenticated"]
+
+
+class Settings(ServiceSettings):
+    service: ClassVar[str] = "product-service"
+
+    port: int = Field(default=8002, ge=1, le=65535, description="The port to listen on.")
+    user_service_url: str = Field(
+        default="http://localhost:8001", description="Where this service asks the user service about tokens."
+    )
+    user_service_public_url: str = Field(
+        default="http://localhost:8001",
+        description="Where a browser on the documentation page logs in; under docker compose not the same.",
+    )
+    validation_timeout: float = Field(
+        default=2.0, gt=0, le=30, description="Seconds that one validation of a token may take in all."
+    )
+    product_write_access: WriteAccess = Field(
+        default="owner", description="Who may change a product: its `owner`, or everybody `authenticated`."
+    )
+
+    @field_validator("user_service_url", "user_service_public_url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be like http://localhost:8001")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a name or password: it is shown in /health")
+        return url.rstrip("/")

@@ -1,0 +1,82 @@
+"""What several tests of the product service need, and is no fixture."""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+CONTRACT: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "contracts" / "validate-token.json").read_text(encoding="utf-8")
+)
+VALID, *REFUSED = (interaction["body"] for interaction in CONTRACT["interactions"])
+
+ADA, BOB = "token-of-ada", "token-of-bob"
+"""Tokens that the stand-in for the user service knows; it says that every other one is not valid."""
+
+DRAFT: dict[str, Any] = {"name": "Lamp", "price": "19.99", "quantity": 3}
+
+_ACCOUNTS = {ADA: {"user_id": 1, "username": "ada"}, BOB: {"user_id": 2, "username": "bob"}}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def answer_as_the_contract_says(token: str) -> tuple[int, bytes]:
+    account = _ACCOUNTS.get(token)
+    return 200, json.dumps({**VALID, **account} if account else REFUSED[-1]).encode()
+
+
+class UserServiceStub:
+    """Answers `POST /validate-token` on a real socket: as the contract says, until `answer` is replaced."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[str], tuple[int, bytes]] = answer_as_the_contract_says
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        """The token and the headers of each validation asked for."""
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                token = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["token"]
+                stub.requests.append((token, {name.lower(): value for name, value in self.headers.items()}))
+                self._send(*stub.answer(token))
+
+            def do_GET(self) -> None:
+                self._send(200, b'{"status":"alive"}')
+
+            def _send(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """From now on connections are refused."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()

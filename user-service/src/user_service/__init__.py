@@ -1,0 +1,3 @@
+"""The user service."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""How the user service is spoken to over HTTP."""

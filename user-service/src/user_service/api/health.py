@@ -1,0 +1,22 @@
+"""The health of the user service, for people."""
+
+from chassis.health import Health, Readiness
+from chassis.routing import Router
+from user_service import __version__
+from user_service.settings import Settings
+
+
+def router(readiness: Readiness) -> Router:
+    health = Router(tags=["health"])
+
+    @health.get("/health", summary="How is the service?", response_description="Always 200; see `status`.")
+    async def show() -> Health:
+        database = await readiness.database_answers()
+        return Health(
+            status="ok" if database else "degraded",
+            service=Settings.service,
+            version=__version__,
+            database="ok" if database else "unavailable",
+        )
+
+    return health

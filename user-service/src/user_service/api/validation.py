@@ -1,0 +1,35 @@
+"""The seam: other services ask here what a token is worth."""
+
+from chassis.bearer import InvalidToken
+from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from chassis.problems import documented
+from chassis.routing import Router
+from user_service.api.dependencies import AccountsService
+from user_service.schemas import RefusedToken, TokenToValidate, ValidToken
+
+LARGEST_BODY = 16 * 1024  # bytes
+
+router = Router(tags=["tokens"], body_limit=LARGEST_BODY)
+
+
+@router.post(
+    "/validate-token",
+    summary="Is this token good at this moment?",
+    response_description="What the token is worth; `valid` says which of the two it is.",
+    responses=documented(DatabaseUnavailable, DatabaseBusy),
+)
+async def validate_token(body: TokenToValidate, accounts: AccountsService) -> ValidToken | RefusedToken:
+    """For other services, on every protected request of theirs.
+
+    200 for every token given as text. An answer is true at its moment only: kept in a cache it lets revoked tokens in.
+    """
+    try:
+        identity = await accounts.identify(body.token)
+    except InvalidToken as refusal:
+        return RefusedToken(message=refusal.detail)
+    return ValidToken(
+        user_id=identity.user.id,
+        username=identity.user.username,
+        roles=identity.user.roles,
+        expires_at=identity.expires_at,
+    )

@@ -1,0 +1,32 @@
+"""The key that signs access tokens: the configured one, or in development one that is made once and kept."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from user_service.settings import Settings
+
+
+def signing_key(settings: Settings) -> bytes:
+    """The key of this process; a first start in development makes it. Raises OSError where it cannot be kept."""
+    if settings.secret_key is not None:
+        return settings.secret_key.get_secret_value().encode()
+    return _kept(settings.development_key_file)
+
+
+def _kept(path: Path) -> bytes:
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_hex(32), encoding="ascii")
+    try:
+        # Of several processes that start at once one wins, and no one sees half a file.
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_bytes()

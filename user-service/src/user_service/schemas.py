@@ -1,0 +1,127 @@
+"""What crosses the wire of the user service."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, StringConstraints
+
+from chassis.text import Line
+
+LONGEST_PASSWORD = 256  # characters, so that nobody makes the service hash a book
+
+Username = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^[A-Za-z0-9._-]{3,50}$"),
+    Field(description="3 to 50 letters, digits, dots, underscores and hyphens; unique without regard to case."),
+]
+Password = Annotated[
+    Line,
+    Field(
+        min_length=1,
+        max_length=LONGEST_PASSWORD,
+        description="At least `PASSWORD_MIN_LENGTH` (8) and at most 256 characters, any of Unicode's but controls.",
+        json_schema_extra={"format": "password"},
+    ),
+]
+
+
+class Registration(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"username": "ada", "password": "correct horse battery staple"}]},
+    )
+
+    username: Username
+    password: Password
+
+
+class Credentials(BaseModel):
+    """A name and its password; the other fields of OAuth2's password grant are accepted and ignored."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"username": "ada", "password": "correct horse battery staple"}]},
+    )
+
+    username: Annotated[Line, Field(min_length=1, max_length=255)]
+    password: Annotated[
+        Line, Field(min_length=1, max_length=LONGEST_PASSWORD, json_schema_extra={"format": "password"})
+    ]
+    grant_type: StrictStr | None = None
+    scope: StrictStr | None = None
+    client_id: StrictStr | None = None
+    client_secret: StrictStr | None = None
+
+
+class UserRead(BaseModel):
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 1,
+                    "username": "ada",
+                    "roles": ["user"],
+                    "is_active": True,
+                    "created_at": "2026-01-31T12:00:00.000000Z",
+                    "updated_at": "2026-01-31T12:00:00.000000Z",
+                }
+            ]
+        },
+    )
+
+    id: int
+    username: str
+    roles: list[str]
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class AccessTokenRead(BaseModel):
+    """The answer to a login, as OAuth2 has it (RFC 6749, section 5.1)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"access_token": "eyJhbGciOi...", "token_type": "bearer", "expires_in": 900}]}
+    )
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind of token, not one
+    expires_in: int = Field(description="Seconds.")
+
+
+class TokenToValidate(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"token": "eyJhbGciOi..."}]})
+
+    token: StrictStr = Field(description="Any text; what is not a token of ours is answered with `valid: false`.")
+
+
+class ValidToken(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "valid": True,
+                    "user_id": 1,
+                    "username": "ada",
+                    "roles": ["user"],
+                    "expires_at": "2026-01-31T12:15:00Z",
+                    "message": "The token is valid.",
+                }
+            ]
+        }
+    )
+
+    valid: Literal[True] = True
+    user_id: int
+    username: str
+    roles: list[str]
+    expires_at: datetime
+    message: str = "The token is valid."
+
+
+class RefusedToken(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"valid": False, "message": "The token has expired."}]})
+
+    valid: Literal[False] = False
+    message: str

@@ -1,0 +1,53 @@
+"""The settings of the user service."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from chassis.settings import ServiceSettings
+
+SHORTEST_KEY = 32  # bytes; RFC 7518, section 3.2, for HS256
+CHEAPEST_PRODUCTION_COST = 12
+SAMPLE_KEYS = ("change-me-to-a-random-string-of-at-least-32-bytes",)
+
+
+class Settings(ServiceSettings):
+    service: ClassVar[str] = "user-service"
+
+    port: int = Field(default=8001, ge=1, le=65535, description="The port to listen on.")
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="Signs access tokens: at least 32 random bytes. Unset: in development one is made and kept "
+        "in `DATA_DIR`, in production the service does not start.",
+    )
+    access_token_expire_minutes: int = Field(
+        default=15, ge=1, le=24 * 60, description="Minutes that an access token is valid."
+    )
+    password_min_length: int = Field(default=8, ge=1, le=128, description="The fewest characters of a new password.")
+    bcrypt_cost: int = Field(
+        default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. Production refuses less."
+    )
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        key = self.secret_key.get_secret_value() if self.secret_key else None
+        if key is not None and len(key.encode()) < SHORTEST_KEY:
+            raise ValueError(f"SECRET_KEY has to be at least {SHORTEST_KEY} bytes long")
+        if self.environment == "production":
+            if key is None:
+                raise ValueError("SECRET_KEY has to be set in production")
+            if key in SAMPLE_KEYS:
+                raise ValueError("SECRET_KEY is the sample from the documentation; make one of your own")
+            if self.bcrypt_cost < CHEAPEST_PRODUCTION_COST:
+                raise ValueError(f"BCRYPT_COST has to be at least {CHEAPEST_PRODUCTION_COST} in production")
+        return self
+
+    @property
+    def access_token_lifetime(self) -> timedelta:
+        return timedelta(minutes=self.access_token_expire_minutes)
+
+    @property
+    def development_key_file(self) -> Path:
+        return self.data_dir / "secret-key"

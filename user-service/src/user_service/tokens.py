@@ -1,0 +1,88 @@
+"""Access tokens: signed JWTs (RFC 9068), through python-jose: the only module that imports it.
+
+HS256 and nothing else, whatever a token's header says; every claim is required, for python-jose by itself accepts
+a token that lacks any of them.
+"""
+
+import hashlib
+import hmac
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from jose import jwt
+from jose.exceptions import JOSEError
+
+_ALGORITHM = "HS256"
+_TYPE = "at+jwt"
+_ISSUER = "user-service"
+_AUDIENCE = "services"
+_CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")
+_REQUIRE_ALL = {f"require_{claim}": True for claim in _CLAIMS}
+_NOT_OURS = "The token is malformed, or was not issued here."
+_ID = re.compile(r"[1-9][0-9]{0,18}")
+
+
+class TokenRefused(Exception):
+    """Why a token is not accepted, in one sentence that may be told to whoever asks."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    user_id: int
+    expires_at: datetime
+
+
+class Tokens:
+    """Issues and reads the access tokens that one key signs."""
+
+    def __init__(self, key: bytes, lifetime: timedelta) -> None:
+        self._key = key
+        self._key_id = key_id(key)
+        self.lifetime = lifetime
+
+    def issue(self, user_id: int, now: datetime) -> str:
+        """A token for this account, valid from now on."""
+        issued_at = int(now.timestamp())
+        claims = {
+            "iss": _ISSUER,
+            "sub": str(user_id),
+            "aud": _AUDIENCE,
+            "iat": issued_at,
+            "nbf": issued_at,
+            "exp": issued_at + int(self.lifetime.total_seconds()),
+            "jti": uuid.uuid4().hex,
+        }
+        token: str = jwt.encode(claims, self._key, _ALGORITHM, headers={"typ": _TYPE, "kid": self._key_id})
+        return token
+
+    def read(self, token: str, now: datetime) -> Claims:
+        """What a token says, once its signature, type and times are found to be right. Raises TokenRefused."""
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("typ") != _TYPE or header.get("kid") != self._key_id:
+                raise TokenRefused(_NOT_OURS)
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=[_ALGORITHM],
+                audience=_AUDIENCE,
+                issuer=_ISSUER,
+                # Expiry is looked at below, where it can be told apart; python-jose is a second late with it too.
+                options={**_REQUIRE_ALL, "verify_exp": False},
+            )
+            if type(claims["exp"]) is not int or not _ID.fullmatch(claims["sub"]):
+                raise TokenRefused(_NOT_OURS)
+            expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        # Beyond its own errors python-jose lets through what odd input makes the decoders under it raise.
+        except (JOSEError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            raise TokenRefused(_NOT_OURS) from None
+        if expires_at <= now:
+            raise TokenRefused("The token has expired.")
+        return Claims(user_id=int(claims["sub"]), expires_at=expires_at)
+
+
+def key_id(key: bytes) -> str:
+    """A name for the key that is derived from it and does not reveal it."""
+    return hmac.new(key, b"key id", hashlib.sha256).hexdigest()[:16]

@@ -1,0 +1,46 @@
+"""The fixtures of the user service's tests; `conftest.py` hands them on."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from user_support import KEY
+
+from chassis.migrations import Migrations
+from chassis.testing import MigrationsOf, running
+from user_service import main
+from user_service.settings import Settings
+
+
+def migrations_of(url: str) -> Migrations:
+    return main.migrations(Settings.model_construct(database_url=url))
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[MigrationsOf], str]) -> str:
+    return new_database(migrations_of)
+
+
+@pytest.fixture
+def make_settings(database_url: str, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings for a test, on its own database, and as cheap as they can be."""
+
+    def make(**changes: Any) -> Settings:
+        values = {"database_url": database_url, "data_dir": tmp_path, "secret_key": KEY.decode(), "bcrypt_cost": 4}
+        return Settings(_env_file=None, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def app(make_settings: Callable[..., Settings]) -> FastAPI:
+    return main.create_app(make_settings())
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(app) as client:
+        yield client

@@ -1,0 +1,29 @@
+"""What several tests of the user service need, and is no fixture."""
+
+from dataclasses import dataclass
+
+import httpx
+
+KEY = b"a key for tests that is long enough to sign with"
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with an account, who has logged in."""
+
+    user_id: int
+    username: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+async def sign_up(client: httpx.AsyncClient, username: str = "ada") -> Person:
+    registration = await client.post("/register", json={"username": username, "password": PASSWORD})
+    assert registration.status_code == 201, registration.text
+    login = await client.post("/login", data={"username": username, "password": PASSWORD})
+    assert login.status_code == 200, login.text
+    return Person(registration.json()["id"], username, login.json()["access_token"])
