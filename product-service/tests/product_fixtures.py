@@ -1,15 +1,15 @@
 """The fixtures of the product service's tests; `conftest.py` hands them on."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from product_support import UserServiceStub
+from product_support import MakeSettings, UserServiceStub
 
 from chassis.migrations import Migrations
-from chassis.testing import MigrationsOf, running
+from chassis.testing import NewDatabase, running
 from product_service import main
 from product_service.settings import Settings
 
@@ -19,7 +19,7 @@ def migrations_of(url: str) -> Migrations:
 
 
 @pytest.fixture
-def database_url(new_database: Callable[[MigrationsOf], str]) -> str:
+def database_url(new_database: NewDatabase) -> str:
     return new_database(migrations_of)
 
 
@@ -31,7 +31,12 @@ def user_service() -> Iterator[UserServiceStub]:
 
 
 @pytest.fixture
-def make_settings(database_url: str, user_service: UserServiceStub) -> Callable[..., Settings]:
+def empty_url(new_database: NewDatabase) -> str:
+    return new_database(None)
+
+
+@pytest.fixture
+def make_settings(database_url: str, user_service: UserServiceStub) -> MakeSettings:
     """Settings for a test, on its own database, and with the stand-in for the user service."""
 
     def make(**changes: Any) -> Settings:
@@ -42,7 +47,7 @@ def make_settings(database_url: str, user_service: UserServiceStub) -> Callable[
 
 
 @pytest.fixture
-def app(make_settings: Callable[..., Settings]) -> FastAPI:
+def app(make_settings: MakeSettings) -> FastAPI:
     return main.create_app(make_settings())
 
 

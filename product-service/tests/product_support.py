@@ -1,12 +1,16 @@
 """What several tests of the product service need, and is no fixture."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from product_service.settings import Settings
 
 CONTRACT: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "contracts" / "validate-token.json").read_text(encoding="utf-8")
@@ -17,6 +21,8 @@ ADA, BOB = "token-of-ada", "token-of-bob"
 """Tokens that the stand-in for the user service knows; it says that every other one is not valid."""
 
 DRAFT: dict[str, Any] = {"name": "Lamp", "price": "19.99", "quantity": 3}
+
+MakeSettings = Callable[..., Settings]
 
 _ACCOUNTS = {ADA: {"user_id": 1, "username": "ada"}, BOB: {"user_id": 2, "username": "bob"}}
 
@@ -37,14 +43,20 @@ class UserServiceStub:
         self.answer: Callable[[str], tuple[int, bytes]] = answer_as_the_contract_says
         self.requests: list[tuple[str, dict[str, str]]] = []
         """The token and the headers of each validation asked for."""
+        self._connections: list[socket.socket] = []
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                stub._connections.append(self.connection)
+
             def do_POST(self) -> None:
                 token = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["token"]
-                stub.requests.append((token, {name.lower(): value for name, value in self.headers.items()}))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                stub.requests.append((token, {**headers, "x-test-client-port": str(self.client_address[1])}))
                 self._send(*stub.answer(token))
 
             def do_GET(self) -> None:
@@ -60,8 +72,11 @@ class UserServiceStub:
             def log_message(self, format: str, *arguments: Any) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
@@ -75,8 +90,11 @@ class UserServiceStub:
         self.stop()
 
     def stop(self) -> None:
-        """From now on connections are refused."""
+        """End all connections; from now on new ones are refused."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)

@@ -1,10 +1,125 @@
+import asyncio
+from datetime import UTC, datetime
+
 import httpx
-from user_support import PASSWORD
+import pytest
+from sqlalchemy import Engine, text
+from user_support import PASSWORD, MakeSettings
+
+from chassis.testing import running
+from user_service.main import create_app
+
+VALID = {"username": "ada", "password": PASSWORD}
+
+
+def count(database: Engine) -> int:
+    with database.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM users")).scalar_one())
 
 
 async def test_a_new_account_is_answered_with_its_address(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/register", json={"username": "ada", "password": PASSWORD})
+    before = datetime.now(UTC)
+    answer = await client.post("/register", json=VALID)
     assert answer.status_code == 201
     account = answer.json()
     assert answer.headers["location"] == f"/users/{account['id']}"
-    assert account["username"] == "ada"
+    assert account["created_at"] == account["updated_at"]
+    assert account["created_at"].endswith("Z")
+    assert before <= datetime.fromisoformat(account.pop("created_at")) <= datetime.now(UTC)
+    del account["updated_at"]
+    assert account == {"id": 1, "username": "ada", "roles": ["user"], "is_active": True}
+
+
+@pytest.mark.parametrize("other", ["ada", "Ada", "ADA"])
+async def test_a_name_is_taken_in_any_case(client: httpx.AsyncClient, database: Engine, other: str) -> None:
+    await client.post("/register", json=VALID)
+    answer = await client.post("/register", json={**VALID, "username": other})
+    assert (answer.status_code, answer.json()["code"]) == (409, "username-taken")
+    assert count(database) == 1
+
+
+async def test_of_twenty_at_the_same_moment_one_gets_the_name(client: httpx.AsyncClient, database: Engine) -> None:
+    answers = await asyncio.gather(*(client.post("/register", json=VALID) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
+    assert count(database) == 1
+
+
+async def test_the_password_is_stored_only_as_a_hash(client: httpx.AsyncClient, database: Engine) -> None:
+    await client.post("/register", json=VALID)
+    with database.connect() as connection:
+        row = connection.execute(text("SELECT * FROM users")).one()
+    assert row.password_hash.startswith("$bcrypt-sha256$")
+    assert PASSWORD not in str(row)
+
+
+@pytest.mark.parametrize("username", ["abc", "a" * 50, "A.b_c-9", "..."])
+async def test_names_may_be(client: httpx.AsyncClient, username: str) -> None:
+    assert (await client.post("/register", json={**VALID, "username": username})).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "username", ["", "ab", "a" * 51, "a b", "ada\n", "ada\x00", "ädä", "a/b", "ada@home", None, 7, True, ["ada"], {}]
+)
+async def test_names_may_not_be(client: httpx.AsyncClient, database: Engine, username: object) -> None:
+    answer = await client.post("/register", json={**VALID, "username": username})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/username"]
+    assert count(database) == 0
+
+
+@pytest.mark.parametrize("password", ["12345678", "x" * 256, "пароль из слов", "🔑" * 8, " " * 8, "a\u2028bcdefgh"])
+async def test_passwords_may_be_any_unicode(client: httpx.AsyncClient, password: str) -> None:
+    credentials = {"username": "ada", "password": password}
+    assert (await client.post("/register", json=credentials)).status_code == 201
+    assert (await client.post("/login", json=credentials)).status_code == 200
+    assert (await client.post("/login", data=credentials)).status_code == 200
+
+
+@pytest.mark.parametrize("password", ["", "1234567", "x" * 257, "eight\x00eight", "eight\neight", None, 12345678, True])
+async def test_passwords_may_not_be(client: httpx.AsyncClient, database: Engine, password: object) -> None:
+    answer = await client.post("/register", json={**VALID, "password": password})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/password"]
+    assert str(password) not in answer.text or not password
+    assert count(database) == 0
+
+
+async def test_the_shortest_password_is_a_setting(make_settings: MakeSettings) -> None:
+    async with running(create_app(make_settings(password_min_length=12))) as client:
+        short = await client.post("/register", json={"username": "ada", "password": "x" * 11})
+        long_enough = await client.post("/register", json={"username": "ada", "password": "x" * 12})
+    assert short.json()["errors"] == [{"pointer": "/password", "detail": "The password needs at least 12 characters"}]
+    assert long_enough.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({}, {"/username", "/password"}),
+        ({"username": "ada"}, {"/password"}),
+        ({**VALID, "roles": ["admin"]}, {"/roles"}),
+        ({**VALID, "is_active": False}, {"/is_active"}),
+        ({**VALID, "id": 7}, {"/id"}),
+        ([], {""}),
+        (None, {""}),
+        ("ada", {""}),
+    ],
+)
+async def test_missing_and_unknown_fields_are_named(
+    client: httpx.AsyncClient, database: Engine, body: object, pointers: set[str]
+) -> None:
+    answer = await client.post("/register", json=body)
+    assert answer.status_code == 422
+    assert {error["pointer"] for error in answer.json()["errors"]} == pointers
+    assert count(database) == 0
+
+
+async def test_ids_are_not_used_again_after_the_newest_account_is_deleted(
+    client: httpx.AsyncClient, database: Engine
+) -> None:
+    await client.post("/register", json=VALID)
+    second = (await client.post("/register", json={**VALID, "username": "grace"})).json()["id"]
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM users WHERE id = :id"), {"id": second})
+    third = (await client.post("/register", json={**VALID, "username": "grace"})).json()["id"]
+    assert third > second

@@ -1,16 +1,16 @@
 """The fixtures of the user service's tests; `conftest.py` hands them on."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from user_support import KEY
+from user_support import KEY, MakeSettings
 
 from chassis.migrations import Migrations
-from chassis.testing import MigrationsOf, running
+from chassis.testing import NewDatabase, running
 from user_service import main
 from user_service.settings import Settings
 
@@ -20,12 +20,17 @@ def migrations_of(url: str) -> Migrations:
 
 
 @pytest.fixture
-def database_url(new_database: Callable[[MigrationsOf], str]) -> str:
+def database_url(new_database: NewDatabase) -> str:
     return new_database(migrations_of)
 
 
 @pytest.fixture
-def make_settings(database_url: str, tmp_path: Path) -> Callable[..., Settings]:
+def empty_url(new_database: NewDatabase) -> str:
+    return new_database(None)
+
+
+@pytest.fixture
+def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
     """Settings for a test, on its own database, and as cheap as they can be."""
 
     def make(**changes: Any) -> Settings:
@@ -36,7 +41,7 @@ def make_settings(database_url: str, tmp_path: Path) -> Callable[..., Settings]:
 
 
 @pytest.fixture
-def app(make_settings: Callable[..., Settings]) -> FastAPI:
+def app(make_settings: MakeSettings) -> FastAPI:
     return main.create_app(make_settings())
 
 

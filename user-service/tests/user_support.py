@@ -1,11 +1,16 @@
 """What several tests of the user service need, and is no fixture."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 
+from user_service.settings import Settings
+
 KEY = b"a key for tests that is long enough to sign with"
 PASSWORD = "correct horse battery staple"
+
+MakeSettings = Callable[..., Settings]
 
 
 @dataclass(frozen=True)

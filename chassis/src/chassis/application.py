@@ -6,10 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware import Middleware
-from fastapi.middleware.cors import CORSMiddleware
 
 from chassis import openapi, pages, problems
-from chassis.middleware import CatchAll, HeadAsGet, RequestContext
+from chassis.middleware import CatchAll, Cors, HeadAsGet, RequestContext
 from chassis.routing import Router
 from chassis.settings import ServiceSettings
 
@@ -68,10 +67,12 @@ def build(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
         middleware=[
             Middleware(RequestContext),
             Middleware(
-                CORSMiddleware,
+                Cors,
+                refuse=problems.refused_preflight,
                 allow_origins=settings.allowed_origins,
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=_MAY_BE_SENT_BY_SCRIPTS,

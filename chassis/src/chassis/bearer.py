@@ -25,7 +25,12 @@ class InvalidToken(Unauthenticated):
 
 
 # Tells OpenAPI, and with it the Authorize button, where tokens are had; the header is read below.
-_scheme = OAuth2PasswordBearer(tokenUrl="login", scheme_name="Login", auto_error=False)
+_scheme = OAuth2PasswordBearer(
+    tokenUrl="login",
+    scheme_name="Login",
+    description="The name and password of an account; leave the client's id and secret empty.",
+    auto_error=False,
+)
 
 
 async def bearer_token(request: Request, _: Annotated[str | None, Security(_scheme)]) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+
+_LARGEST_EXPONENT = 1_000  # beyond what any field holds, so that whatever is below gets a 422 of its own
 
 EMPTY = object()
 """No body at all, which is not the same as the JSON `null`."""
@@ -45,10 +47,14 @@ async def _read_bytes(request: Request, limit: int) -> bytes:
     if announced.isdecimal() and int(announced) > limit:
         raise too_large
     raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > limit:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > limit:
+                raise too_large
+    except ClientDisconnect:
+        # Nobody is there to read this, but a client that hangs up is no unexpected exception in our log.
+        raise HTTPException(400, "The body was broken off.") from None
     return bytes(raw)
 
 
@@ -56,7 +62,7 @@ def _decode_json(text: str) -> Any:
     try:
         decoded = json.loads(
             text,
-            parse_float=Decimal,
+            parse_float=_decimal,
             parse_constant=_refuse_constant,
             object_pairs_hook=_object,
         )
@@ -78,6 +84,14 @@ class _Refused(ValueError):
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, _Refused) else "a number is too long"
+
+
+def _decimal(digits: str) -> Decimal:
+    number = Decimal(digits)
+    # Ten bytes can say a number of a thousand million digits, and making an integer of it would take hours.
+    if abs(number.adjusted()) > _LARGEST_EXPONENT:
+        raise _Refused("a number is too long")
+    return number
 
 
 def _refuse_constant(name: str) -> None:

@@ -20,11 +20,13 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
+from psycopg2.errorcodes import UNDEFINED_COLUMN, UNDEFINED_TABLE
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from chassis import logs
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
 
 T = TypeVar("T")
@@ -58,8 +60,14 @@ class _Lane:
         context = contextvars.copy_context()
         future = asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
         # The turn ends with the thread's work, also when the request that waits for it is cancelled before.
-        future.add_done_callback(lambda _: self._turns.release())
+        future.add_done_callback(self._end_turn)
         return await asyncio.shield(future)
+
+    def _end_turn(self, future: asyncio.Future[Any]) -> None:
+        self._turns.release()
+        if not future.cancelled():
+            # Looked at here, because a request that was cancelled will not, and the event loop would complain.
+            future.exception()
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -80,6 +88,8 @@ class Database:
         writers = 1 if sqlite else pool_size // 2
         readers = pool_size - writers
         make = _sqlite_engine if sqlite else _postgresql_engine
+        # SQLite would say 1 without a look at its file.
+        self._sign_of_life = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
         self._reads = _Lane("read", make(url, readers, pool_timeout, writes=False), readers, pool_timeout)
         self._writes = _Lane("write", make(url, writers, pool_timeout, writes=True), writers, pool_timeout)
 
@@ -94,7 +104,9 @@ class Database:
                 _translated(),
                 ReadSession(self._reads.engine, autoflush=False, expire_on_commit=False) as session,
             ):
-                return work(session)
+                result = work(session)
+                session.flush()  # Sends nothing: it refuses what would be lost.
+                return result
 
         return await self._reads.run(run)
 
@@ -107,14 +119,20 @@ class Database:
         def run() -> T:
             with _translated(), Session(self._writes.engine, expire_on_commit=False) as session:
                 result = work(session)
-                session.commit()
+                try:
+                    session.commit()
+                except BaseException:
+                    # SQLite leaves a transaction open whose commit failed, and SQLAlchemy would hand its connection
+                    # to the next write, which could not begin; nor could any other after it.
+                    session.invalidate()
+                    raise
                 return result
 
         return await self._writes.run(run)
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises DatabaseBusy or DatabaseUnavailable."""
-        await self.read(lambda session: session.execute(text("SELECT 1")))
+        await self.read(lambda session: session.execute(self._sign_of_life))
 
     def close(self) -> None:
         """Wait for what is running, and close all connections."""
@@ -150,14 +168,20 @@ def _translated() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         _raise_for(error)
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise DatabaseUnavailable from error
+        # The plain class is what SQLite has for a damaged file, and psycopg2 for a connection that broke. A table or
+        # column that is missing means that migrations are behind; SQLite has no class of its own for that.
+        missing = getattr(error.orig, "pgcode", None) in (UNDEFINED_TABLE, UNDEFINED_COLUMN)
+        if error.connection_invalidated or missing or type(error) is DatabaseError:
+            _raise_for(error)
         raise
 
 
 def _raise_for(error: DBAPIError) -> NoReturn:
     if "database is locked" in str(error.orig):
         raise DatabaseBusy from error
+    # The client hears that the database is away; only the log says why.
+    reason = str(error.orig).strip().partition("\n")[0]
+    logs.get("chassis.database").warning("database unavailable", reason=reason)
     raise DatabaseUnavailable from error
 
 

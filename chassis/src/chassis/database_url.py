@@ -30,7 +30,8 @@ def normalise(url: str) -> str:
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise UnusableDatabaseUrl("must begin with sqlite:/// or postgresql://")
-    if driver == "sqlite" and (not parsed.database or parsed.database == ":memory:" or "mode" in parsed.query):
+    # What may follow a question mark is `mode=memory` in several disguises, and nothing that anybody needs.
+    if driver == "sqlite" and (not parsed.database or parsed.database == ":memory:" or parsed.query):
         raise UnusableDatabaseUrl("must name a file, sqlite:///file.db; a database in memory is not shared")
     if driver != "sqlite" and not parsed.database:
         raise UnusableDatabaseUrl("must name a database, postgresql://user:password@host/name")

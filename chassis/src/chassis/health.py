@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import problems
 from chassis.database import Database
@@ -26,6 +26,10 @@ class Ready(BaseModel):
 
 class Health(BaseModel):
     """The state of a service, for people; a program should ask `/health/ready`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ok", "service": "a-service", "version": "0.1.0", "database": "ok"}]}
+    )
 
     status: Literal["ok", "degraded"] = Field(description="`degraded`: something that it needs does not answer.")
     service: str
@@ -96,8 +100,8 @@ def router(readiness: Readiness) -> Router:
     """The two calls that are the same in both services; `/health` itself is each service's own."""
     health = Router(tags=["health"])
 
-    @health.get("/health/live", summary="Is the process alive?")
-    async def live() -> Alive:
+    @health.get("/health/live", summary="Is the process alive?", response_description="It is.")
+    async def show_liveness() -> Alive:
         """Answers without touching anything."""
         return Alive()
 
@@ -105,8 +109,13 @@ def router(readiness: Readiness) -> Router:
         Draining, MigrationsBehind, DatabaseUnavailable, DatabaseBusy
     )
 
-    @health.get("/health/ready", summary="Should it be given requests?", responses=documented)
-    async def ready() -> Ready:
+    @health.get(
+        "/health/ready",
+        summary="Should it be given requests?",
+        response_description="It should.",
+        responses=documented,
+    )
+    async def show_readiness() -> Ready:
         """503 while the database is away or not migrated, and from the moment the service is told to stop."""
         await readiness.check()
         return Ready()

@@ -1,7 +1,7 @@
 """What happens around every request, as small pure ASGI layers. From the outside in:
 
 `RequestContext`   a request id, the log line, the id in the answer; outside CORS, so that a preflight has it too
-(CORS)             Starlette's own
+`Cors`             Starlette's own, except that it refuses in the form of all our errors
 `CatchAll`         turns an unexpected exception into a 500; inside CORS, so that a browser may read it
 `HeadAsGet`        answers HEAD wherever GET is answered
 """
@@ -11,9 +11,12 @@ import time
 import uuid
 from collections.abc import Callable
 from contextvars import Token
+from http import HTTPStatus
+from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,6 +71,36 @@ class RequestContext:
                 user_id=state.get("user_id"),
             )
             structlog.contextvars.reset_contextvars(**tokens)
+
+
+class Cors(CORSMiddleware):
+    """
+    :param refuse: makes the answer to a preflight that is refused, of the request, a sentence and the headers
+    """
+
+    def __init__(
+        self, app: ASGIApp, /, refuse: Callable[[Request, str, dict[str, str]], Response], **policy: Any
+    ) -> None:
+        super().__init__(app, **policy)
+        self._refuse = refuse
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        return response if response.status_code == HTTPStatus.OK else _RefusedPreflight(response, self._refuse)
+
+
+class _RefusedPreflight(Response):
+    """Knows what to answer only when it is sent: Starlette makes it without telling it of the request."""
+
+    def __init__(self, refusal: Response, refuse: Callable[[Request, str, dict[str, str]], Response]) -> None:
+        super().__init__(status_code=refusal.status_code)
+        self._refusal = refusal
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        policy = {name: value for name, value in self._refusal.headers.items() if not name.startswith("content-")}
+        response = self._refuse(Request(scope), f"{bytes(self._refusal.body).decode()}.", policy)
+        await response(scope, receive, send)
 
 
 class CatchAll:

@@ -5,8 +5,10 @@ scripts, which our Content-Security-Policy does not allow. All addresses are rel
 behind a proxy that adds a prefix.
 """
 
+from functools import cache
 from html import escape
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fastapi_offline
 from starlette.responses import FileResponse, HTMLResponse, Response
@@ -15,7 +17,9 @@ from chassis.errors import NotFound
 from chassis.routing import Router
 
 _ASSETS = Path(fastapi_offline.__file__).parent / "static"
-_ASSET_NAMES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
+_ASSET_NAMES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+# ReDoc shows its maker's logo, from a foreign host; an image that cannot be shown it takes away again.
+_REDOC_LOGO, _NO_IMAGE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
 
 _SWAGGER = """<!DOCTYPE html>
 <html lang="en">
@@ -34,6 +38,7 @@ _SWAGGER = """<!DOCTYPE html>
 </html>
 """
 
+# A token is kept in the page's memory alone, and gone with it: persistAuthorization would leave it in localStorage.
 _SWAGGER_START = """window.ui = SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -78,12 +83,13 @@ def router(title: str, log_in_at: str | None) -> Router:
             "style-src 'self' 'unsafe-inline'",
             "img-src 'self' data:",
             "worker-src blob:",
-            "connect-src 'self' " + (log_in_at or ""),
+            f"connect-src {_may_be_called(log_in_at)}",
             "base-uri 'none'",
             "frame-ancestors 'none'",
         )
     )
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    asset_headers = {**headers, "Cache-Control": "max-age=3600"}
 
     @pages.get("/docs")
     async def swagger() -> Response:
@@ -97,10 +103,27 @@ def router(title: str, log_in_at: str | None) -> Router:
     async def start() -> Response:
         return Response(_SWAGGER_START, media_type="text/javascript", headers=headers)
 
+    @pages.get("/docs/assets/redoc.standalone.js")
+    def redoc_script() -> Response:
+        return Response(_redoc_script(), media_type="text/javascript", headers=asset_headers)
+
     @pages.get("/docs/assets/{name}")
     async def asset(name: str) -> Response:
         if name not in _ASSET_NAMES:
             raise AssetNotFound
-        return FileResponse(_ASSETS / name, headers={**headers, "Cache-Control": "max-age=3600"})
+        return FileResponse(_ASSETS / name, headers=asset_headers)
 
     return pages
+
+
+def _may_be_called(log_in_at: str | None) -> str:
+    if log_in_at is None:
+        return "'self'"
+    # The origin alone: with a path, the policy would allow exactly that address.
+    address = urlsplit(log_in_at)
+    return f"'self' {address.scheme}://{address.netloc}"
+
+
+@cache
+def _redoc_script() -> bytes:
+    return (_ASSETS / "redoc.standalone.js").read_bytes().replace(_REDOC_LOGO, _NO_IMAGE)

@@ -21,7 +21,7 @@ LARGEST_SKIP = 10_000
 Digits = BeforeValidator(_digits_only)
 """For an integer in a path or a query."""
 
-RowId = Annotated[int, Digits, Field(ge=1, le=LARGEST_ID, examples=[1])]
+RowId = Annotated[int, Field(ge=1, le=LARGEST_ID, examples=[1]), Digits]
 """The id of a row, in a path."""
 
 

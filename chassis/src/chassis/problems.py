@@ -49,6 +49,13 @@ FRAMEWORK = {
 }
 
 
+# The header that comes with a status, and what it says.
+_HEADERS = {
+    401: {"WWW-Authenticate": '`Bearer`, with `error="invalid_token"` where a token was sent.'},
+    503: {"Retry-After": "Seconds after which another try is worth it."},
+}
+
+
 class FieldProblem(BaseModel):
     """What is wrong with one part of the request."""
 
@@ -100,6 +107,11 @@ def internal_error(request: Request) -> Response:
     return respond(request, 500, *FRAMEWORK[500])
 
 
+def refused_preflight(request: Request, detail: str, headers: dict[str, str]) -> Response:
+    """The answer to a browser that asks for what the CORS policy does not allow."""
+    return respond(request, 400, "preflight-refused", detail, headers=headers)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the application with a problem."""
     app.add_exception_handler(DomainError, _domain_error)
@@ -120,11 +132,17 @@ def documented(*classes: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     return {status: response(int(status), cases) for status, cases in by_status.items()}
 
 
+def documented_headers(descriptions: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The `headers` of an OpenAPI response object."""
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in descriptions.items()}
+
+
 def response(status: int, cases: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """The OpenAPI response object of a problem with this status; `cases` are codes and details."""
     cases = list(cases)
     return {
-        "description": " ".join(f"`{code}`: {detail}" for code, detail in cases),
+        "description": "\n\n".join(f"`{code}`: {detail}" for code, detail in cases),
+        "headers": documented_headers(_HEADERS.get(status, {})),
         "content": {
             MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
@@ -208,7 +226,9 @@ def _field_problem(kind: str, location: Sequence[int | str], message: str) -> Fi
 
 def _methods(request: Request) -> set[str]:
     methods: set[str] = set()
+    # Behind a proxy that adds a prefix, the path has it and the routes have not.
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     for route in iter_route_contexts(request.app.routes):
-        if route.path and route.methods and compile_path(route.path)[0].match(request.scope["path"]):
+        if route.path and route.methods and compile_path(route.path)[0].match(path):
             methods |= route.methods
     return methods | {"HEAD"} if "GET" in methods else methods

@@ -56,7 +56,8 @@ class BaseRepository(Generic[M]):
         except IntegrityError as error:
             message = str(error.orig)
             for column, conflict in self.conflicts.items():
-                if column in message or f'"uq_{column.replace(".", "_")}"' in message:
+                constraint = f'"uq_{column.replace(".", "_")}"'
+                if message == f"UNIQUE constraint failed: {column}" or constraint in message:
                     raise conflict from error
             raise
 

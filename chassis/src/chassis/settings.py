@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import URL, make_url
 
-from chassis.database_url import UnusableDatabaseUrl, normalise
+from chassis.database_url import UnusableDatabaseUrl, as_text, normalise
 from chassis.logs import LogFormat
 
 
@@ -21,6 +22,8 @@ def _split(value: Any) -> Any:
 
 CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 """A list of strings, written as one string with commas."""
+
+SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it stands in docker-compose.yml, and protects nothing
 
 DEVELOPMENT_ORIGINS = [
     f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8001, 8002, 3000, 5173)
@@ -114,10 +117,20 @@ class ServiceSettings(BaseSettings):
             raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
+    def _has_no_sample_password(self) -> Self:
+        password = make_url(self.database_url).password if self.database_url else None
+        if self.environment == "production" and password == SAMPLE_DATABASE_PASSWORD:
+            raise ValueError("DATABASE_URL has the password of docker-compose.yml; choose one of your own")
+        return self
+
+    @model_validator(mode="after")
     def _fill_in(self) -> Self:
         # A frozen model is filled in through __dict__; what was not given depends on what was.
         if not self.database_url:
-            self.__dict__["database_url"] = f"sqlite:///{(self.data_dir / self.service).as_posix()}.db"
+            self.__dict__["database_url"] = as_text(
+                # Put together by SQLAlchemy, because a folder's name may hold what an address gives a meaning to.
+                URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
+            )
         if "allowed_origins" not in self.model_fields_set and self.environment == "development":
             self.__dict__["allowed_origins"] = DEVELOPMENT_ORIGINS
         return self

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 _LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
-_NOT_BLANK = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+# JavaScript, whose regular expressions JSON Schema has, takes U+FEFF for white space; Python does not.
+_NOT_BLANK = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\ufeff\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
 
 
 def _matching(pattern: str, otherwise: str) -> tuple[AfterValidator, object]:

@@ -8,10 +8,9 @@ valid (InvalidToken); or it did not say (AuthUnavailable): it refused, was slow,
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from chassis import logs
 from chassis.bearer import InvalidToken
@@ -34,25 +33,19 @@ class Caller:
     roles: tuple[str, ...]
 
 
-class _Valid(BaseModel):
+class _Verdict(BaseModel):
     """Our own copy of the few fields that we read; whatever else the answer has is none of our business."""
 
     model_config = ConfigDict(strict=True)
 
-    valid: Literal[True]
+    valid: bool
+
+
+class _Valid(_Verdict):
     user_id: int = Field(ge=1)
     username: str
     roles: list[str]
     expires_at: AwareDatetime
-
-
-class _Refused(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    valid: Literal[False]
-
-
-_ANSWER: TypeAdapter[_Valid | _Refused] = TypeAdapter(_Valid | _Refused)
 
 
 class IdentityClient:
@@ -90,8 +83,8 @@ class IdentityClient:
                     "/validate-token", json={"token": token}, headers=self._request_headers()
                 )
             status = response.status_code
-            answer = self._read(response)
-            outcome = "valid" if answer.valid else "refused"
+            caller = self._read(response)
+            outcome = "valid" if caller else "refused"
         except (httpx.HTTPError, TimeoutError, ValidationError) as error:
             # The error itself may hold parts of the answer, so that only its kind is logged.
             outcome = type(error).__name__
@@ -104,9 +97,9 @@ class IdentityClient:
                 outcome=outcome,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
             )
-        if isinstance(answer, _Refused):
+        if caller is None:
             raise InvalidToken
-        return Caller(answer.user_id, answer.username, tuple(answer.roles))
+        return caller
 
     async def answers(self) -> bool:
         """Whether the user service answers, asked at most every `HEALTH_EVERY` seconds."""
@@ -130,7 +123,11 @@ class IdentityClient:
         return {REQUEST_ID_HEADER: request_id} if request_id else {}
 
     @staticmethod
-    def _read(response: httpx.Response) -> _Valid | _Refused:
+    def _read(response: httpx.Response) -> Caller | None:
+        """Who the answer says is calling; None where it says that the token is not valid."""
         if response.status_code != httpx.codes.OK:
             raise httpx.HTTPStatusError("unexpected status", request=response.request, response=response)
-        return _ANSWER.validate_json(response.content)
+        if not _Verdict.model_validate_json(response.content).valid:
+            return None
+        valid = _Valid.model_validate_json(response.content)
+        return Caller(valid.user_id, valid.username, tuple(valid.roles))

@@ -20,7 +20,10 @@ from product_service.repositories import ProductRepository
 from product_service.services import Products
 from product_service.settings import Settings
 
-DESCRIPTION = "A product catalogue: reads are public, and whoever writes is vouched for by the user service."
+DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vouched for by the user service.
+
+To write: press "Authorize" and give the name and password of an account, which the user service opens for you.
+"""
 
 
 def create_app(settings: Settings) -> FastAPI:

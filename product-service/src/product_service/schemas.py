@@ -29,7 +29,7 @@ def _known_currency(code: str) -> str:
     return code
 
 
-Name = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_NAME)]
+Name = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_NAME, description="One line of text, and not blank.")]
 Description = Annotated[Lines, Field(max_length=LONGEST_DESCRIPTION)]
 Sku = Annotated[
     Line, Field(min_length=1, max_length=LONGEST_SKU, description="Unique in the catalogue; free again after deletion.")
@@ -147,4 +147,18 @@ class UserServiceHealth(BaseModel):
 
 
 class ProductServiceHealth(Health):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "ok",
+                    "service": "product-service",
+                    "version": "0.1.0",
+                    "database": "ok",
+                    "user_service": {"url": "http://localhost:8001", "status": "ok"},
+                }
+            ]
+        }
+    )
+
     user_service: UserServiceHealth

@@ -22,7 +22,10 @@ from user_service.services import Accounts
 from user_service.settings import SAMPLE_KEYS, Settings
 from user_service.tokens import Tokens
 
-DESCRIPTION = "Accounts, login and access tokens, and the one place where a token is checked."
+DESCRIPTION = """Accounts, login and access tokens, and the one place where a token is checked.
+
+To begin: open an account with `POST /register`, then press "Authorize" and give its name and password.
+"""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -44,9 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         routers=[
+            accounts.router,
             login.router,
             validation.router,
-            accounts.router,
             own_health.router(readiness),
             health.router(readiness),
         ],

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, StringConstraints
+from pydantic.config import JsonDict
 
 from chassis.text import Line
 
@@ -20,15 +21,28 @@ Password = Annotated[
         min_length=1,
         max_length=LONGEST_PASSWORD,
         description="At least `PASSWORD_MIN_LENGTH` (8) and at most 256 characters, any of Unicode's but controls.",
-        json_schema_extra={"format": "password"},
+        # The shortest by default; the setting itself is the service layer's affair.
+        json_schema_extra={"format": "password", "minLength": 8},
     ),
 ]
+
+
+CREDENTIALS_EXAMPLE: JsonDict = {"username": "ada", "password": "correct horse battery staple"}
+VALID_TOKEN_EXAMPLE: JsonDict = {
+    "valid": True,
+    "user_id": 1,
+    "username": "ada",
+    "roles": ["user"],
+    "expires_at": "2026-01-31T12:15:00Z",
+    "message": "The token is valid.",
+}
+REFUSED_TOKEN_EXAMPLE: JsonDict = {"valid": False, "message": "The token has expired."}
 
 
 class Registration(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"username": "ada", "password": "correct horse battery staple"}]},
+        json_schema_extra={"examples": [CREDENTIALS_EXAMPLE]},
     )
 
     username: Username
@@ -38,19 +52,23 @@ class Registration(BaseModel):
 class Credentials(BaseModel):
     """A name and its password; the other fields of OAuth2's password grant are accepted and ignored."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"username": "ada", "password": "correct horse battery staple"}]},
-    )
+    model_config = ConfigDict(extra="forbid")
 
-    username: Annotated[Line, Field(min_length=1, max_length=255)]
+    # Swagger UI fills in a form from the examples of its fields, and makes something up where there is none.
+    username: Annotated[Line, Field(min_length=1, max_length=255, examples=[CREDENTIALS_EXAMPLE["username"]])]
     password: Annotated[
-        Line, Field(min_length=1, max_length=LONGEST_PASSWORD, json_schema_extra={"format": "password"})
+        Line,
+        Field(
+            min_length=1,
+            max_length=LONGEST_PASSWORD,
+            examples=[CREDENTIALS_EXAMPLE["password"]],
+            json_schema_extra={"format": "password"},
+        ),
     ]
-    grant_type: StrictStr | None = None
-    scope: StrictStr | None = None
-    client_id: StrictStr | None = None
-    client_secret: StrictStr | None = None
+    grant_type: StrictStr | None = Field(default=None, examples=["password"])
+    scope: StrictStr | None = Field(default=None, examples=[""])
+    client_id: StrictStr | None = Field(default=None, examples=[""])
+    client_secret: StrictStr | None = Field(default=None, examples=[""])
 
 
 class UserRead(BaseModel):
@@ -97,20 +115,7 @@ class TokenToValidate(BaseModel):
 
 
 class ValidToken(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "valid": True,
-                    "user_id": 1,
-                    "username": "ada",
-                    "roles": ["user"],
-                    "expires_at": "2026-01-31T12:15:00Z",
-                    "message": "The token is valid.",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [VALID_TOKEN_EXAMPLE]})
 
     valid: Literal[True] = True
     user_id: int
@@ -121,7 +126,7 @@ class ValidToken(BaseModel):
 
 
 class RefusedToken(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"valid": False, "message": "The token has expired."}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [REFUSED_TOKEN_EXAMPLE]})
 
     valid: Literal[False] = False
     message: str

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from jose import jwt
-from jose.exceptions import JOSEError
+from jose.exceptions import ExpiredSignatureError, JOSEError
+
+from chassis.models import LARGEST_ID
 
 _ALGORITHM = "HS256"
 _TYPE = "at+jwt"
@@ -21,6 +23,7 @@ _AUDIENCE = "services"
 _CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")
 _REQUIRE_ALL = {f"require_{claim}": True for claim in _CLAIMS}
 _NOT_OURS = "The token is malformed, or was not issued here."
+_EXPIRED = "The token has expired."
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -69,17 +72,19 @@ class Tokens:
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,
-                # Expiry is looked at below, where it can be told apart; python-jose is a second late with it too.
-                options={**_REQUIRE_ALL, "verify_exp": False},
+                options=_REQUIRE_ALL,
             )
-            if type(claims["exp"]) is not int or not _ID.fullmatch(claims["sub"]):
+            if type(claims["exp"]) is not int or not _ID.fullmatch(claims["sub"]) or int(claims["sub"]) > LARGEST_ID:
                 raise TokenRefused(_NOT_OURS)
             expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        except ExpiredSignatureError:
+            raise TokenRefused(_EXPIRED) from None
         # Beyond its own errors python-jose lets through what odd input makes the decoders under it raise.
         except (JOSEError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             raise TokenRefused(_NOT_OURS) from None
+        # In the second that a token expires in, python-jose still takes it.
         if expires_at <= now:
-            raise TokenRefused("The token has expired.")
+            raise TokenRefused(_EXPIRED)
         return Claims(user_id=int(claims["sub"]), expires_at=expires_at)
 
 

@@ -16,8 +16,7 @@ connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
     target_metadata=context.config.attributes["metadata"],
-    compare_type=True,
-    compare_server_default=True,
+    **context.config.attributes["comparison"],
     render_as_batch=connection.dialect.name == "sqlite",
     render_item=_plain_type,
 )

@@ -12,7 +12,7 @@ def router(readiness: Readiness, identity: IdentityClient) -> Router:
     health = Router(tags=["health"])
 
     @health.get("/health", summary="How is the service?", response_description="Always 200; see `status`.")
-    async def show() -> ProductServiceHealth:
+    async def show_health() -> ProductServiceHealth:
         """Without the user service it is degraded, not down: reads go on, writes are a 503."""
         database, user_service = await readiness.database_answers(), await identity.answers()
         return ProductServiceHealth(

@@ -7,7 +7,7 @@ from fastapi import Query, Response
 from chassis.bearer import InvalidToken, NotAuthenticated
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, DomainError
 from chassis.paging import Page, RowId, next_link
-from chassis.problems import documented
+from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from product_service.api.dependencies import CurrentCaller, Read, Write
 from product_service.errors import AuthUnavailable, NotTheOwner, ProductNotFound, SkuTaken
@@ -24,7 +24,12 @@ def _protected(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     return documented(NotAuthenticated, InvalidToken, *errors, AuthUnavailable, DatabaseUnavailable, DatabaseBusy)
 
 
-@router.get("", summary="List products", response_description="A page of products, by id.", responses=_public())
+@router.get(
+    "",
+    summary="List products",
+    response_description="A page of products, by id.",
+    responses={200: {"headers": documented_headers({"Link": "The next page (RFC 8288)."})}, **_public()},
+)
 async def list_products(page: Annotated[Page, Query()], read: Read, response: Response) -> list[ProductRead]:
     """`Link` leads to the next page, where there is one."""
     products, more = await read(lambda products: products.page(page.skip, page.limit))
@@ -49,7 +54,10 @@ async def show_product(product_id: RowId, read: Read) -> ProductRead:
     status_code=201,
     summary="Create a product",
     response_description="The new product; it belongs to the caller.",
-    responses=_protected(SkuTaken),
+    responses={
+        201: {"headers": documented_headers({"Location": "The address of the product."})},
+        **_protected(SkuTaken),
+    },
 )
 async def create_product(draft: ProductCreate, caller: CurrentCaller, write: Write, response: Response) -> ProductRead:
     product = await write(lambda products: products.create(draft, owner=caller))

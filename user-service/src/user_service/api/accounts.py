@@ -4,7 +4,7 @@ from fastapi import Request, Response
 
 from chassis.bearer import InvalidToken, NotAuthenticated
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
-from chassis.problems import documented
+from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService, CurrentUser
 from user_service.errors import UsernameTaken
@@ -18,7 +18,10 @@ router = Router(tags=["accounts"])
     status_code=201,
     summary="Open an account",
     response_description="The new account.",
-    responses=documented(UsernameTaken, DatabaseUnavailable, DatabaseBusy),
+    responses={
+        201: {"headers": documented_headers({"Location": "The address of the account."})},
+        **documented(UsernameTaken, DatabaseUnavailable, DatabaseBusy),
+    },
 )
 async def register(
     registration: Registration, request: Request, response: Response, accounts: AccountsService

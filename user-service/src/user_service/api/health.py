@@ -10,7 +10,7 @@ def router(readiness: Readiness) -> Router:
     health = Router(tags=["health"])
 
     @health.get("/health", summary="How is the service?", response_description="Always 200; see `status`.")
-    async def show() -> Health:
+    async def show_health() -> Health:
         database = await readiness.database_answers()
         return Health(
             status="ok" if database else "degraded",

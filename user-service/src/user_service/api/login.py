@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from chassis import bodies
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
-from chassis.problems import documented
+from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService
 from user_service.errors import InvalidCredentials
-from user_service.schemas import AccessTokenRead, Credentials
+from user_service.schemas import CREDENTIALS_EXAMPLE, AccessTokenRead, Credentials
 
 router = Router(tags=["tokens"])
 
@@ -28,12 +28,12 @@ async def _credentials(request: Request) -> Credentials:
 
 
 _CREDENTIALS_SCHEMA = Credentials.model_json_schema()
-_EXAMPLE = {"example": _CREDENTIALS_SCHEMA.pop("examples")[0]}
 _LOGIN_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            media_type: {"schema": _CREDENTIALS_SCHEMA, **_EXAMPLE} for media_type in (bodies.FORM, bodies.JSON)
+            media_type: {"schema": _CREDENTIALS_SCHEMA, "example": CREDENTIALS_EXAMPLE}
+            for media_type in (bodies.FORM, bodies.JSON)
         },
     }
 }
@@ -43,7 +43,10 @@ _LOGIN_BODY: dict[str, Any] = {
     "/login",
     summary="Log in",
     response_description="An access token.",
-    responses=documented(InvalidCredentials, DatabaseUnavailable, DatabaseBusy),
+    responses={
+        200: {"headers": documented_headers({"Cache-Control": "`no-store`."})},
+        **documented(InvalidCredentials, DatabaseUnavailable, DatabaseBusy),
+    },
     openapi_extra=_LOGIN_BODY,
 )
 async def log_in(

@@ -1,22 +1,32 @@
 """The seam: other services ask here what a token is worth."""
 
 from chassis.bearer import InvalidToken
+from chassis.bodies import JSON
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
 from chassis.problems import documented
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService
-from user_service.schemas import RefusedToken, TokenToValidate, ValidToken
+from user_service.schemas import (
+    REFUSED_TOKEN_EXAMPLE,
+    VALID_TOKEN_EXAMPLE,
+    RefusedToken,
+    TokenToValidate,
+    ValidToken,
+)
 
 LARGEST_BODY = 16 * 1024  # bytes
 
 router = Router(tags=["tokens"], body_limit=LARGEST_BODY)
+
+# Without these, the documentation pages show the first of the two shapes alone.
+_EXAMPLES = {"valid": {"value": VALID_TOKEN_EXAMPLE}, "not valid": {"value": REFUSED_TOKEN_EXAMPLE}}
 
 
 @router.post(
     "/validate-token",
     summary="Is this token good at this moment?",
     response_description="What the token is worth; `valid` says which of the two it is.",
-    responses=documented(DatabaseUnavailable, DatabaseBusy),
+    responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(DatabaseUnavailable, DatabaseBusy)},
 )
 async def validate_token(body: TokenToValidate, accounts: AccountsService) -> ValidToken | RefusedToken:
     """For other services, on every protected request of theirs.

@@ -1,0 +1,136 @@
+"""`chassis.repository` on a real database."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from chassis_support import Book, BookRepository, Shelf, ShelfRepository, TitleTaken, new_library, rows
+from sqlalchemy import Select, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from chassis.database import Database
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Database]:
+    with new_library(tmp_path) as database:
+        yield database
+
+
+def with_books(work: Callable[[BookRepository], T]) -> Callable[[Session], T]:
+    return lambda session: work(BookRepository(session))
+
+
+async def test_what_is_added_has_its_id_at_once(library: Database) -> None:
+    assert await library.write(with_books(lambda books: books.add(Book(title="Faust")).id)) == 1
+
+
+async def test_find_gives_the_row_or_none(library: Database) -> None:
+    await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
+    for for_update in (False, True):
+        found = await library.write(with_books(partial(BookRepository.find, row_id=1, for_update=for_update)))
+        assert found is not None
+        assert found.title == "Faust"
+        assert await library.write(with_books(partial(BookRepository.find, row_id=2, for_update=for_update))) is None
+    assert await library.read(with_books(lambda books: books.find(2**63 - 1))) is None
+
+
+async def test_find_for_update_locks_the_row_where_rows_can_be_locked(library: Database) -> None:
+    seen: list[str] = []
+
+    class Watched(BookRepository):
+        def _one(self, statement: Select[Book]) -> Book | None:
+            seen.append(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
+            return super()._one(statement)
+
+    await library.write(lambda session: (Watched(session).find(1, for_update=True), Watched(session).find(1)))
+    assert [statement.endswith("FOR UPDATE") for statement in seen] == [True, False]
+
+
+async def test_a_page_is_in_the_order_of_ids_and_has_its_bounds(library: Database) -> None:
+    def fill(books: BookRepository) -> None:
+        for number in range(5, 0, -1):
+            books.add(Book(title=f"Book {number}"))
+
+    await library.write(with_books(fill))
+
+    async def page(skip: int, limit: int) -> list[int]:
+        return [book.id for book in await library.read(with_books(lambda books: books.page(skip, limit)))]
+
+    assert await page(0, 3) == [1, 2, 3]
+    assert await page(3, 3) == [4, 5]
+    assert await page(5, 3) == []
+    assert await page(0, 100) == [1, 2, 3, 4, 5]
+
+
+async def test_what_is_removed_is_gone(library: Database, tmp_path: Path) -> None:
+    await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
+
+    def remove(books: BookRepository) -> None:
+        book = books.find(1)
+        assert book is not None
+        books.remove(book)
+        assert books.find(1) is None
+
+    await library.write(with_books(remove))
+    assert rows(tmp_path / "library.db", "SELECT * FROM books") == []
+
+
+async def test_a_violated_constraint_is_told_as_the_fact_that_it_stands_for(library: Database) -> None:
+    await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
+    with pytest.raises(TitleTaken) as conflict:
+        await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
+    assert isinstance(conflict.value.__cause__, IntegrityError)
+
+
+async def test_a_change_that_violates_it_is_told_the_same(library: Database, tmp_path: Path) -> None:
+    await library.write(with_books(lambda books: (books.add(Book(title="Faust")), books.add(Book(title="Howl")))))
+
+    def rename(books: BookRepository) -> None:
+        book = books.find(2)
+        assert book is not None
+        book.title = "Faust"
+        books.flush()
+
+    with pytest.raises(TitleTaken):
+        await library.write(with_books(rename))
+    assert rows(tmp_path / "library.db", "SELECT title FROM books ORDER BY id") == [("Faust",), ("Howl",)]
+
+
+async def test_a_constraint_that_stands_for_nothing_passes_through(library: Database) -> None:
+    await library.write(lambda session: ShelfRepository(session).add(Shelf(name="poems")))
+    with pytest.raises(IntegrityError, match=r"shelves\.name"):
+        await library.write(lambda session: ShelfRepository(session).add(Shelf(name="poems")))
+    # Of this table, but not the constraint that has a fact.
+    with pytest.raises(IntegrityError, match=r"NOT NULL constraint failed: books\.title"):
+        await library.write(with_books(lambda books: books.add(Book())))
+
+
+async def test_a_column_whose_name_begins_like_anothers_is_not_taken_for_it(library: Database) -> None:
+    class Confused(ShelfRepository):
+        conflicts = {"shelves.nam": TitleTaken}  # noqa: RUF012 - a test's own
+
+    await library.write(lambda session: Confused(session).add(Shelf(name="poems")))
+    with pytest.raises(IntegrityError):
+        await library.write(lambda session: Confused(session).add(Shelf(name="poems")))
+
+
+async def test_a_subclass_narrows_all_finding_with_its_base_statement(library: Database) -> None:
+    class Unshelved(BookRepository):
+        def base(self) -> Select[Book]:
+            return select(Book).where(Book.shelf_id.is_(None))
+
+    def fill(session: Session) -> None:
+        shelf = ShelfRepository(session).add(Shelf(name="poems"))
+        BookRepository(session).add(Book(title="Howl", shelf_id=shelf.id))
+        BookRepository(session).add(Book(title="Lost"))
+
+    await library.write(fill)
+    assert await library.read(lambda session: Unshelved(session).find(1)) is None
+    assert [book.title for book in await library.read(lambda session: Unshelved(session).page(0, 9))] == ["Lost"]

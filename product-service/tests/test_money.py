@@ -1,0 +1,87 @@
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from product_service import money
+from product_service.models import Money
+
+
+@pytest.mark.parametrize(
+    ("given_", "amount"),
+    [
+        ("19.99", "19.99"),
+        ("0.0001", "0.0001"),
+        ("9999999999.9999", "9999999999.9999"),
+        ("007", "7"),
+        (5, "5"),
+        (0, "0"),
+        (Decimal("19.99"), "19.99"),
+        (Decimal("1E+2"), "100"),
+        (Decimal("19.9900000"), "19.99"),
+    ],
+)
+def test_an_amount_is_read_exactly(given_: object, amount: str) -> None:
+    assert money.parse(given_) == Decimal(amount)
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        "", " 1", "1 ", "1_0", "1e2", "+1", "-1", ".5", "5.", "1.00000", "12345678901", "NaN", "Infinity", "0x10",
+        "\u0661",
+        "1\n",
+        True, False, None, 1.5, [], {}, 10**10, -1, Decimal(-1), Decimal("1E+400"), Decimal("1E-5"),
+        Decimal("19.990000000000000000001"), Decimal("1E+999999"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_amount_is_refused_with_a_sentence(given_: object) -> None:
+    with pytest.raises(ValueError, match=r"^A price "):
+        money.parse(given_)
+
+
+AMOUNTS = st.decimals(min_value=0, max_value=Decimal("9999999999.9999"), places=4)
+
+
+@given(AMOUNTS)
+def test_what_is_stored_comes_back_the_same(amount: Decimal) -> None:
+    column = Money()
+    stored = column.process_bind_param(amount, None)  # type: ignore[arg-type]
+    assert type(stored) is int
+    assert column.process_result_value(stored, None) == amount  # type: ignore[arg-type]
+
+
+@given(AMOUNTS, st.sampled_from(["USD", "JPY", "BHD", "CLF"]))
+def test_what_is_written_is_read_as_the_same_amount(amount: Decimal, currency: str) -> None:
+    text = money.written(amount, currency)
+    assert money.parse(text) == amount
+    assert money.parse(json.loads(text, parse_float=Decimal)) == amount
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        ("19.9", "USD", "19.90"),
+        ("20", "USD", "20.00"),
+        ("1E+2", "USD", "100.00"),
+        ("100", "JPY", "100"),
+        ("0.5", "BHD", "0.500"),
+        ("0.0001", "CLF", "0.0001"),
+        ("1000000", "JPY", "1000000"),
+    ],
+)
+def test_an_amount_is_written_with_the_decimals_of_its_currency(amount: str, currency: str, text: str) -> None:
+    assert money.written(Decimal(amount), currency) == text
+
+
+@pytest.mark.parametrize(("code", "places"), [("USD", 2), ("EUR", 2), ("JPY", 0), ("BHD", 3), ("CLF", 4)])
+def test_a_currency_has_the_decimals_of_iso_4217(code: str, places: int) -> None:
+    assert money.decimals(code) == places
+
+
+@pytest.mark.parametrize("code", ["usd", "US", "USDD", "", "XAU", "XXX", "BTC", "ÜSD"])
+def test_other_codes_are_no_currencies_that_prices_are_in(code: str) -> None:
+    assert money.decimals(code) is None

@@ -1,0 +1,62 @@
+"""What the documents point to is there: files, headings, and the commands and options of `dev.py`."""
+
+import re
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+from docs_support import DOCUMENTS, ROOT, anchors, links, prose, shell_words
+
+_PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*\.(?:py|md|sh|bat|toml|txt|json|example)")
+
+
+@cache
+def help_of(*words: str) -> str:
+    command = [sys.executable, str(ROOT / "dev.py"), *words, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def dev_commands() -> set[str]:
+    return set(re.findall(r"^    (\w+)\b", help_of(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_relative_link_leads_somewhere(document: str) -> None:
+    for link in links(document):
+        if "://" in link:
+            continue
+        path, _, heading = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists(), link
+        if heading:
+            assert heading in anchors(target.resolve().relative_to(ROOT).as_posix()), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_is_named_exists(document: str) -> None:
+    folder = (ROOT / document).parent
+    for word in re.findall(r"`([^`\n]+)`", prose(document)):
+        if _PATH.fullmatch(word):
+            found = (ROOT / word).exists() or (folder / word).exists() or any(ROOT.glob(f"*/{word}"))
+            # A module may be named as it is imported, `chassis/database.py`, or within a service, `api/products.py`.
+            assert found or any(ROOT.glob(f"*/src/{word}")) or any(ROOT.glob(f"*/src/*/{word}")), word
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_of_dev_py_that_is_named_exists(document: str) -> None:
+    for words in shell_words(document):
+        for command, rest in re.findall(r"\bdev\.py +(\w+)([^#\n]*)", words):
+            assert command in dev_commands(), words
+            if command != "test":  # Its options are those of pytest.
+                for option in re.findall(r"(?<= )--[a-z-]+", rest):
+                    assert option in help_of(command), words
+
+
+def test_the_commands_of_dev_py_are_found() -> None:
+    assert {"up", "test", "check", "seed"} <= dev_commands()
+
+
+def test_the_readme_tells_of_every_command_of_dev_py() -> None:
+    readme = " ".join(shell_words("README.md"))
+    assert not {command for command in dev_commands() if f"dev.py {command}" not in readme}

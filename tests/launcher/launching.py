@@ -1,0 +1,316 @@
+"""What the tests of the launcher are made of: copies of the project, and a terminal to start commands in.
+
+There are two kinds of copies: the project itself, and one with the real `dev.py` and start scripts but services of a
+few lines, which start in no time, take down every signal they get, and misbehave when they are told to.
+"""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
+SERVICES = ("user-service", "product-service")
+COMMANDS = ("up", "serve", "test", "check", "fix", "migrate", "revision", "openapi", "seed", "lock")
+# What the caller of these tests may have in the environment, and what must not reach the launcher from there.
+SETTINGS = re.compile(
+    "ALLOWED_ORIGINS|DATABASE_URL|DATA_DIR|ENVIRONMENT|HOST|LOG_.*|MIGRATE_ON_START|PORT|SECRET_.*|USER_SERVICE_.*|"
+    "WORKERS|PYTHON.*|PYTEST.*|VIRTUAL_ENV"
+)
+NO_NETWORK = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_RETRIES": "0",
+}
+
+STANDIN_SERVICE = r"""
+import http.server, json, os, pathlib, signal, subprocess, sys, threading, time
+
+service = pathlib.Path.cwd().name
+told = os.environ.get("STANDIN_" + service.split("-")[0].upper(), "")
+data = pathlib.Path(os.environ.get("DATA_DIR") or "data")
+data.mkdir(parents=True, exist_ok=True)
+
+if sys.argv[1:2] == ["migrate"]:
+    (data / "migrated").write_text("yes")
+    sys.exit(3 if told == "fail to migrate" else 0)
+if sys.argv[1:2] == ["revision"]:
+    print("revision", sys.argv[1:])
+    sys.exit(4)
+if sys.argv[1:2] == ["openapi"]:
+    print(json.dumps({"title": service + " \u00e9"}, ensure_ascii=False) + "\n")
+    sys.exit(5 if told == "fail to describe itself" else 0)
+if told == "refuse to start":
+    print("cannot start: it was told so", file=sys.stderr)
+    sys.exit(2)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({**os.environ, "PID": os.getpid()}).encode()
+        self.send_response(503 if told == "never be ready" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+default = {"user-service": 8001, "product-service": 8002}[service]
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT") or default)), Handler)
+
+def stop():
+    time.sleep(0.3)  # Within this time a second signal would be taken down.
+    server.shutdown()
+
+def note(number, frame):
+    with open(data / "signals", "a") as file:
+        file.write(signal.Signals(number).name + " ")
+    if told != "ignore signals":
+        threading.Thread(target=stop).start()
+
+signal.signal(signal.SIGTERM, note)
+signal.signal(signal.SIGINT, note)
+if told == "ignore signals":
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+sys.stdout.buffer.write(b"listening, \xff \xc3\xa9\n")
+sys.stdout.flush()
+server.serve_forever()
+print("bye")
+"""
+
+STANDIN_TOOL = r"""
+import os, pathlib, sys
+name = pathlib.Path(__file__).stem
+print(name, sys.argv[1:], "in", pathlib.Path.cwd().name, flush=True)
+status, _, argument = os.environ.get("STANDIN_" + name.upper(), "0").partition(" for ")
+sys.exit(int(status) if argument in ("", *sys.argv[1:2]) else 0)
+"""
+
+
+def until(condition: Callable[[], object], what: str, within: float = 60) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {within} s in vain: {what}"
+        time.sleep(0.02)
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def ports_for_up() -> tuple[str, ...]:
+    user, product = free_ports()
+    return "--user-port", str(user), "--product-port", str(product)
+
+
+def request(port: int, method: str, path: str, body: object = None, token: str = "") -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        return response.status, text if "html" in response.headers.get("Content-Type", "") else json.loads(text)
+    finally:
+        connection.close()
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return request(port, "GET", "/health/ready")[0] == 200
+    except OSError:
+        return False
+
+
+def processes_of(tree: Path) -> list[str]:
+    """The command lines of all processes that run something of this copy."""
+    if Path("/proc/self/cmdline").exists():
+        lines = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                lines.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue  # It has just ended.
+    else:
+        listing = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
+        lines = listing.stdout.splitlines()
+    return [line for line in lines if f"{tree}{os.sep}" in line]
+
+
+class Started:
+    """A command in a session of its own, like the foreground job of a terminal; its output goes to a file."""
+
+    def __init__(self, command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def last_line(self) -> str:
+        return (self.output.splitlines() or [""])[-1]
+
+    def prints(self, text: str, within: float = 60) -> None:
+        """Wait for this text; a command that ends without it fails the test at once."""
+
+        def printed() -> bool:
+            ended = self.process.poll() is not None
+            assert not ended or text in self.output, f"ended without printing {text!r}:\n{self.output}"
+            return text in self.output
+
+        until(printed, f"{text!r} in\n{self.output}", within)
+
+    def serves(self, port: int, within: float = 180) -> None:
+        """Wait until it answers at this port, which may take an installation; to end before that fails the test."""
+
+        def ready() -> bool:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output}"
+            return is_ready(port)
+
+        until(ready, f"an answer at port {port}", within)
+
+    def press_ctrl_c(self) -> None:
+        """What a terminal does: a signal to everybody in the foreground."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def status(self, within: float = 60) -> int:
+        """Wait for the end; the exit status, negative for a signal."""
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"not ended within {within} s:\n{self.output}")
+
+
+class Terminal:
+    """Starts commands in a folder and knows them all, so that none outlives its test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Started] = []
+
+    def start(self, *command: object, **settings: object) -> Started:
+        environment = {name: value for name, value in os.environ.items() if not SETTINGS.fullmatch(name)}
+        environment |= {"PYTHON": sys.executable, **{name: str(value) for name, value in settings.items()}}
+        log = self.folder / f"output-{len(self.started)}.txt"
+        started = Started([str(word) for word in command], log, self.folder, environment)
+        self.started.append(started)
+        return started
+
+    def dev(self, tree: Path, *words: object, **settings: object) -> Started:
+        return self.start(sys.executable, tree / "dev.py", *words, **settings)
+
+    def refused(self, tree: Path, *words: object, **settings: object) -> str:
+        """Run a command of dev.py that must end with status 1 and one line; that line."""
+        started = self.dev(tree, *words, **settings)
+        assert started.status() == 1, started.output
+        assert "Traceback" not in started.output
+        assert started.output.count("dev.py: ") == 1
+        assert started.last_line.startswith("dev.py: ")
+        return started.last_line
+
+    def changed(self, tree: Path, change: str, *words: object, **settings: object) -> Started:
+        """Run this copy's dev.py after a change to its constants."""
+        code = f"import sys; sys.path.insert(0, {str(tree)!r}); import dev; {change}; sys.exit(dev.main())"
+        return self.start(sys.executable, "-c", code, *words, **settings)
+
+    def up(self, tree: Path, *words: object, **settings: object) -> tuple[Started, int, int]:
+        """Start both services on free ports and wait until the launcher says that they answer."""
+        user, product = free_ports()
+        started = self.dev(tree, "up", "--user-port", user, "--product-port", product, *words, **settings)
+        started.prints("Ctrl-C stops both")
+        return started, user, product
+
+    def close(self) -> None:
+        """End what a failed test has left running; the services that `up` started end with it."""
+        for started in self.started:
+            started.process.terminate()
+        for started in self.started:
+            try:
+                started.process.wait(30)
+            except subprocess.TimeoutExpired:
+                started.process.kill()
+                started.process.wait()
+
+
+def copy_of_the_project(target: Path) -> Path:
+    """What a fresh clone has, with the changes that are not committed yet."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in files:
+        if name and (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+def copy_with_standins(tree: Path) -> Path:
+    """The launcher with stand-ins for the services and for the tools, installed."""
+    tree.mkdir()
+    for name in ("dev.py", "start-user-service.sh", "start-product-service.sh", "requirements-build.txt"):
+        shutil.copy2(ROOT / name, tree / name)
+    # The locked requirements of the stand-ins are few; the build tool alone stands for them.
+    for name in ("requirements-dev.txt", "user-service/requirements.txt", "product-service/requirements.txt"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / "requirements-build.txt", tree / name)
+    for folder in ("chassis", *SERVICES):
+        module = folder.replace("-", "_")
+        package = tree / folder / "src" / module
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text('"""A stand-in."""\n\n__version__ = "0"\n')
+        (package / "__main__.py").write_text(STANDIN_SERVICE)
+        (package / "seed.py").write_text(STANDIN_TOOL)
+        (tree / folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = ["flit_core"]\nbuild-backend = "flit_core.buildapi"\n'
+            f'[project]\nname = "standin-{folder}"\ndynamic = ["version", "description"]\n'
+            f'[tool.flit.module]\nname = "{module}"\n'
+        )
+    for tool in ("pytest", "ruff", "mypy", "uv"):
+        (tree / f"{tool}.py").write_text(STANDIN_TOOL)  # `python -m` finds it in the current folder.
+    first = Terminal(tree.parent)
+    assert first.dev(tree, "migrate").status() == 0, first.started[0].output
+    assert "Making .venv" in first.started[0].output
+    lint_imports = tree / ".venv" / "bin" / "lint-imports"
+    lint_imports.write_text(f"#!{sys.executable}\n{STANDIN_TOOL}")
+    lint_imports.chmod(0o755)
+    return tree
+
+
+def signals_of(data: Path) -> list[list[str]]:
+    return [(data / service / "signals").read_text().split() for service in SERVICES]
+
+
+def environment_of(port: int) -> dict[str, Any]:
+    """What a stand-in found in its environment, and its process id."""
+    environment: dict[str, Any] = request(port, "GET", "/")[1]
+    return environment

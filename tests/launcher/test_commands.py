@@ -1,0 +1,131 @@
+"""The other commands of `dev.py`."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from launcher.launching import (
+    COMMANDS,
+    SERVICES,
+    Terminal,
+    environment_of,
+    free_ports,
+    ports_for_up,
+    posix_only,
+)
+
+pytestmark = posix_only
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, standin: Path, terminal: Terminal) -> None:
+    every, one = terminal.dev(standin, "--help"), terminal.dev(standin, command, "--help")
+    assert (every.status(), one.status()) == (0, 0)
+    assert re.search(rf"^    {command} +[A-Z]", every.output, re.MULTILINE)
+    assert f"usage: dev.py {command}" in one.output
+
+
+def test_test_hands_all_arguments_to_pytest_and_its_status_back(standin: Path, terminal: Terminal) -> None:
+    arguments = ["-x", "--help", "-k", "this and that", "--", "up", "--data-dir"]
+    started = terminal.dev(standin, "test", *arguments, STANDIN_PYTEST=5)
+    assert started.status() == 5
+    assert started.last_line == f"pytest {arguments} in {standin.name}"
+
+
+def test_check_runs_every_tool_and_names_those_that_failed(standin: Path, terminal: Terminal) -> None:
+    passed = terminal.dev(standin, "check")
+    assert passed.status() == 0
+    ran = [line for line in passed.output.splitlines() if " in " in line]
+    expected = ["ruff ['check']", "ruff ['format', '--check']", "mypy []", "lint-imports []"]
+    assert ran == [f"{tool} in {standin.name}" for tool in expected]
+
+    line = terminal.refused(standin, "check", STANDIN_RUFF="1 for check", STANDIN_MYPY=2)
+    assert line == "dev.py: Not passed: ruff check, mypy."
+    assert "lint-imports [] in" in terminal.started[-1].output
+
+
+def test_fix_repairs_and_formats_even_if_something_is_left(standin: Path, terminal: Terminal) -> None:
+    started = terminal.dev(standin, "fix", STANDIN_RUFF="1 for check")
+    assert started.status() == 1
+    assert "ruff ['check', '--fix']" in started.output
+    assert "ruff ['format']" in started.output
+
+
+def test_migrate_migrates_both_and_names_the_one_that_fails(standin: Path, terminal: Terminal) -> None:
+    assert terminal.dev(standin, "migrate", "--data-dir", "here").status() == 0
+    assert all((terminal.folder / "here" / service / "migrated").exists() for service in SERVICES)
+    line = terminal.refused(standin, "migrate", STANDIN_PRODUCT="fail to migrate")
+    assert line == "dev.py: The database of the product-service could not be migrated."
+
+
+def test_revision_hands_the_message_over_and_the_status_back(standin: Path, terminal: Terminal) -> None:
+    started = terminal.dev(standin, "revision", "product-service", "add a colour")
+    assert started.status() == 4
+    assert started.last_line == "revision ['revision', 'add a colour']"
+
+
+def test_openapi_writes_both_documents_or_leaves_them_alone(standin: Path, terminal: Terminal) -> None:
+    assert terminal.dev(standin, "openapi").status() == 0
+    documents = [standin / service / "openapi.json" for service in SERVICES]
+    assert [document.read_bytes() for document in documents] == [
+        f'{{"title": "{service} é"}}\n'.encode() for service in SERVICES
+    ]
+    assert "user-service" in terminal.refused(standin, "openapi", STANDIN_USER="fail to describe itself")
+    assert documents[0].read_bytes() == '{"title": "user-service é"}\n'.encode()
+
+
+def test_seed_needs_running_services_and_is_told_where_they_are(standin: Path, terminal: Terminal) -> None:
+    ports = ports_for_up()
+    assert f"does not answer at port {ports[1]}" in terminal.refused(standin, "seed", *ports)
+    _, user, product = terminal.up(standin)
+    seeded = terminal.dev(standin, "seed", "--user-port", user, "--product-port", product)
+    assert seeded.status() == 0
+    urls = [f"--users-url=http://127.0.0.1:{user}", f"--products-url=http://127.0.0.1:{product}"]
+    assert seeded.last_line == f"seed {urls} in product-service"
+
+
+def test_lock_writes_every_lock_file_for_all_platforms_with_hashes(standin: Path, terminal: Terminal) -> None:
+    started = terminal.dev(standin, "lock", "--upgrade")
+    assert started.status() == 0
+    ran = [ast.literal_eval(found) for found in re.findall(r"^uv (\[.*\]) in", started.output, re.MULTILINE)]
+    flags = "--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q"
+    flags += " --no-emit-package seam-chassis --upgrade -o"
+    chassis = "chassis/pyproject.toml"
+    services = "user-service/pyproject.toml product-service/pyproject.toml"
+    commands = [
+        f"pip compile --group build {flags} requirements-build.txt",
+        f"pip compile --group dev {chassis} {services} {flags} requirements-dev.txt",
+    ] + [
+        f"pip compile {chassis} {name}/pyproject.toml -c requirements-dev.txt {flags} {name}/requirements.txt"
+        for name in SERVICES
+    ]
+    assert ran == [command.split() for command in commands]
+
+
+def test_serve_is_one_process_with_the_environment_and_the_status_of_the_service(
+    standin: Path, terminal: Terminal
+) -> None:
+    port, _ = free_ports()
+    started = terminal.start(
+        standin / "start-product-service.sh", PORT=port, USER_SERVICE_URL="http://users:1", EMPTY=""
+    )
+    started.serves(port)
+    environment = environment_of(port)
+    assert environment["PID"] == started.process.pid
+    assert (environment["USER_SERVICE_URL"], environment["EMPTY"]) == ("http://users:1", "")
+    assert terminal.dev(standin, "serve", "user-service", STANDIN_USER="refuse to start").status() == 2
+
+
+def test_a_mistyped_command_gets_its_usage_and_status_2(standin: Path, terminal: Terminal) -> None:
+    for words in (
+        ["upp"],
+        [],
+        ["serve", "stock-service"],
+        ["up", "--user-port", "70000"],
+        ["seed", "--user-port", "x"],
+    ):
+        started = terminal.dev(standin, *words)
+        assert started.status() == 2
+        assert started.output.startswith("usage: dev.py")
+        assert "Traceback" not in started.output

@@ -1,0 +1,80 @@
+"""What the launcher needs: a Python, its modules, a network; and when it installs again."""
+
+import ast
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from launcher.launching import NO_NETWORK, ROOT, Terminal, posix_only, processes_of, until
+
+pytestmark = posix_only
+
+
+def test_an_older_python_can_parse_the_launcher_and_is_told_what_it_needs(standin: Path, terminal: Terminal) -> None:
+    ast.parse((ROOT / "dev.py").read_text(), feature_version=(3, 7))
+    run = "import runpy, sys; sys.version_info = (3, 8, 18); sys.argv = ['dev.py', 'up']; runpy.run_path(sys.path[-1])"
+    started = terminal.start(sys.executable, "-c", f"import sys; sys.path.append({str(standin / 'dev.py')!r}); {run}")
+    assert started.status() == 1
+    assert started.output.splitlines() == [
+        "dev.py needs Python 3.11 or newer and this is Python 3.8: start it with a newer one."
+    ]
+
+
+@pytest.mark.parametrize("module", ["venv", "ensurepip", "_sqlite3"])
+def test_a_python_without_a_module_that_is_needed_is_told_so(module: str, standin: Path, terminal: Terminal) -> None:
+    run = f"import runpy, sys; sys.modules[{module!r}] = None; runpy.run_path({str(standin / 'dev.py')!r})"
+    started = terminal.start(sys.executable, "-c", run)
+    assert started.status() == 1
+    assert started.output.count("\n") == 1
+    assert module in started.output
+    assert "python3-venv" in started.output
+
+
+def test_a_start_script_without_a_python_says_so(standin: Path, terminal: Terminal) -> None:
+    started = terminal.start(standin / "start-user-service.sh", PYTHON="python-of-nowhere")
+    assert started.status() == 1
+    assert started.output.count("\n") == 1
+    assert "python-of-nowhere" in started.output
+
+
+def test_a_moved_copy_is_installed_anew_and_an_installation_without_network_is_tried_again(
+    standin: Path, terminal: Terminal
+) -> None:
+    moved = shutil.copytree(standin, terminal.folder / "moved", symlinks=True)
+    line = terminal.refused(moved, "migrate", **NO_NETWORK)
+    assert line.startswith("dev.py: The package index can't be reached (is there a network?): ")
+    assert line.endswith(" The next start tries again.")
+    assert "Making .venv" in terminal.started[0].output
+
+    again = terminal.dev(moved, "migrate")
+    assert again.status() == 0, again.output
+    assert "Making .venv" not in again.output
+    assert "Installing" in again.output
+
+
+def test_ctrl_c_during_an_installation_is_one_line_and_what_is_half_done_is_not_used(
+    standin: Path, terminal: Terminal
+) -> None:
+    fresh_copy = shutil.copytree(standin, terminal.folder / "fresh", ignore=shutil.ignore_patterns(".venv"))
+    started = terminal.dev(fresh_copy, "migrate")
+    started.prints("Making .venv ...")
+    started.press_ctrl_c()
+    assert started.status(10) == 130
+    assert started.output == "Making .venv ...\nStopped by SIGINT.\n"
+    until(lambda: not processes_of(fresh_copy), "pip has ended too", within=5)
+    assert not (fresh_copy / ".venv" / "installed.json").exists()
+
+
+@pytest.mark.parametrize("changed", ["requirements-build.txt", "chassis/pyproject.toml"])
+def test_what_changed_is_installed_again_and_only_that(changed: str, standin: Path, terminal: Terminal) -> None:
+    file = standin / changed
+    before = file.read_text()
+    for text in (before + "# changed\n", before):
+        file.write_text(text)
+        started = terminal.dev(standin, "migrate")
+        assert started.status() == 0
+        assert f"Installing {changed.removesuffix('/pyproject.toml')} (" in started.output
+    same = terminal.dev(standin, "migrate")
+    assert same.status() == 0
+    assert same.output == ""

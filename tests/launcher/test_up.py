@@ -1,0 +1,165 @@
+"""`dev.py up`: what it tells the services, and how both end."""
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from launcher.launching import (
+    SERVICES,
+    Terminal,
+    environment_of,
+    free_ports,
+    is_ready,
+    ports_for_up,
+    posix_only,
+    processes_of,
+    signals_of,
+    until,
+)
+
+pytestmark = posix_only
+
+
+def test_ctrl_c_reaches_each_service_once_and_leaves_nothing_behind(standin: Path, terminal: Terminal) -> None:
+    started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
+    started.press_ctrl_c()
+    assert started.status(10) == 130
+    assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
+    assert started.output.count("| bye") == 2
+    assert started.output.endswith("Stopped by SIGINT.\n")
+    assert "Traceback" not in started.output
+    assert processes_of(standin) == []
+
+
+def test_an_impatient_second_ctrl_c_changes_nothing(standin: Path, terminal: Terminal) -> None:
+    started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
+    started.press_ctrl_c()
+    started.prints("Stopping")
+    started.press_ctrl_c()
+    assert started.status(10) == 130
+    assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
+    assert "Traceback" not in started.output
+    assert processes_of(standin) == []
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_that_asks_to_end_stops_both(name: str, standin: Path, terminal: Terminal) -> None:
+    number = signal.Signals[name]
+    started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
+    started.process.send_signal(number)
+    assert started.status(10) == 128 + number
+    assert started.last_line == f"Stopped by {name}."
+    assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
+    assert processes_of(standin) == []
+
+
+def test_a_service_that_dies_ends_the_other_one_and_the_launcher_says_which(standin: Path, terminal: Terminal) -> None:
+    started, _, product = terminal.up(standin, "--data-dir", terminal.folder)
+    os.kill(environment_of(product)["PID"], signal.SIGKILL)
+    assert started.status(10) == 1
+    assert started.last_line == "dev.py: The product-service has ended by itself (status -9)."
+    assert (terminal.folder / "user-service" / "signals").read_text().split() == ["SIGTERM"]
+    assert not (terminal.folder / "product-service" / "signals").exists()
+    assert processes_of(standin) == []
+    assert not is_ready(product)
+
+
+def test_a_service_that_refuses_to_start_has_its_line_shown_before_the_launcher_gives_up(
+    standin: Path, terminal: Terminal
+) -> None:
+    line = terminal.refused(standin, "up", *ports_for_up(), STANDIN_USER="refuse to start")
+    assert line == "dev.py: The user-service has ended by itself (status 2)."
+    assert "user    | cannot start: it was told so\n" in terminal.started[0].output
+    assert processes_of(standin) == []
+
+
+def test_a_service_that_ignores_the_signal_is_killed_with_its_workers(standin: Path, terminal: Terminal) -> None:
+    user, product = free_ports()
+    words = ["up", "--user-port", str(user), "--product-port", str(product), "--data-dir", str(terminal.folder)]
+    started = terminal.changed(standin, "dev.STOP_WITHIN = 1", *words, STANDIN_PRODUCT="ignore signals")
+    started.prints("Ctrl-C stops both")
+    started.press_ctrl_c()
+    assert started.status(10) == 130
+    assert "The product-service has not ended within 1 s and is killed." in started.output
+    assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
+    until(lambda: "time.sleep(600)" not in "".join(processes_of(standin)), "the worker is gone", within=5)
+
+
+def test_a_service_that_never_gets_ready_is_named(standin: Path, terminal: Terminal) -> None:
+    started = terminal.changed(standin, "dev.READY_WITHIN = 1", "up", *ports_for_up(), STANDIN_PRODUCT="never be ready")
+    assert started.status() == 1
+    assert re.fullmatch(r"dev.py: The product-service was not ready at port \d+ within 1 s.", started.last_line)
+    assert processes_of(standin) == []
+
+
+@pytest.mark.parametrize(("taken", "option"), [(0, "--user-port"), (1, "--product-port")])
+def test_a_taken_port_is_named_with_the_option_to_choose_another(
+    taken: int, option: str, standin: Path, terminal: Terminal
+) -> None:
+    ports = free_ports()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", ports[taken]))
+        listener.listen()
+        line = terminal.refused(standin, "up", "--user-port", ports[0], "--product-port", ports[1])
+    assert f"Port {ports[taken]} is not free for the {SERVICES[taken]}: choose another with {option}." in line
+
+
+def test_a_port_that_a_stopped_service_has_just_left_is_free(standin: Path, terminal: Terminal) -> None:
+    ports = free_ports()
+    words = ("up", "--user-port", ports[0], "--product-port", ports[1])
+    for _ in range(2):
+        started = terminal.dev(standin, *words)
+        started.prints("Ctrl-C stops both")
+        started.press_ctrl_c()
+        assert started.status(10) == 130
+
+
+def test_one_port_for_both_services_is_refused(standin: Path, terminal: Terminal) -> None:
+    assert "can't serve both" in terminal.refused(standin, "up", "--user-port", 8002)
+
+
+@pytest.mark.parametrize("command", ["up", "migrate"])
+def test_one_database_for_both_services_is_refused(command: str, standin: Path, terminal: Terminal) -> None:
+    line = terminal.refused(standin, command, DATABASE_URL="sqlite:///shared.db")
+    assert "DATABASE_URL" in line
+    assert ".env" in line
+
+
+def test_up_tells_the_services_their_ports_their_data_folders_and_each_other(standin: Path, terminal: Terminal) -> None:
+    _, user, product = terminal.up(standin, "--data-dir", "kept here", PORT=1, DATABASE_URL="", HOST="127.0.0.1")
+    for port, service in zip((user, product), SERVICES, strict=True):
+        environment = environment_of(port)
+        assert environment["PORT"] == str(port)
+        assert environment["DATA_DIR"] == str(terminal.folder / "kept here" / service)
+        assert environment["USER_SERVICE_URL"] == f"http://127.0.0.1:{user}"
+        assert environment["USER_SERVICE_PUBLIC_URL"] == f"http://localhost:{user}"
+        assert set(environment["ALLOWED_ORIGINS"].split(",")) == {
+            f"http://{host}:{each}" for host in ("localhost", "127.0.0.1") for each in (user, product, 3000, 5173)
+        }
+        assert environment["MIGRATE_ON_START"] == "true"
+
+
+def test_up_keeps_what_the_caller_has_set(standin: Path, terminal: Terminal) -> None:
+    settings = {"ALLOWED_ORIGINS": "https://shop.example", "USER_SERVICE_PUBLIC_URL": "https://users.example"}
+    _, _, product = terminal.up(standin, DATA_DIR="data of both", **settings)
+    environment = environment_of(product)
+    assert {name: environment[name] for name in settings} == settings
+    assert environment["DATA_DIR"] == str(terminal.folder / "data of both" / "product-service")
+
+
+def test_the_lines_of_both_services_are_marked_and_whole_whatever_bytes_they_hold(
+    standin: Path, terminal: Terminal
+) -> None:
+    started, *_ = terminal.up(standin)
+    for mark in ("user    | ", "product | "):
+        assert f"{mark}listening, \N{REPLACEMENT CHARACTER} \N{LATIN SMALL LETTER E WITH ACUTE}\n" in started.output
+
+
+def test_a_terminal_with_a_narrow_encoding_gets_question_marks(standin: Path, terminal: Terminal) -> None:
+    started, *_ = terminal.up(standin, PYTHONIOENCODING="ascii")
+    assert "user    | listening, ? ?\n" in started.output
+    started.press_ctrl_c()
+    assert started.status(10) == 130

@@ -1,0 +1,242 @@
+"""Starting, serving with several processes, and ending."""
+
+import os
+import signal
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import httpx
+import pytest
+from system_support import Service, eventually, problem
+
+from product_service import main as product_service
+from product_service.settings import Settings as ProductSettings
+from user_service.settings import SAMPLE_KEYS
+
+SECRET = "hunter2-which-no-output-may-hold"
+Make = Callable[..., Service]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes a service with these settings; it is ended with the test."""
+    with ExitStack() as cleanup:
+
+        def make(name: str, folder: str = "one", **environment: str) -> Service:
+            service = Service(name, tmp_path / folder, **environment)
+            cleanup.callback(service.close)
+            return service
+
+        yield make
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def workers_of(service: Service) -> list[int]:
+    started = [line["message"] for line in service.log_lines if line["message"].startswith("Started server process")]
+    return [int(message.strip("]").rpartition("[")[2]) for message in started]
+
+
+def test_with_two_workers_the_parent_migrates_once_and_both_answer_and_end(make: Make) -> None:
+    service = make("user-service", WORKERS="2").start().wait_ready()
+    workers = eventually(lambda: pids if len(pids := workers_of(service)) == 2 else None, 20, "two workers")
+    assert service.pid not in workers
+    migrated = [line["message"] for line in service.log_lines if line["message"].startswith("database ")]
+    assert migrated == ["database migrated"]
+    eventually(lambda: service.log.count("Application startup complete") == 2, 20, "both have started")
+
+    credentials = {"username": "ada", "password": "correct horse battery staple"}
+    with service.client() as client:
+        assert client.post("/register", json=credentials).status_code == 201
+    tokens = []
+    for paused in workers:
+        # While one is held, what is answered is answered by the other; what the held one has taken is tried again.
+        os.kill(paused, signal.SIGSTOP)
+        try:
+            tokens.append(eventually(lambda: _log_in(service, credentials), 20, "the other one answers"))
+        finally:
+            os.kill(paused, signal.SIGCONT)
+    for paused in workers:
+        os.kill(paused, signal.SIGSTOP)
+        try:
+            for token in tokens:
+                assert eventually(lambda token=token: _validate(service, token), 20, "the other one answers")["valid"]  # type: ignore[misc]
+        finally:
+            os.kill(paused, signal.SIGCONT)
+
+    service.stop()
+    eventually(lambda: not any(is_alive(pid) for pid in workers), 10, "the workers have ended")
+    with closing(socket.socket()) as again:
+        again.bind(("127.0.0.1", service.port))
+
+
+def _log_in(service: Service, credentials: dict[str, str]) -> str | None:
+    try:
+        with service.client(timeout=1) as client:
+            return str(client.post("/login", json=credentials).json()["access_token"])
+    except httpx.TransportError:
+        return None
+
+
+def _validate(service: Service, token: str) -> dict[str, object] | None:
+    try:
+        with service.client(timeout=1) as client:
+            answer: dict[str, object] = client.post("/validate-token", json={"token": token}).json()
+            return answer
+    except httpx.TransportError:
+        return None
+
+
+def test_several_processes_that_start_at_once_on_a_fresh_database_all_serve(make: Make, tmp_path: Path) -> None:
+    data = str(tmp_path / "shared")
+    services = [make("user-service", f"number-{n}", DATA_DIR=data) for n in range(4)]
+    for service in services:
+        service.start()
+    for service in services:
+        service.wait_ready(60)
+    said = [line["message"] for service in services for line in service.log_lines]
+    assert said.count("database migrated") == 1
+    assert said.count("database is up to date") == 3
+    # They have one key and one database.
+    credentials = {"username": "ada", "password": "correct horse battery staple"}
+    with services[0].client() as first, services[3].client() as last:
+        account = first.post("/register", json=credentials).json()
+        token = last.post("/login", json=credentials).json()["access_token"]
+        assert first.get("/me", headers={"Authorization": f"Bearer {token}"}).json() == account
+
+
+def test_sigterm_lets_a_request_finish_and_answers_that_it_is_draining(make: Make) -> None:
+    service = make("user-service", DRAIN_SECONDS="1").start().wait_ready()
+    body = b'{"username": "ada", "password": "correct horse battery staple"}'
+    head = (
+        f"POST /register HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        "Expect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), 20) as slow, service.client() as client:
+        slow.sendall(head.encode())
+        # The service says so when it begins to read the body: from here on the request is in progress.
+        assert slow.recv(1000).startswith(b"HTTP/1.1 100")
+        service.process.send_signal(signal.SIGTERM)
+
+        def draining() -> httpx.Response | None:
+            answer = client.get("/health/ready")
+            return answer if answer.status_code == 503 else None
+
+        refused = eventually(draining, 10, "draining")
+        problem(refused, 503, "draining")
+        assert refused.headers["retry-after"]
+        assert client.get("/health/live").status_code == 200
+        service.wait_for_log_line("Shutting down")
+        slow.sendall(body)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 201")
+    service.wait_ended()
+    with closing(sqlite3.connect(service.database)) as connection:
+        assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
+
+
+def test_sigterm_ends_an_idle_service_that_has_open_connections(make: Make) -> None:
+    service = make("product-service").start().wait_ready()
+    with service.client() as client:
+        assert client.get("/products").json() == []
+        service.stop(within=10)
+    assert not list(service.data.glob("*.db-wal"))
+
+
+def _of_a_newer_schema(folder: Path, name: str) -> None:
+    database = folder / "data" / f"{name}.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
+
+
+PRODUCTION = {"ENVIRONMENT": "production", "BCRYPT_COST": "12"}
+REFUSALS: dict[str, tuple[str, dict[str, str], list[str]]] = {
+    "production without a key": ("user-service", PRODUCTION, ["SECRET_KEY"]),
+    "production with the sample": ("user-service", {**PRODUCTION, "SECRET_KEY": SAMPLE_KEYS[0]}, ["SECRET_KEY"]),
+    "production with a short key": ("user-service", {**PRODUCTION, "SECRET_KEY": SECRET[:31]}, ["SECRET_KEY"]),
+    "production with cheap hashes": (
+        "user-service",
+        {**PRODUCTION, "SECRET_KEY": SECRET, "BCRYPT_COST": "11"},
+        ["BCRYPT_COST"],
+    ),
+    "four mistakes": (
+        "user-service",
+        {
+            "PORT": "80001",
+            "BCRYPT_COST": "three",
+            "LOG_LEVEL": "loud",
+            "DATABASE_URL": f"mysql://somebody:{SECRET}@localhost/shop",
+            "SECRET_KEY": SECRET,
+        },
+        ["PORT", "BCRYPT_COST", "LOG_LEVEL", "DATABASE_URL"],
+    ),
+    "a user service with a password in its address": (
+        "product-service",
+        {"USER_SERVICE_URL": f"http://somebody:{SECRET}@localhost:8001", "DATABASE_URL": "sqlite://", "PORT": "http"},
+        ["USER_SERVICE_URL", "DATABASE_URL", "PORT"],
+    ),
+    "a database of a newer version": ("product-service", {}, ["9999"]),
+    "a database of the other service": ("user-service", {}, ["another service"]),
+    "a file that is no database": ("product-service", {}, ["database"]),
+    "a data folder that cannot be made": ("user-service", {"DATA_DIR": "occupied"}, ["folder"]),
+}
+
+
+def prepare(what: str, service: Service) -> None:
+    """Put what is to be refused in its place."""
+    service.data.mkdir()
+    if what == "a database of a newer version":
+        _of_a_newer_schema(service.folder, service.name)
+    elif what == "a database of the other service":
+        url = f"sqlite:///{service.database}"
+        product_service.migrations(ProductSettings.model_construct(database_url=url)).upgrade()
+    elif what == "a file that is no database":
+        service.database.write_bytes(b"This is a text of more than a hundred bytes, and not a database. " * 20)
+    elif what == "a data folder that cannot be made":
+        (service.folder / "occupied").write_text("by a file")
+
+
+def test_a_service_that_cannot_start_says_why_in_one_line_for_each_mistake(make: Make) -> None:
+    services = {
+        what: make(name, f"number-{number}", **settings)
+        for number, (what, (name, settings, _)) in enumerate(REFUSALS.items())
+    }
+
+    def start(what: str) -> int:
+        prepare(what, services[what])
+        return services[what].start().wait_ended(60)
+
+    with ThreadPoolExecutor(2) as threads:
+        statuses = dict(zip(services, threads.map(start, services), strict=True))
+    for what, service in services.items():
+        _, _, named = REFUSALS[what]
+        lines = service.log.splitlines()
+        assert statuses[what] == 2, (what, lines)
+        assert len(lines) == len(named), (what, lines)
+        assert all(line.startswith("cannot start: ") for line in lines), (what, lines)
+        for word in named:
+            assert len([line for line in lines if word in line]) == 1, (what, lines)
+        assert SECRET[:16] not in service.log, what
+
+
+def test_a_port_that_is_taken_is_said_in_a_line(make: Make) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        service = make("product-service", PORT=str(taken.getsockname()[1]))
+        assert service.start().wait_ended(30) != 0
+    (error,) = [line["message"] for line in service.log_lines if line["level"] == "error"]
+    assert "address already in use" in error
+    assert "Traceback" not in service.log

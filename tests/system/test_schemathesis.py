@@ -1,0 +1,51 @@
+"""Both services against their own OpenAPI documents: schemathesis makes the requests, and runs all of its checks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from system_support import Services
+
+CONFIGURATION = """
+# Which currencies there are, and how many decimals a price may have in which, is no matter of a schema: a product that
+# is valid by the schema may be refused for these two reasons (the others are in tests/system/test_bad_input.py).
+[[operations]]
+include-name = ["POST /products", "PUT /products/{product_id}"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
+"""
+
+
+@pytest.mark.parametrize("name", ["users", "products"])
+def test_a_service_does_as_its_document_says(services: Services, name: str, tmp_path: Path) -> None:
+    service = getattr(services, name)
+    somebody = services.sign_up()
+    services.create_product(somebody)
+    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION, encoding="utf-8")
+    run = subprocess.run(
+        [
+            *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
+            *("--config-file", "schemathesis.toml", "run", f"{service.url}/openapi.json"),
+            *("--checks", "all", "--generation-deterministic", "--max-examples", "10", "--continue-on-failure"),
+            *("--header", f"Authorization: Bearer {somebody.token}", "--no-color"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    answered = {(line["method"], line["route"], line["status"]) for line in service.log_lines if "route" in line}
+    # It got beyond the bearer's token and the schemas: there are successes and refusals of each operation.
+    successes = {
+        "users": {("POST", "/register", 201), ("GET", "/me", 200), ("POST", "/validate-token", 200)},
+        "products": {
+            ("POST", "/products", 201),
+            ("GET", "/products", 200),
+            ("PUT", "/products/{product_id}", 200),
+            ("DELETE", "/products/{product_id}", 204),
+        },
+    }[name]
+    assert answered >= successes
+    assert len({status for _, _, status in answered}) >= 6
+    assert not [status for _, _, status in answered if status >= 500]

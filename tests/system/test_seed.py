@@ -1,0 +1,144 @@
+"""The seed, run as people run it: as a process, against both services."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+from system_support import Services, free_port, running_services
+
+from product_service.main import documented_app
+from product_service.seed import CATALOGUE, PASSWORD
+
+pytestmark = pytest.mark.xdist_group("system-seed")
+
+
+@pytest.fixture
+def fresh_services(tmp_path: Path) -> Iterator[Services]:
+    """Services that nobody has used, for those tests that need them."""
+    with running_services(tmp_path) as services:
+        yield services
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """The address of a server that is none of ours."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"<html")
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def seed(users_url: str, products_url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "product_service.seed", "--users-url", users_url, "--products-url", products_url],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+
+
+def catalogue(services: Services) -> list[dict[str, Any]]:
+    with services.products.client() as client:
+        products: list[dict[str, Any]] = client.get("/products", params={"limit": 100}).json()
+    return products
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a seed which failed ends with."""
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("seed: ")
+    return line
+
+
+def test_it_makes_two_accounts_and_a_catalogue_that_is_theirs(fresh_services: Services) -> None:
+    services = fresh_services
+    done = seed(services.users.url, services.products.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "ada: 21 products created, 0 there already",
+        "grace: 20 products created, 0 there already",
+        f'Log in as ada or grace, with the password "{PASSWORD}".',
+    ]
+
+    products = catalogue(services)
+    assert len(products) == 41
+    assert {product["currency"] for product in products} == {"USD", "EUR", "JPY"}
+    assert len({product["category"] for product in products}) > 5
+    prices = {product["sku"]: product["price"] for product in products}
+    assert (prices["CBL-C-1M"], prices["TEA-SEN-100"]) == ("9.99", "1620")
+    for username, owned in {"ada": 21, "grace": 20}.items():
+        token = services.log_in(username, PASSWORD)
+        with services.users.client(headers={"Authorization": f"Bearer {token}"}) as client:
+            account = client.get("/me").json()
+        assert account["username"] == username
+        assert [product["owner_id"] for product in products].count(account["id"]) == owned
+
+
+def test_the_second_run_changes_nothing_and_the_third_brings_back_what_was_deleted(services: Services) -> None:
+    seed(services.users.url, services.products.url)
+    before = catalogue(services)
+
+    again = seed(services.users.url, services.products.url)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[:2] == [
+        "ada: 0 products created, 21 there already",
+        "grace: 0 products created, 20 there already",
+    ]
+    assert catalogue(services) == before
+
+    token = services.log_in("grace", PASSWORD)
+    with services.products.client(headers={"Authorization": f"Bearer {token}"}) as client:
+        assert client.delete(f"/products/{before[-1]['id']}").status_code == httpx.codes.NO_CONTENT
+    third = seed(services.users.url, services.products.url)
+    assert third.stdout.splitlines()[1] == "grace: 1 products created, 19 there already"
+
+
+def test_it_leaves_the_example_of_the_documentation_page_to_be_sent_as_it_stands() -> None:
+    (example,) = documented_app().openapi()["components"]["schemas"]["ProductCreate"]["examples"]
+    assert example["sku"] not in CATALOGUE.read_text(encoding="utf-8")
+
+
+def test_an_account_with_another_password_is_left_alone_and_named(fresh_services: Services) -> None:
+    services = fresh_services
+    services.sign_up("Ada", "a password of her own")
+    line = refusal(seed(services.users.url, services.products.url))
+    assert line == 'seed: There is an account "ada" already, and its password is another one.'
+    assert catalogue(services) == []
+
+
+def test_a_service_that_is_not_there_is_named(services: Services) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    assert f"{nowhere}/register cannot be reached" in refusal(seed(nowhere, services.products.url))
+    assert f"{nowhere}/products cannot be reached" in refusal(seed(services.users.url, nowhere))
+    assert "nonsense/register cannot be reached" in refusal(seed("nonsense", services.products.url))
+
+
+def test_a_refusal_is_told_with_its_reason(services: Services) -> None:
+    mistaken = refusal(seed(services.products.url, services.users.url))
+    assert mistaken.endswith("/register answered 404: There is nothing at this address.")
+
+
+def test_a_server_that_is_none_of_ours_is_not_believed(services: Services, stranger: str) -> None:
+    for urls in ((stranger, services.products.url), (services.users.url, stranger)):
+        assert "answered 200, and nothing that a service of ours would say" in refusal(seed(*urls))

@@ -1,0 +1,187 @@
+"""The rules of the architecture that import-linter and the type checker cannot hold, as tests."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {
+    path.relative_to(ROOT).as_posix().partition("/src/")[2]: ast.parse(path.read_text(encoding="utf-8"))
+    for package in ("chassis", "user-service", "product-service")
+    for path in sorted((ROOT / package / "src").rglob("*.py"))
+}
+TESTING = {module for module in SOURCES if module.startswith("chassis/testing/")}
+LOCKS = [
+    ROOT / "requirements-build.txt",
+    ROOT / "requirements-dev.txt",
+    ROOT / "user-service" / "requirements.txt",
+    ROOT / "product-service" / "requirements.txt",
+]
+
+
+def places(matches: Callable[[ast.AST], bool]) -> list[str]:
+    """The modules of the source tree in which something matches, once for each match."""
+    return [module for module, tree in SOURCES.items() for node in ast.walk(tree) if matches(node)]
+
+
+def calls(name: str) -> Callable[[ast.AST], bool]:
+    return lambda node: (
+        isinstance(node, ast.Call)
+        and (getattr(node.func, "attr", None) == name or getattr(node.func, "id", None) == name)
+    )
+
+
+def imports(package: str) -> Callable[[ast.AST], bool]:
+    def matches(node: ast.AST) -> bool:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        return any(name.partition(".")[0] == package for name in names)
+
+    return matches
+
+
+def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
+    assert places(calls("commit")) == ["chassis/database.py"]
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        ("passlib", "user_service/passwords.py"),
+        ("jose", "user_service/tokens.py"),
+        ("iso4217", "product_service/money.py"),
+        ("structlog", None),
+        ("fastapi_offline", "chassis/pages.py"),
+    ],
+)
+def test_a_library_is_named_in_one_module(package: str, module: str | None) -> None:
+    found = set(places(imports(package)))
+    assert found == {module} if module else all(each.startswith("chassis/") for each in found)
+
+
+def test_http_is_spoken_to_the_user_service_in_one_module_of_the_running_service() -> None:
+    tools = {*TESTING, "product_service/seed.py"}
+    assert set(places(imports("httpx"))) - tools == {"product_service/identity.py"}
+
+
+def test_the_product_service_can_neither_sign_nor_hash() -> None:
+    installed = set(re.findall(r"^([a-z0-9-]+)==", LOCKS[3].read_text(encoding="utf-8"), re.MULTILINE))
+    assert installed.isdisjoint({"python-jose", "pyjwt", "joserfc", "cryptography", "libpass", "passlib", "bcrypt"})
+    from product_service.settings import Settings
+
+    assert not [name for name in Settings.model_fields if "secret" in name]
+
+
+def test_an_unexpected_exception_is_swallowed_in_one_place_only() -> None:
+    def swallows_everything(node: ast.AST) -> bool:
+        if not isinstance(node, ast.ExceptHandler):
+            return False
+        everything = node.type is None or getattr(node.type, "id", None) in ("Exception", "BaseException")
+        last = node.body[-1]
+        return everything and not (isinstance(last, ast.Raise) and last.exc is None)
+
+    assert places(swallows_everything) == ["chassis/middleware.py"]
+
+
+def test_the_environment_is_read_by_the_settings_alone() -> None:
+    def reads_environment(node: ast.AST) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+
+    assert set(places(reads_environment)) <= {*TESTING, "chassis/probe.py"}
+
+
+def test_importing_the_whole_tree_does_nothing(tmp_path: Path) -> None:
+    """No file is written, no socket or database opened, no thread started, nothing printed."""
+    modules = [
+        module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for module in SOURCES
+        if "alembic_environment" not in module
+    ]
+    script = (
+        "import importlib, sys, threading\n"
+        "def watch(event, arguments):\n"
+        "    if event in ('sqlite3.connect', 'socket.bind', 'socket.connect', 'os.mkdir', 'subprocess.Popen') or (\n"
+        "        event == 'open' and arguments[1] and set(str(arguments[1])) & set('wax+')):\n"
+        "        raise SystemExit(f'{event} {arguments} at import')\n"
+        "sys.dont_write_bytecode = True\n"
+        "sys.addaudithook(watch)\n"
+        f"for module in {modules!r}:\n"
+        "    importlib.import_module(module)\n"
+        "assert threading.active_count() == 1\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    empty = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc", "app"}
+    assert not [module for module in SOURCES if empty & set(module.removesuffix(".py").split("/"))]
+
+
+def test_a_repository_hands_no_statement_upward() -> None:
+    def hands_out_a_select(node: ast.AST) -> bool:
+        return (
+            isinstance(node, ast.FunctionDef)
+            and not node.name.startswith("_")
+            and node.name != "base"
+            and node.returns is not None
+            and "Select" in ast.unparse(node.returns)
+        )
+
+    assert places(hands_out_a_select) == []
+
+
+def test_domain_errors_know_no_status() -> None:
+    for module in ("chassis/errors.py", "user_service/errors.py", "product_service/errors.py"):
+        assert not re.search(r"\b[45]\d\d\b|[Ss]tatus", ast.unparse(_without_docstrings(SOURCES[module]))), module
+
+
+def test_no_float_is_near_money() -> None:
+    for module in ("product_service/money.py", "product_service/models.py", "product_service/schemas.py"):
+        assert not [node for node in ast.walk(SOURCES[module]) if isinstance(node, ast.Name) and node.id == "float"]
+
+
+def test_the_launcher_needs_nothing_but_the_standard_library() -> None:
+    tree = ast.parse((ROOT / "dev.py").read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert {name.partition(".")[0] for name in imported} <= set(sys.stdlib_module_names)
+
+
+def _pinned(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.relative_to(ROOT).as_posix())
+def test_a_lock_file_has_a_hash_for_everything_and_no_address(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    blocks = re.split(r"\n(?=[a-z])", text)
+    assert _pinned(lock)
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in text
+    assert "--index" not in text
+
+
+@pytest.mark.parametrize("lock", LOCKS[2:], ids=lambda lock: lock.parent.name)
+def test_what_is_tested_is_what_is_installed(lock: Path) -> None:
+    development = _pinned(LOCKS[1])
+    assert {name: development.get(name) for name in _pinned(lock)} == _pinned(lock)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    def strip(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:
+        for node in nodes:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                continue
+            if isinstance(node, ast.ClassDef):
+                node = ast.ClassDef(**{**dict(ast.iter_fields(node)), "body": list(strip(node.body)) or [ast.Pass()]})
+            yield node
+
+    return ast.fix_missing_locations(ast.Module(body=list(strip(tree.body)), type_ignores=[]))

@@ -1,0 +1,124 @@
+import httpx
+import pytest
+from sqlalchemy import Engine, text
+from user_support import PASSWORD, MakeSettings, sign_up
+
+from chassis.testing import running
+from user_service.main import create_app
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+async def test_a_form_is_answered_with_a_bearer_token(client: httpx.AsyncClient) -> None:
+    await sign_up(client, "ada")
+    answer = await client.post("/login", data={"username": "ada", "password": PASSWORD})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert body.pop("access_token").count(".") == 2
+    assert body == {"token_type": "bearer", "expires_in": 900}
+
+
+async def test_json_is_answered_like_a_form(client: httpx.AsyncClient) -> None:
+    await sign_up(client, "ada")
+    answer = await client.post("/login", json={"username": "ada", "password": PASSWORD})
+    assert answer.status_code == 200
+    assert answer.json()["token_type"] == "bearer"
+
+
+async def test_the_other_fields_of_the_password_grant_are_accepted_and_ignored(client: httpx.AsyncClient) -> None:
+    await sign_up(client, "ada")
+    grant = {"grant_type": "password", "scope": "everything", "client_id": "frontend", "client_secret": "none"}
+    answer = await client.post("/login", data={"username": "ada", "password": PASSWORD, **grant})
+    assert answer.status_code == 200
+
+
+async def test_the_case_of_the_name_does_not_matter(client: httpx.AsyncClient) -> None:
+    await sign_up(client, "Ada")
+    assert (await client.post("/login", data={"username": "aDA", "password": PASSWORD})).status_code == 200
+
+
+async def test_composed_and_decomposed_characters_are_the_same_password(client: httpx.AsyncClient) -> None:
+    await client.post("/register", json={"username": "ada", "password": "gar\u00e7on \u00e9l\u00e8ve"})
+    login = await client.post("/login", json={"username": "ada", "password": "garc\u0327on e\u0301le\u0300ve"})
+    assert login.status_code == 200
+
+
+async def test_a_password_differs_from_another_beyond_its_72nd_byte(client: httpx.AsyncClient) -> None:
+    await client.post("/register", json={"username": "ada", "password": "x" * 72 + "a"})
+    assert (await client.post("/login", json={"username": "ada", "password": "x" * 72 + "b"})).status_code == 401
+
+
+async def test_the_lifetime_of_a_token_is_a_setting(make_settings: MakeSettings) -> None:
+    async with running(create_app(make_settings(access_token_expire_minutes=2))) as client:
+        await sign_up(client, "ada")
+        answer = await client.post("/login", json={"username": "ada", "password": PASSWORD})
+    assert answer.json()["expires_in"] == 120
+
+
+async def test_unknown_name_wrong_password_and_disabled_account_get_the_same_answer(
+    client: httpx.AsyncClient, database: Engine
+) -> None:
+    await sign_up(client, "ada")
+    await sign_up(client, "grace")
+    with database.begin() as connection:
+        connection.execute(text("UPDATE users SET is_active = :no WHERE username = 'grace'"), {"no": False})
+    answers = [
+        await client.post("/login", json={"username": "nobody", "password": PASSWORD}),
+        await client.post("/login", json={"username": "ada", "password": PASSWORD.upper()}),
+        await client.post("/login", json={"username": "grace", "password": PASSWORD}),
+        await client.post("/login", data={"username": "a name with spaces", "password": "short"}),
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
+    problems = [{**answer.json(), "request_id": None} for answer in answers]
+    assert all(problem == problems[0] for problem in problems)
+    assert problems[0]["code"] == "invalid-credentials"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"username": "ada"},
+        {"password": PASSWORD},
+        {"username": "ada", "password": PASSWORD, "remember": "me"},
+        {"username": "", "password": PASSWORD},
+        {"username": "ada", "password": ""},
+        {"username": "ada", "password": "x" * 257},
+        {"username": "ada\x00", "password": PASSWORD},
+    ],
+)
+async def test_incomplete_and_impossible_credentials_are_invalid_in_both_forms(
+    client: httpx.AsyncClient, body: dict[str, str]
+) -> None:
+    as_json = await client.post("/login", json=body)
+    as_form = await client.post("/login", data=body, headers=FORM)
+    assert (as_json.status_code, as_form.status_code) == (422, 422)
+    assert as_json.json()["errors"] == as_form.json()["errors"]
+
+
+@pytest.mark.parametrize("password", [1, 1.5, True, None, [], {}])
+async def test_a_password_of_another_type_is_invalid(client: httpx.AsyncClient, password: object) -> None:
+    answer = await client.post("/login", json={"username": "ada", "password": password})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/password"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "status"),
+    [
+        ("multipart/form-data; boundary=x", b"--x--", 415),
+        ("text/plain", b"username=ada&password=x", 415),
+        ("application/x-www-form-urlencoded", b"username=ada&password=%ff", 400),
+        ("application/x-www-form-urlencoded", b"username=ada&username=eve&password=x", 400),
+        ("application/json", b"{", 400),
+        ("application/json", b'{"username": "ada", "password": "\\ud800"}', 400),
+    ],
+)
+async def test_a_body_that_cannot_be_decoded_is_refused(
+    client: httpx.AsyncClient, content_type: str, content: bytes, status: int
+) -> None:
+    answer = await client.post("/login", content=content, headers={"Content-Type": content_type})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,79 @@
+import concurrent.futures
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from user_support import KEY, MakeSettings
+
+from chassis.settings import load
+from user_service.keys import signing_key
+from user_service.settings import SAMPLE_KEYS, Settings
+
+GOOD = {"ENVIRONMENT": "production", "SECRET_KEY": KEY.decode()}
+
+
+def start_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **environment: str) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return load(Settings)
+
+
+def test_production_starts_with_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert start_with(monkeypatch, tmp_path, **GOOD).bcrypt_cost == 12
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY has to be set in production"),
+        ({"SECRET_KEY": SAMPLE_KEYS[0]}, "SECRET_KEY is the sample"),
+        ({"SECRET_KEY": "hunter2-hunter2"}, "SECRET_KEY has to be at least 32 bytes"),
+        ({"SECRET_KEY": "hunter2-hunter2", "ENVIRONMENT": "development"}, "SECRET_KEY has to be at least 32 bytes"),
+        ({"BCRYPT_COST": "11"}, "BCRYPT_COST has to be at least 12 in production"),
+        ({"BCRYPT_COST": "3"}, "BCRYPT_COST: "),
+        ({"PORT": "none"}, "PORT: "),
+        ({"PASSWORD_MIN_LENGTH": "0"}, "PASSWORD_MIN_LENGTH: "),
+        ({"ACCESS_TOKEN_EXPIRE_MINUTES": "0"}, "ACCESS_TOKEN_EXPIRE_MINUTES: "),
+    ],
+)
+def test_what_is_unsafe_or_wrong_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+    line: str,
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        start_with(monkeypatch, tmp_path, **{**GOOD, **environment})
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"cannot start: {line}")
+    assert told.count("\n") == 1
+    assert "hunter2" not in told
+
+
+def test_a_secret_is_not_shown_with_the_settings(make_settings: MakeSettings) -> None:
+    assert KEY.decode() not in repr(make_settings())
+
+
+def test_the_first_start_in_development_makes_a_key_and_later_ones_keep_it(make_settings: MakeSettings) -> None:
+    settings = make_settings(secret_key=None)
+    key = signing_key(settings)
+    assert len(key) >= 32
+    assert signing_key(settings) == key
+    if sys.platform != "win32":
+        assert stat.S_IMODE(settings.development_key_file.stat().st_mode) == 0o600
+
+
+def test_several_first_starts_at_once_make_one_key(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(secret_key=None, data_dir=tmp_path / "new")
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        keys = list(threads.map(lambda _: signing_key(settings), range(64)))
+    assert len(set(keys)) == 1
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["secret-key"]
+
+
+def test_the_configured_key_is_used_as_it_is(make_settings: MakeSettings) -> None:
+    assert signing_key(make_settings()) == KEY

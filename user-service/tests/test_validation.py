@@ -1,0 +1,171 @@
+"""`POST /validate-token`: the seam, from the side that answers."""
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from sqlalchemy import Engine, event, text
+from user_support import KEY, Person, sign_up
+
+from user_service.tokens import Tokens
+
+CONTRACT: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "contracts" / "validate-token.json").read_text(encoding="utf-8")
+)
+
+
+async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> str:
+    """Bring about what the contract gives, and return the token that it speaks of."""
+    ada = await sign_up(client, "ada")
+    with database.begin() as connection:
+        match given:
+            case "a token of an account that is active":
+                return ada.token
+            case "a token that has expired":
+                return Tokens(KEY, timedelta(minutes=15)).issue(ada.user_id, datetime.now(UTC) - timedelta(hours=1))
+            case "a token that was not issued here":
+                return Tokens(KEY[::-1], timedelta(minutes=15)).issue(ada.user_id, datetime.now(UTC))
+            case "a token of an account that was deleted":
+                connection.execute(text("DELETE FROM users WHERE username = 'ada'"))
+                return ada.token
+            case "a token of an account that was disabled":
+                connection.execute(text("UPDATE users SET is_active = :no"), {"no": False})
+                return ada.token
+    raise AssertionError(f"nobody knows how to bring about: {given}")
+
+
+@pytest.mark.parametrize("interaction", CONTRACT["interactions"], ids=lambda each: each["given"])
+async def test_the_contract_is_kept(client: httpx.AsyncClient, database: Engine, interaction: dict[str, Any]) -> None:
+    token = await prepare(interaction["given"], client, database)
+    answer = await client.request(
+        CONTRACT["request"]["method"], CONTRACT["request"]["path"], json={**CONTRACT["request"]["body"], "token": token}
+    )
+    assert answer.status_code == interaction["status"]
+    assert answer.headers["content-type"] == "application/json"
+    jsonschema.Draft202012Validator(CONTRACT["schema"]).validate(answer.json())
+    # Only when it expires no example can tell.
+    expected = dict(interaction["body"])
+    if "expires_at" in expected:
+        expected["expires_at"] = answer.json()["expires_at"]
+    assert answer.json() == expected
+
+
+async def test_the_answer_says_when_the_token_expires(client: httpx.AsyncClient) -> None:
+    ada = await sign_up(client, "ada")
+    answer = await client.post("/validate-token", json={"token": ada.token})
+    expires_at = datetime.fromisoformat(answer.json()["expires_at"])
+    assert timedelta(minutes=14, seconds=50) < expires_at - datetime.now(UTC) <= timedelta(minutes=15)
+
+
+@pytest.mark.parametrize(
+    "token", ["", " ", "x", "a.b.c", "..", "\x00", "{}", "Bearer x", "é" * 100, "a" * 10_000, "💥", "null"]
+)
+async def test_every_text_that_is_no_token_of_ours_is_a_200_that_says_so(client: httpx.AsyncClient, token: str) -> None:
+    answer = await client.post("/validate-token", json={"token": token})
+    assert answer.status_code == 200
+    assert answer.json() == {"valid": False, "message": "The token is malformed, or was not issued here."}
+
+
+@pytest.mark.parametrize("body", [{}, {"token": None}, {"token": 1}, {"token": ["x"]}, {"token": "x", "y": 1}, [], "x"])
+async def test_every_other_body_is_a_422(client: httpx.AsyncClient, body: object) -> None:
+    assert (await client.post("/validate-token", json=body)).status_code == 422
+
+
+async def test_more_than_16_kib_is_a_413_in_the_usual_form(client: httpx.AsyncClient) -> None:
+    fits = await client.post("/validate-token", json={"token": "x" * (16 * 1024 - len('{"token":""}'))})
+    too_much = await client.post("/validate-token", json={"token": "x" * 16 * 1024})
+    assert fits.status_code == 200
+    assert too_much.status_code == 413
+    assert too_much.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_validation_is_one_query_and_writes_nothing(client: httpx.AsyncClient) -> None:
+    ada = await sign_up(client, "ada")
+    statements: list[str] = []
+
+    def remember(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", remember)
+    try:
+        answer = await client.post("/validate-token", json={"token": ada.token})
+    finally:
+        event.remove(Engine, "before_cursor_execute", remember)
+    assert answer.json()["valid"] is True
+    assert len(statements) == 1
+    assert statements[0].startswith("SELECT")
+
+
+async def test_an_outage_of_the_database_is_never_an_invalid_token(client: httpx.AsyncClient, database: Engine) -> None:
+    ada = await sign_up(client, "ada")
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE users RENAME TO elsewhere"))
+    answer = await client.post("/validate-token", json={"token": ada.token})
+    assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_neither_the_token_nor_the_password_is_logged(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        ada = await sign_up(client, "ada")
+        await client.post("/validate-token", json={"token": ada.token})
+        await client.get("/me", headers=ada.headers)
+    assert ada.token.rpartition(".")[2] not in caplog.text
+    assert "battery" not in caplog.text
+
+
+class TestMe:
+    async def test_it_is_the_account_of_the_token(self, client: httpx.AsyncClient) -> None:
+        ada = await sign_up(client, "ada")
+        await sign_up(client, "grace")
+        answer = await client.get("/me", headers=ada.headers)
+        assert answer.status_code == 200
+        assert (answer.json()["id"], answer.json()["username"]) == (ada.user_id, "ada")
+
+    @pytest.mark.parametrize(
+        ("authorization", "challenge"),
+        [
+            (None, "Bearer"),
+            ("", "Bearer"),
+            ("Basic YWRhOng=", "Bearer"),
+            ("Bearer", "Bearer"),
+            ("Bearer a b", "Bearer"),
+            ("Bearer ä", 'Bearer error="invalid_token"'),
+            ("Bearer not.a.token", 'Bearer error="invalid_token"'),
+            ("bearer " + "x" * 9000, 'Bearer error="invalid_token"'),
+        ],
+    )
+    async def test_without_a_token_that_is_good_it_is_a_401(
+        self, client: httpx.AsyncClient, authorization: str | None, challenge: str
+    ) -> None:
+        headers = {} if authorization is None else {b"Authorization": authorization.encode()}
+        answer = await client.get("/me", headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == challenge
+
+    @pytest.mark.parametrize(
+        "statement", ["DELETE FROM users WHERE username = 'ada'", "UPDATE users SET is_active = false"]
+    )
+    async def test_a_token_ends_with_its_account(
+        self, client: httpx.AsyncClient, database: Engine, statement: str
+    ) -> None:
+        ada = await sign_up(client, "ada")
+        with database.begin() as connection:
+            connection.execute(text(statement))
+        assert (await client.get("/me", headers=ada.headers)).status_code == 401
+
+    async def test_nothing_is_inherited_by_the_next_account(self, client: httpx.AsyncClient, database: Engine) -> None:
+        ada = await sign_up(client, "ada")
+        with database.begin() as connection:
+            connection.execute(text("DELETE FROM users"))
+        again: Person = await sign_up(client, "ada")
+        assert again.user_id > ada.user_id
+        assert (await client.get("/me", headers=ada.headers)).status_code == 401
+        assert (await client.get("/me", headers=again.headers)).json()["id"] == again.user_id
