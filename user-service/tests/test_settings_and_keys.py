@@ -75,5 +75,15 @@ def test_several_first_starts_at_once_make_one_key(make_settings: MakeSettings, 
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["secret-key"]
 
 
+def test_a_kept_key_that_is_cut_short_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret-key").write_text("too short")
+    with pytest.raises(SystemExit):
+        start_with(monkeypatch, tmp_path)
+    assert capsys.readouterr().err.startswith("cannot start: ")
+
+
 def test_the_configured_key_is_used_as_it_is(make_settings: MakeSettings) -> None:
     assert signing_key(make_settings()) == KEY

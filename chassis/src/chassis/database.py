@@ -16,18 +16,25 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from sqlite3 import Connection as SQLiteConnection
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from psycopg2.errorcodes import UNDEFINED_COLUMN, UNDEFINED_TABLE
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from psycopg2.errorcodes import (
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    QUERY_CANCELED,
+    UNDEFINED_COLUMN,
+    UNDEFINED_TABLE,
+)
+from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from chassis import logs
-from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from chassis.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite_engine
+from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
+
+_WAITED_TOO_LONG = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -45,15 +52,16 @@ class ReadSession(Session):
 class _Lane:
     """As many threads as there are connections, and a queue on the event loop in front of them."""
 
-    def __init__(self, name: str, engine: Engine, connections: int, timeout: float) -> None:
+    def __init__(self, name: str, engine: Engine, connections: int, timeouts: Timeouts) -> None:
         self.engine = engine
-        self._timeout = timeout
+        self._timeouts = timeouts
         self._turns = asyncio.Semaphore(connections)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix=f"database-{name}")
 
     async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread. Raises DatabaseBusy if its turn does not come, TimeoutError if it does not end."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeouts.for_turn):
                 await self._turns.acquire()
         except TimeoutError:
             raise DatabaseBusy from None
@@ -61,12 +69,13 @@ class _Lane:
         future = asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
         # The turn ends with the thread's work, also when the request that waits for it is cancelled before.
         future.add_done_callback(self._end_turn)
-        return await asyncio.shield(future)
+        async with asyncio.timeout(self._timeouts.for_work):
+            return await asyncio.shield(future)
 
     def _end_turn(self, future: asyncio.Future[Any]) -> None:
         self._turns.release()
         if not future.cancelled():
-            # Looked at here, because a request that was cancelled will not, and the event loop would complain.
+            # Looked at here, because a request that does not wait any more will not, and the event loop would complain.
             future.exception()
 
     def close(self) -> None:
@@ -77,58 +86,69 @@ class _Lane:
 class Database:
     """The engines, threads and sessions of one database; made in the application factory, closed in its lifespan."""
 
-    def __init__(self, url: str, pool_size: int, pool_timeout: float) -> None:
+    def __init__(self, url: str, pool_size: int, pool_timeout: float, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Open nothing yet: the first connection is made when it is needed.
 
         :param url: as `chassis.database_url.normalise` returns it
         :param pool_size: connections held at most; SQLite has one writer, PostgreSQL gives half to writes
         :param pool_timeout: seconds to wait for a connection (on SQLite: for the write lock) before DatabaseBusy
+        :param timeout: seconds that one read or write may take, once it has its connection
         """
+        timeouts = Timeouts(pool_timeout, timeout)
         sqlite = make_url(url).get_backend_name() == "sqlite"
         writers = 1 if sqlite else pool_size // 2
         readers = pool_size - writers
-        make = _sqlite_engine if sqlite else _postgresql_engine
+        make = sqlite_engine if sqlite else postgresql_engine
         # SQLite would say 1 without a look at its file.
         self._sign_of_life = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
-        self._reads = _Lane("read", make(url, readers, pool_timeout, writes=False), readers, pool_timeout)
-        self._writes = _Lane("write", make(url, writers, pool_timeout, writes=True), writers, pool_timeout)
+        self._reads = _Lane("read", make(url, readers, timeouts, writes=False), readers, timeouts)
+        self._writes = _Lane("write", make(url, writers, timeouts, writes=True), writers, timeouts)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` with a session that cannot write.
 
-        Raises DatabaseBusy or DatabaseUnavailable; what `work` returns can be used after the session is closed.
+        What it returns can be used after the session is closed. It may run a second time, on another connection,
+        where the first one turns out to be broken. Raises DatabaseBusy or DatabaseUnavailable.
         """
 
         def run() -> T:
-            with (
-                _translated(),
-                ReadSession(self._reads.engine, autoflush=False, expire_on_commit=False) as session,
-            ):
+            with ReadSession(self._reads.engine, autoflush=False, expire_on_commit=False) as session:
                 result = work(session)
                 session.flush()  # Sends nothing: it refuses what would be lost.
                 return result
 
-        return await self._reads.run(run)
+        try:
+            return await self._reads.run(lambda: _twice_if_the_connection_is_lost(run))
+        except TimeoutError:
+            raise DatabaseUnavailable from None
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Run `work` in one transaction and commit it; whatever it raises rolls everything back.
 
-        Raises DatabaseBusy or DatabaseUnavailable; what `work` returns can be used after the session is closed.
+        What it returns can be used after the session is closed. It may run a second time, on another connection,
+        where the first one is lost before the commit, which means that nothing had been stored; so it makes its new
+        objects itself. Raises DatabaseBusy or DatabaseUnavailable if nothing was changed, and OutcomeUnknown if
+        nobody can tell.
         """
 
         def run() -> T:
-            with _translated(), Session(self._writes.engine, expire_on_commit=False) as session:
+            with Session(self._writes.engine, expire_on_commit=False) as session:
                 result = work(session)
                 try:
                     session.commit()
-                except BaseException:
+                except BaseException as error:
                     # SQLite leaves a transaction open whose commit failed, and SQLAlchemy would hand its connection
                     # to the next write, which could not begin; nor could any other after it.
                     session.invalidate()
+                    if isinstance(error, DBAPIError) and error.connection_invalidated:
+                        raise OutcomeUnknown from error
                     raise
                 return result
 
-        return await self._writes.run(run)
+        try:
+            return await self._writes.run(lambda: _twice_if_the_connection_is_lost(run))
+        except TimeoutError:
+            raise OutcomeUnknown from None
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises DatabaseBusy or DatabaseUnavailable."""
@@ -158,6 +178,17 @@ class UnitOf(Generic[S]):
         return result
 
 
+def _twice_if_the_connection_is_lost(run: Callable[[], T]) -> T:
+    """A pooled connection may have been dead for long when it is used; on a fresh one the same succeeds."""
+    with _translated():
+        try:
+            return run()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return run()
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn what the driver says of a database that is away or busy into the two errors that a client is told."""
@@ -177,65 +208,9 @@ def _translated() -> Iterator[None]:
 
 
 def _raise_for(error: DBAPIError) -> NoReturn:
-    if "database is locked" in str(error.orig):
+    if "database is locked" in str(error.orig) or getattr(error.orig, "pgcode", None) in _WAITED_TOO_LONG:
         raise DatabaseBusy from error
     # The client hears that the database is away; only the log says why.
     reason = str(error.orig).strip().partition("\n")[0]
     logs.get("chassis.database").warning("database unavailable", reason=reason)
     raise DatabaseUnavailable from error
-
-
-def _sqlite_engine(url: str, connections: int, timeout: float, *, writes: bool) -> Engine:
-    path = make_url(url).database
-    if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=timeout,
-        hide_parameters=True,
-        connect_args={"timeout": timeout},
-        **({} if writes else _READ_OPTIONS),
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: SQLiteConnection, _record: object) -> None:
-        connection.isolation_level = None  # The driver begins nothing by itself; `begin` below does.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        if not writes:
-            connection.execute("PRAGMA query_only = ON")
-
-    if writes:
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Any) -> None:
-            # A deferred transaction that turns into a writer fails at once when another one writes, whatever the
-            # timeout; this one waits for its turn.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _postgresql_engine(url: str, connections: int, timeout: float, *, writes: bool) -> Engine:
-    return create_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=timeout,
-        hide_parameters=True,
-        connect_args={
-            "connect_timeout": max(1, round(timeout)),
-            "options": "-c timezone=UTC" + ("" if writes else " -c default_transaction_read_only=on"),
-        },
-        **({} if writes else _READ_OPTIONS),
-    )
-
-
-# One round trip for a read: no BEGIN before it and no ROLLBACK after it.
-_READ_OPTIONS: dict[str, Any] = {
-    "isolation_level": "AUTOCOMMIT",
-    "skip_autocommit_rollback": True,
-    "pool_reset_on_return": None,
-}

@@ -76,6 +76,18 @@ class DatabaseUnavailable(Unavailable):
     detail = "The database cannot be reached at the moment. Nothing was changed; please try again."
 
 
+class OutcomeUnknown(Unavailable):
+    code = "outcome-unknown"
+    detail = "The database was lost while it stored the change: look whether it was made before you try again."
+
+
 class DatabaseBusy(Unavailable):
     code = "database-busy"
     detail = "All database connections are in use at the moment. Nothing was changed; please try again."
+
+
+READ_ERRORS = (DatabaseUnavailable, DatabaseBusy)
+"""How every read may end, beside its own errors."""
+
+WRITE_ERRORS = (*READ_ERRORS, OutcomeUnknown)
+"""How every write may end, beside its own errors."""

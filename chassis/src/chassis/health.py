@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import problems
 from chassis.database import Database
-from chassis.errors import DatabaseBusy, DatabaseUnavailable, Unavailable
+from chassis.errors import READ_ERRORS, Unavailable
 from chassis.migrations import Migrations
 from chassis.routing import Router
 
@@ -70,7 +70,7 @@ class Readiness:
     async def database_answers(self) -> bool:
         try:
             await self._database.ping()
-        except (DatabaseBusy, DatabaseUnavailable):
+        except READ_ERRORS:
             return False
         return True
 
@@ -105,9 +105,7 @@ def router(readiness: Readiness) -> Router:
         """Answers without touching anything."""
         return Alive()
 
-    documented: dict[int | str, dict[str, Any]] = problems.documented(
-        Draining, MigrationsBehind, DatabaseUnavailable, DatabaseBusy
-    )
+    documented: dict[int | str, dict[str, Any]] = problems.documented(Draining, MigrationsBehind, *READ_ERRORS)
 
     @health.get(
         "/health/ready",

@@ -1,8 +1,8 @@
 """The documentation pages, Swagger UI at `/docs` and ReDoc at `/redoc`, with every asset served from here.
 
 The assets come with the `fastapi-offline` package; the pages are our own, because the framework's carry inline
-scripts, which our Content-Security-Policy does not allow. All addresses are relative, so that the pages also work
-behind a proxy that adds a prefix.
+scripts, which our Content-Security-Policy does not allow. All addresses are relative, so that a proxy may
+add a prefix.
 """
 
 from functools import cache

@@ -17,6 +17,9 @@ S = TypeVar("S", bound=ServiceSettings)
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept; longer than any client of ours keeps one, so that none is cut in use."""
 
+GRACEFUL_SHUTDOWN = 8
+"""Seconds that requests in progress have to end, once the service is told to stop; then they are cut off."""
+
 
 def run_command(
     settings_class: type[S],
@@ -76,6 +79,7 @@ def _serve(settings: ServiceSettings, worker_factory: str) -> None:
         port=settings.port,
         workers=settings.workers,
         timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         log_config=None,  # chassis.logs has done it.
         server_header=False,
         # Whom to believe about the client's address is not to be guessed.

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
 from chassis.database_url import UnusableDatabaseUrl, as_text, normalise
+from chassis.engines import DEFAULT_TIMEOUT
 from chassis.logs import LogFormat
 
 
@@ -75,6 +76,12 @@ class ServiceSettings(BaseSettings):
         gt=0,
         le=60,
         description="Seconds a request waits for a database connection, or on SQLite for its turn to write.",
+    )
+    database_timeout: float = Field(
+        default=DEFAULT_TIMEOUT,
+        gt=0,
+        le=300,
+        description="Seconds that one read or write may take in the database before a 503.",
     )
     migrate_on_start: bool = Field(
         default=True, description="Migrate the database before the service accepts requests."

@@ -27,7 +27,12 @@ To write: press "Authorize" and give the name and password of an account, which 
 
 
 def create_app(settings: Settings) -> FastAPI:
-    database = Database(settings.database_url, settings.database_pool_size, settings.database_pool_timeout)
+    database = Database(
+        settings.database_url,
+        settings.database_pool_size,
+        settings.database_pool_timeout,
+        settings.database_timeout,
+    )
     identity = IdentityClient(settings.user_service_url, settings.validation_timeout)
     readiness = health.Readiness(database, migrations(settings))
 

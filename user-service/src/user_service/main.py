@@ -29,7 +29,12 @@ To begin: open an account with `POST /register`, then press "Authorize" and give
 
 
 def create_app(settings: Settings) -> FastAPI:
-    database = Database(settings.database_url, settings.database_pool_size, settings.database_pool_timeout)
+    database = Database(
+        settings.database_url,
+        settings.database_pool_size,
+        settings.database_pool_timeout,
+        settings.database_timeout,
+    )
     passwords = Passwords(settings.bcrypt_cost)
     readiness = health.Readiness(database, migrations(settings))
 

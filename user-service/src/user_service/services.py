@@ -55,15 +55,18 @@ class Accounts:
             raise PasswordTooShort(self._password_min_length)
         password_hash = await self._passwords.hash(password)
         now = datetime.now(UTC)
-        user = User(
-            username=username,
-            username_key=username.casefold(),
-            password_hash=password_hash,
-            is_active=True,
-            created_at=now,
-            updated_at=now,
+        return await self._write(
+            lambda users: users.add(
+                User(
+                    username=username,
+                    username_key=username.casefold(),
+                    password_hash=password_hash,
+                    is_active=True,
+                    created_at=now,
+                    updated_at=now,
+                )
+            )
         )
-        return await self._write(lambda users: users.add(user))
 
     async def log_in(self, username: str, password: str) -> Login:
         """A new access token for this account.

@@ -35,6 +35,9 @@ class Settings(ServiceSettings):
         key = self.secret_key.get_secret_value() if self.secret_key else None
         if key is not None and len(key.encode()) < SHORTEST_KEY:
             raise ValueError(f"SECRET_KEY has to be at least {SHORTEST_KEY} bytes long")
+        kept = self.development_key_file
+        if key is None and kept.is_file() and kept.stat().st_size < SHORTEST_KEY:
+            raise ValueError(f"{kept} holds no key of at least {SHORTEST_KEY} bytes: remove it, and one is made")
         if self.environment == "production":
             if key is None:
                 raise ValueError("SECRET_KEY has to be set in production")

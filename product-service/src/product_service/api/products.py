@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 
 from chassis.bearer import InvalidToken, NotAuthenticated
-from chassis.errors import DatabaseBusy, DatabaseUnavailable, DomainError
+from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
 from chassis.paging import Page, RowId, next_link
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
@@ -17,11 +17,11 @@ router = Router(prefix="/products", tags=["products"])
 
 
 def _public(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
-    return documented(*errors, DatabaseUnavailable, DatabaseBusy)
+    return documented(*errors, *READ_ERRORS)
 
 
 def _protected(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
-    return documented(NotAuthenticated, InvalidToken, *errors, AuthUnavailable, DatabaseUnavailable, DatabaseBusy)
+    return documented(NotAuthenticated, InvalidToken, *errors, AuthUnavailable, *WRITE_ERRORS)
 
 
 @router.get(

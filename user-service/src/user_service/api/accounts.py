@@ -3,7 +3,7 @@
 from fastapi import Request, Response
 
 from chassis.bearer import InvalidToken, NotAuthenticated
-from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from chassis.errors import READ_ERRORS, WRITE_ERRORS
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService, CurrentUser
@@ -20,7 +20,7 @@ router = Router(tags=["accounts"])
     response_description="The new account.",
     responses={
         201: {"headers": documented_headers({"Location": "The address of the account."})},
-        **documented(UsernameTaken, DatabaseUnavailable, DatabaseBusy),
+        **documented(UsernameTaken, *WRITE_ERRORS),
     },
 )
 async def register(
@@ -37,7 +37,7 @@ async def register(
     "/me",
     summary="Your own account",
     response_description="The account that the token belongs to.",
-    responses=documented(NotAuthenticated, InvalidToken, DatabaseUnavailable, DatabaseBusy),
+    responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
 )
 async def me(user: CurrentUser) -> UserRead:
     return UserRead.model_validate(user)

@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from chassis import bodies
-from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from chassis.errors import READ_ERRORS
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService
@@ -45,7 +45,7 @@ _LOGIN_BODY: dict[str, Any] = {
     response_description="An access token.",
     responses={
         200: {"headers": documented_headers({"Cache-Control": "`no-store`."})},
-        **documented(InvalidCredentials, DatabaseUnavailable, DatabaseBusy),
+        **documented(InvalidCredentials, *READ_ERRORS),
     },
     openapi_extra=_LOGIN_BODY,
 )

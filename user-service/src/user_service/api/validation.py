@@ -2,7 +2,7 @@
 
 from chassis.bearer import InvalidToken
 from chassis.bodies import JSON
-from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from chassis.errors import READ_ERRORS
 from chassis.problems import documented
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService
@@ -26,7 +26,7 @@ _EXAMPLES = {"valid": {"value": VALID_TOKEN_EXAMPLE}, "not valid": {"value": REF
     "/validate-token",
     summary="Is this token good at this moment?",
     response_description="What the token is worth; `valid` says which of the two it is.",
-    responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(DatabaseUnavailable, DatabaseBusy)},
+    responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(*READ_ERRORS)},
 )
 async def validate_token(body: TokenToValidate, accounts: AccountsService) -> ValidToken | RefusedToken:
     """For other services, on every protected request of theirs.

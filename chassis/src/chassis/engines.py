@@ -1,0 +1,84 @@
+"""Engines for the two databases, each for reads alone or for writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from sqlite3 import Connection as SQLiteConnection
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url
+
+DEFAULT_TIMEOUT = 10.0  # seconds
+
+# One round trip for a read: no BEGIN before it and no ROLLBACK after it.
+_READ_OPTIONS: dict[str, Any] = {
+    "isolation_level": "AUTOCOMMIT",
+    "skip_autocommit_rollback": True,
+    "pool_reset_on_return": None,
+}
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a request waits for its turn (on SQLite also: for the write lock), and then for its work; in seconds."""
+
+    for_turn: float
+    for_work: float
+
+
+def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
+    path = make_url(url).database
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeouts.for_turn,
+        hide_parameters=True,
+        connect_args={"timeout": timeouts.for_turn},
+        **({} if writes else _READ_OPTIONS),
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: SQLiteConnection, _record: object) -> None:
+        connection.isolation_level = None  # The driver begins nothing by itself; `begin` below does.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        if not writes:
+            connection.execute("PRAGMA query_only = ON")
+
+    if writes:
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            # A deferred transaction that turns into a writer fails at once when another one writes, whatever the
+            # timeout; this one waits for its turn.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
+    server_settings = {
+        "timezone": "UTC",
+        # Whom the client has given up on, the server need not go on with.
+        "statement_timeout": round(timeouts.for_work * 1000),
+        "default_transaction_read_only": "off" if writes else "on",
+    }
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeouts.for_turn,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": max(2, round(timeouts.for_turn)),  # libpq takes less than 2 for 2.
+            # A server that is gone without a word is noticed, instead of holding a thread for hours.
+            "tcp_user_timeout": round(timeouts.for_work * 1000),
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "options": " ".join(f"-c {name}={value}" for name, value in server_settings.items()),
+        },
+        **({} if writes else _READ_OPTIONS),
+    )
