@@ -16,6 +16,7 @@ async def test_a_form_is_answered_with_a_bearer_token(client: httpx.AsyncClient)
     assert answer.headers["cache-control"] == "no-store"
     body = answer.json()
     assert body.pop("access_token").count(".") == 2
+    assert len(body.pop("refresh_token")) == 75
     assert body == {"token_type": "bearer", "expires_in": 900}
 
 

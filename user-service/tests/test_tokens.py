@@ -16,6 +16,7 @@ from user_service.tokens import TokenRefused, Tokens, key_id
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TOKENS = Tokens(KEY, timedelta(minutes=15))
+CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti", "sid")
 HEADER = {"typ": "at+jwt", "kid": key_id(KEY)}
 
 
@@ -29,6 +30,7 @@ def claims(changes: Mapping[str, Any]) -> dict[str, Any]:
         "nbf": issued,
         "exp": issued + 900,
         "jti": "a-token",
+        "sid": 5,
     }
     return {name: value for name, value in {**good, **changes}.items() if value is not ...}
 
@@ -46,21 +48,21 @@ def signed(
 
 def test_what_is_issued_is_read_again() -> None:
     now = datetime.now(UTC)
-    read = TOKENS.read(TOKENS.issue(7, now), now)
-    assert read.user_id == 7
+    read = TOKENS.read(TOKENS.issue(7, 5, now), now)
+    assert (read.user_id, read.session_id) == (7, 5)
     assert timedelta(minutes=14, seconds=59) <= read.expires_at - now <= timedelta(minutes=15)
 
 
 def test_a_token_has_the_header_and_the_claims_of_an_access_token() -> None:
-    token = TOKENS.issue(7, NOW)
+    token = TOKENS.issue(7, 5, NOW)
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt", "kid": key_id(KEY)}
     body = jwt.get_unverified_claims(token)
-    assert set(body) == {"iss", "sub", "aud", "iat", "nbf", "exp", "jti"}
+    assert set(body) == {"iss", "sub", "aud", "iat", "nbf", "exp", "jti", "sid"}
     assert (body["sub"], body["iat"], body["exp"] - body["iat"]) == ("7", int(NOW.timestamp()), 900)
 
 
 def test_no_two_tokens_are_the_same() -> None:
-    assert len({TOKENS.issue(7, NOW) for _ in range(100)}) == 100
+    assert len({TOKENS.issue(7, 5, NOW) for _ in range(100)}) == 100
 
 
 def test_the_helper_of_these_tests_makes_tokens_that_are_accepted() -> None:
@@ -69,13 +71,13 @@ def test_the_helper_of_these_tests_makes_tokens_that_are_accepted() -> None:
 
 def test_a_token_is_good_until_the_second_it_expires_and_no_longer() -> None:
     now = datetime.now(UTC).replace(microsecond=0)
-    token = TOKENS.issue(7, now)
+    token = TOKENS.issue(7, 5, now)
     assert TOKENS.read(token, now + timedelta(minutes=15, microseconds=-1)).user_id == 7
     with pytest.raises(TokenRefused, match="expired"):
         TOKENS.read(token, now + timedelta(minutes=15))
 
 
-@pytest.mark.parametrize("claim", ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"])
+@pytest.mark.parametrize("claim", CLAIMS)
 def test_every_claim_is_required(claim: str) -> None:
     with pytest.raises(TokenRefused):
         TOKENS.read(signed({claim: ...}), datetime.now(UTC))
@@ -99,6 +101,12 @@ def test_every_claim_is_required(claim: str) -> None:
         {"sub": "7\n"},
         {"sub": "9" * 20},
         {"sub": ""},
+        {"sid": "5"},
+        {"sid": True},
+        {"sid": 5.0},
+        {"sid": 0},
+        {"sid": -1},
+        {"sid": 2**63},
     ],
     ids=str,
 )
@@ -147,7 +155,7 @@ def test_a_token_signed_with_another_key_is_refused() -> None:
 
 def test_each_changed_character_of_a_token_is_noticed() -> None:
     now = datetime.now(UTC)
-    token = TOKENS.issue(7, now)
+    token = TOKENS.issue(7, 5, now)
     for at, character in enumerate(token[:-1]):
         changed = token[:at] + ("A" if character != "A" else "B") + token[at + 1 :]
         with pytest.raises(TokenRefused):
@@ -156,7 +164,7 @@ def test_each_changed_character_of_a_token_is_noticed() -> None:
 
 def test_each_truncated_token_is_refused() -> None:
     now = datetime.now(UTC)
-    token = TOKENS.issue(7, now)
+    token = TOKENS.issue(7, 5, now)
     for length in range(len(token)):
         with pytest.raises(TokenRefused):
             TOKENS.read(token[:length], now)
@@ -193,7 +201,7 @@ def test_no_header_makes_anything_but_a_refusal(header: dict[str, object]) -> No
         TOKENS.read(f"{part({**HEADER, 'alg': 'HS256', **header})}.{part(claims({}))}.{part('signature')}", NOW)
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("iss", "sub", "aud", "iat", "nbf", "exp", "jti"), _JSON)))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(CLAIMS, _JSON)))
 def test_no_claims_that_we_signed_ourselves_make_anything_but_a_refusal(changes: dict[str, object]) -> None:
     token = signed({"iss": "somebody-else", **changes})
     with pytest.raises(TokenRefused):

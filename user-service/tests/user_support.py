@@ -20,6 +20,7 @@ class Person:
     user_id: int
     username: str
     token: str
+    refresh_token: str
 
     @property
     def headers(self) -> dict[str, str]:
@@ -29,6 +30,10 @@ class Person:
 async def sign_up(client: httpx.AsyncClient, username: str = "ada") -> Person:
     registration = await client.post("/register", json={"username": username, "password": PASSWORD})
     assert registration.status_code == 201, registration.text
-    login = await client.post("/login", data={"username": username, "password": PASSWORD})
+    return await log_in(client, registration.json()["id"], username)
+
+
+async def log_in(client: httpx.AsyncClient, user_id: int, username: str, password: str = PASSWORD) -> Person:
+    login = await client.post("/login", data={"username": username, "password": password})
     assert login.status_code == 200, login.text
-    return Person(registration.json()["id"], username, login.json()["access_token"])
+    return Person(user_id, username, login.json()["access_token"], login.json()["refresh_token"])

@@ -6,19 +6,24 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from pydantic import SecretStr
+from sqlalchemy.orm import Session
 
 from chassis import application, health, logs
 from chassis.database import Database, UnitOf
 from chassis.migrations import Migrations
 from chassis.settings import load
 from user_service import __version__
-from user_service.api import accounts, login, validation
+from user_service.api import accounts, sessions, validation
 from user_service.api import health as own_health
 from user_service.keys import signing_key
 from user_service.models import Base
 from user_service.passwords import Passwords
-from user_service.repositories import UserRepository
-from user_service.services import Accounts
+from user_service.refresh_tokens import RefreshTokens
+from user_service.repositories import Repositories
+from user_service.repositories.sessions import SessionRepository
+from user_service.repositories.users import UserRepository
+from user_service.services.accounts import Accounts
+from user_service.services.sessions import Sessions
 from user_service.settings import SAMPLE_KEYS, Settings
 from user_service.tokens import Tokens
 
@@ -53,20 +58,28 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         routers=[
             accounts.router,
-            login.router,
+            sessions.router,
             validation.router,
             own_health.router(readiness),
             health.router(readiness),
         ],
     )
-    app.state.accounts = Accounts(
-        read=UnitOf(database.read, UserRepository),
-        write=UnitOf(database.write, UserRepository),
-        passwords=passwords,
-        tokens=Tokens(signing_key(settings), settings.access_token_lifetime),
-        password_min_length=settings.password_min_length,
+    read, write = UnitOf(database.read, _repositories), UnitOf(database.write, _repositories)
+    key = signing_key(settings)
+    app.state.accounts = Accounts(read, write, passwords, settings.password_min_length)
+    app.state.sessions = Sessions(
+        read,
+        write,
+        passwords,
+        Tokens(key, settings.access_token_lifetime),
+        RefreshTokens(key),
+        settings.refresh_token_lifetime,
     )
     return app
+
+
+def _repositories(session: Session) -> Repositories:
+    return Repositories(UserRepository(session), SessionRepository(session))
 
 
 def migrations(settings: Settings) -> Migrations:

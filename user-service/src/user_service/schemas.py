@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, StringConstraints
 from pydantic.config import JsonDict
 
 from chassis.text import Line
+from user_service.refresh_tokens import LONGEST as LONGEST_REFRESH_TOKEN
 
 LONGEST_PASSWORD = 256  # characters, so that nobody makes the service hash a book
 
@@ -25,7 +26,9 @@ Password = Annotated[
         json_schema_extra={"format": "password", "minLength": 8},
     ),
 ]
-
+CurrentPassword = Annotated[
+    Line, Field(min_length=1, max_length=LONGEST_PASSWORD, json_schema_extra={"format": "password"})
+]
 
 CREDENTIALS_EXAMPLE: JsonDict = {"username": "ada", "password": "correct horse battery staple"}
 VALID_TOKEN_EXAMPLE: JsonDict = {
@@ -33,6 +36,7 @@ VALID_TOKEN_EXAMPLE: JsonDict = {
     "user_id": 1,
     "username": "ada",
     "roles": ["user"],
+    "session_id": 1,
     "expires_at": "2026-01-31T12:15:00Z",
     "message": "The token is valid.",
 }
@@ -96,16 +100,80 @@ class UserRead(BaseModel):
     updated_at: datetime
 
 
-class AccessTokenRead(BaseModel):
-    """The answer to a login, as OAuth2 has it (RFC 6749, section 5.1)."""
+class GrantRead(BaseModel):
+    """The answer to a login and to a refresh, as OAuth2 has it (RFC 6749, section 5.1)."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"access_token": "eyJhbGciOi...", "token_type": "bearer", "expires_in": 900}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "access_token": "eyJhbGciOi...",
+                    "token_type": "bearer",
+                    "expires_in": 900,
+                    "refresh_token": "AAAAAAAAAAGx...",
+                }
+            ]
+        }
     )
 
     access_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind of token, not one
-    expires_in: int = Field(description="Seconds.")
+    expires_in: int = Field(description="Seconds that the access token is valid.")
+    refresh_token: str = Field(description="Opaque; to be used once, at `POST /refresh`, which answers the next one.")
+
+
+class RefreshRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"refresh_token": "AAAAAAAAAAGx..."}]})
+
+    refresh_token: StrictStr = Field(max_length=LONGEST_REFRESH_TOKEN)
+
+
+class SessionRead(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 1,
+                    "created_at": "2026-01-31T12:00:00.000000Z",
+                    "last_used_at": "2026-01-31T12:00:00.000000Z",
+                    "expires_at": "2026-03-02T12:00:00.000000Z",
+                    "user_agent": "curl/8.0",
+                    "ip": "127.0.0.1",
+                    "current": True,
+                }
+            ]
+        }
+    )
+
+    id: int
+    created_at: datetime
+    last_used_at: datetime = Field(description="Moves at each refresh.")
+    expires_at: datetime = Field(description="Moves at each refresh too.")
+    user_agent: str | None
+    ip: str | None
+    current: bool = Field(description="Whether it is the session of the token that asks.")
+
+
+class PasswordProof(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"current_password": CREDENTIALS_EXAMPLE["password"]}]}
+    )
+
+    current_password: CurrentPassword
+
+
+class PasswordChange(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"current_password": CREDENTIALS_EXAMPLE["password"], "new_password": "a new horse, a new battery"}
+            ]
+        },
+    )
+
+    current_password: CurrentPassword
+    new_password: Password
 
 
 class TokenToValidate(BaseModel):
@@ -121,6 +189,7 @@ class ValidToken(BaseModel):
     user_id: int
     username: str
     roles: list[str]
+    session_id: int
     expires_at: datetime
     message: str = "The token is valid."
 

@@ -25,6 +25,9 @@ class Settings(ServiceSettings):
     access_token_expire_minutes: int = Field(
         default=15, ge=1, le=24 * 60, description="Minutes that an access token is valid."
     )
+    refresh_token_expire_days: int = Field(
+        default=30, ge=1, le=3650, description="Days that a session goes on after it was last refreshed."
+    )
     password_min_length: int = Field(default=8, ge=1, le=128, description="The fewest characters of a new password.")
     bcrypt_cost: int = Field(
         default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. Production refuses less."
@@ -50,6 +53,10 @@ class Settings(ServiceSettings):
     @property
     def access_token_lifetime(self) -> timedelta:
         return timedelta(minutes=self.access_token_expire_minutes)
+
+    @property
+    def refresh_token_lifetime(self) -> timedelta:
+        return timedelta(days=self.refresh_token_expire_days)
 
     @property
     def development_key_file(self) -> Path:

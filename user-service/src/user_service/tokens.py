@@ -20,7 +20,7 @@ _ALGORITHM = "HS256"
 _TYPE = "at+jwt"
 _ISSUER = "user-service"
 _AUDIENCE = "services"
-_CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")
+_CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")  # and `sid`, which python-jose does not know
 _REQUIRE_ALL = {f"require_{claim}": True for claim in _CLAIMS}
 _NOT_OURS = "The token is malformed, or was not issued here."
 _EXPIRED = "The token has expired."
@@ -34,6 +34,7 @@ class TokenRefused(Exception):
 @dataclass(frozen=True)
 class Claims:
     user_id: int
+    session_id: int
     expires_at: datetime
 
 
@@ -45,8 +46,8 @@ class Tokens:
         self._key_id = key_id(key)
         self.lifetime = lifetime
 
-    def issue(self, user_id: int, now: datetime) -> str:
-        """A token for this account, valid from now on."""
+    def issue(self, user_id: int, session_id: int, now: datetime) -> str:
+        """A token for this session of this account, valid from now on."""
         issued_at = int(now.timestamp())
         claims = {
             "iss": _ISSUER,
@@ -56,6 +57,7 @@ class Tokens:
             "nbf": issued_at,
             "exp": issued_at + int(self.lifetime.total_seconds()),
             "jti": uuid.uuid4().hex,
+            "sid": session_id,
         }
         token: str = jwt.encode(claims, self._key, _ALGORITHM, headers={"typ": _TYPE, "kid": self._key_id})
         return token
@@ -74,9 +76,9 @@ class Tokens:
                 issuer=_ISSUER,
                 options=_REQUIRE_ALL,
             )
-            if type(claims["exp"]) is not int or not _ID.fullmatch(claims["sub"]) or int(claims["sub"]) > LARGEST_ID:
-                raise TokenRefused(_NOT_OURS)
-            expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+            expires_at = datetime.fromtimestamp(_whole(claims["exp"]), UTC)
+            user_id = _row_id(int(claims["sub"]) if _ID.fullmatch(claims["sub"]) else 0)
+            session_id = _row_id(_whole(claims["sid"]))
         except ExpiredSignatureError:
             raise TokenRefused(_EXPIRED) from None
         # Beyond its own errors python-jose lets through what odd input makes the decoders under it raise.
@@ -85,7 +87,19 @@ class Tokens:
         # In the second that a token expires in, python-jose still takes it.
         if expires_at <= now:
             raise TokenRefused(_EXPIRED)
-        return Claims(user_id=int(claims["sub"]), expires_at=expires_at)
+        return Claims(user_id, session_id, expires_at)
+
+
+def _whole(claim: object) -> int:
+    if type(claim) is not int:
+        raise TokenRefused(_NOT_OURS)
+    return claim
+
+
+def _row_id(number: int) -> int:
+    if not 1 <= number <= LARGEST_ID:
+        raise TokenRefused(_NOT_OURS)
+    return number
 
 
 def key_id(key: bytes) -> str:

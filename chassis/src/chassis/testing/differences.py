@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from chassis.testing import running
 
-_DIFFERENT_EACH_TIME = {"access_token", "created_at", "expires_at", "request_id", "updated_at"}
+_DIFFERENT_EACH_TIME = {"access_token", "refresh_token", "created_at", "expires_at", "request_id", "updated_at"}
 
 
 @dataclass(frozen=True)

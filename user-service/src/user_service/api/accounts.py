@@ -6,9 +6,9 @@ from chassis.bearer import InvalidToken, NotAuthenticated
 from chassis.errors import READ_ERRORS, WRITE_ERRORS
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
-from user_service.api.dependencies import AccountsService, CurrentUser
-from user_service.errors import UsernameTaken
-from user_service.schemas import Registration, UserRead
+from user_service.api.dependencies import AccountsService, CurrentIdentity
+from user_service.errors import UsernameTaken, WrongPassword
+from user_service.schemas import PasswordChange, PasswordProof, Registration, UserRead
 
 router = Router(tags=["accounts"])
 
@@ -39,5 +39,30 @@ async def register(
     response_description="The account that the token belongs to.",
     responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
 )
-async def me(user: CurrentUser) -> UserRead:
-    return UserRead.model_validate(user)
+async def me(caller: CurrentIdentity) -> UserRead:
+    return UserRead.model_validate(caller.user)
+
+
+@router.post(
+    "/me/password",
+    status_code=204,
+    summary="Change your password",
+    response_description="It is changed, and every other session is over.",
+    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *WRITE_ERRORS),
+)
+async def change_password(change: PasswordChange, caller: CurrentIdentity, accounts: AccountsService) -> Response:
+    await accounts.change_password(caller, change.current_password, change.new_password)
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/me",
+    status_code=204,
+    summary="Delete your account",
+    response_description="It is gone, its sessions are over, and its name is free.",
+    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *WRITE_ERRORS),
+)
+async def delete_account(proof: PasswordProof, caller: CurrentIdentity, accounts: AccountsService) -> Response:
+    """What it owns elsewhere stays. Its id is never used again, so that nobody inherits anything."""
+    await accounts.delete(caller, proof.current_password)
+    return Response(status_code=204)

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from chassis.bearer import BearerToken
-from user_service.models import User
-from user_service.services import Accounts
+from user_service.services.accounts import Accounts
+from user_service.services.sessions import Identity, Sessions
 
 
 async def _accounts(request: Request) -> Accounts:
@@ -14,13 +14,19 @@ async def _accounts(request: Request) -> Accounts:
     return accounts
 
 
+async def _sessions(request: Request) -> Sessions:
+    sessions: Sessions = request.app.state.sessions
+    return sessions
+
+
 AccountsService = Annotated[Accounts, Depends(_accounts)]
+SessionsService = Annotated[Sessions, Depends(_sessions)]
 
 
-async def _current_user(request: Request, token: BearerToken, accounts: AccountsService) -> User:
-    identity = await accounts.identify(token)
+async def _caller(request: Request, token: BearerToken, sessions: SessionsService) -> Identity:
+    identity = await sessions.identify(token)
     request.state.user_id = identity.user.id
-    return identity.user
+    return identity
 
 
-CurrentUser = Annotated[User, Depends(_current_user)]
+CurrentIdentity = Annotated[Identity, Depends(_caller)]

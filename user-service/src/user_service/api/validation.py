@@ -5,7 +5,7 @@ from chassis.bodies import JSON
 from chassis.errors import READ_ERRORS
 from chassis.problems import documented
 from chassis.routing import Router
-from user_service.api.dependencies import AccountsService
+from user_service.api.dependencies import SessionsService
 from user_service.schemas import (
     REFUSED_TOKEN_EXAMPLE,
     VALID_TOKEN_EXAMPLE,
@@ -28,18 +28,19 @@ _EXAMPLES = {"valid": {"value": VALID_TOKEN_EXAMPLE}, "not valid": {"value": REF
     response_description="What the token is worth; `valid` says which of the two it is.",
     responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(*READ_ERRORS)},
 )
-async def validate_token(body: TokenToValidate, accounts: AccountsService) -> ValidToken | RefusedToken:
+async def validate_token(body: TokenToValidate, sessions: SessionsService) -> ValidToken | RefusedToken:
     """For other services, on every protected request of theirs.
 
     200 for every token given as text. An answer is true at its moment only: kept in a cache it lets revoked tokens in.
     """
     try:
-        identity = await accounts.identify(body.token)
+        identity = await sessions.identify(body.token)
     except InvalidToken as refusal:
         return RefusedToken(message=refusal.detail)
     return ValidToken(
         user_id=identity.user.id,
         username=identity.user.username,
         roles=identity.user.roles,
+        session_id=identity.session_id,
         expires_at=identity.expires_at,
     )

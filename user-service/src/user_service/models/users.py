@@ -1,18 +1,14 @@
-"""The tables of the user service."""
+"""Accounts."""
 
 from datetime import datetime
 
-from sqlalchemy import MetaData, String, UniqueConstraint
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
-from chassis.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
+from chassis.models import NEVER_REUSE_IDS, Numbered
+from user_service.models.schema import Base
 
 LONGEST_USERNAME = 50
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = COLUMN_TYPES
 
 
 class User(Numbered, Base):

@@ -1,0 +1,37 @@
+"""How sessions are stored and found."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, select
+
+from chassis.repository import BaseRepository
+from user_service.models import Session, User
+
+
+class SessionRepository(BaseRepository[Session]):
+    model = Session
+
+    def find_user(self, session_id: int, user_id: int, now: datetime) -> User | None:
+        """The active account of a session that goes on at this moment, in one query."""
+        statement = (
+            select(User)
+            .join(Session, Session.user_id == User.id)
+            .where(Session.id == session_id, User.id == user_id, Session.expires_at > now, User.is_active)
+        )
+        return self._session.scalars(statement).one_or_none()
+
+    def of_user(self, user_id: int, now: datetime) -> Sequence[Session]:
+        """The sessions of an account that go on, the newest first."""
+        statement = self.base().where(Session.user_id == user_id, Session.expires_at > now)
+        return self._session.scalars(statement.order_by(Session.id.desc())).all()
+
+    def end(self, session_id: int, user_id: int) -> bool:
+        """End this session of this account; false where there is none."""
+        statement = delete(Session).where(Session.id == session_id, Session.user_id == user_id).returning(Session.id)
+        return self._session.scalar(statement) is not None
+
+    def end_all(self, user_id: int, *, but: int | None = None) -> None:
+        """End all sessions of an account, except the one with the id `but`."""
+        statement = delete(Session).where(Session.user_id == user_id)
+        self._session.execute(statement if but is None else statement.where(Session.id != but))
