@@ -82,6 +82,14 @@ async def test_an_answer_that_is_not_the_contract_lets_nobody_in_and_blames_nobo
         await client.identify(ADA)
 
 
+async def test_the_service_key_is_shown_where_there_is_one(user_service: UserServiceStub) -> None:
+    client = IdentityClient(user_service.url, timeout=1, service_key="a key of our own")
+    await client.identify(ADA)
+    await client.close()
+    [(_, headers)] = user_service.requests
+    assert headers["x-service-key"] == "a key of our own"
+
+
 async def test_fields_that_it_does_not_know_do_no_harm(client: IdentityClient, user_service: UserServiceStub) -> None:
     user_service.answer = lambda _: (200, json.dumps({**VALID, "session_id": "7", "new": 1}).encode())
     assert (await client.identify(ADA)).user_id == 1

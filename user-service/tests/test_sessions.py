@@ -12,7 +12,7 @@ from user_support import KEY, PASSWORD, Person, log_in, sign_up
 from user_service.refresh_tokens import NotARefreshToken, RefreshToken, RefreshTokens
 from user_service.services.sessions import GRACE
 
-TOKENS = RefreshTokens(KEY)
+TOKENS = RefreshTokens([KEY])
 
 
 async def refresh(client: httpx.AsyncClient, refresh_token: str) -> httpx.Response:
@@ -125,7 +125,7 @@ class TestRefresh:
         token = TOKENS.read(ada.refresh_token)
         spoiled = {
             "guess": "A" * 75,
-            "another key": RefreshTokens(KEY[::-1]).write(token),
+            "another key": RefreshTokens([KEY[::-1]]).write(token),
             "another session": TOKENS.write(RefreshToken(token.session_id + 1, token.secret)),
             "truncated": ada.refresh_token[:-1],
             "empty": "",
@@ -307,4 +307,4 @@ def test_each_changed_character_of_a_refresh_token_is_noticed() -> None:
 def test_a_successor_is_always_the_same_and_cannot_be_made_without_the_key() -> None:
     token = TOKENS.first(7)
     assert TOKENS.successor(token) == TOKENS.successor(token)
-    assert RefreshTokens(KEY[::-1]).successor(token) != TOKENS.successor(token)
+    assert RefreshTokens([KEY[::-1]]).successor(token) != TOKENS.successor(token)

@@ -15,7 +15,7 @@ from user_support import KEY
 from user_service.tokens import TokenRefused, Tokens, key_id
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-TOKENS = Tokens(KEY, timedelta(minutes=15))
+TOKENS = Tokens([KEY], timedelta(minutes=15))
 CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti", "sid")
 HEADER = {"typ": "at+jwt", "kid": key_id(KEY)}
 

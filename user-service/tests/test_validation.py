@@ -27,9 +27,10 @@ async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> st
             case "a token of an account that is active":
                 return ada.token
             case "a token that has expired":
-                return Tokens(KEY, timedelta(minutes=15)).issue(ada.user_id, 1, datetime.now(UTC) - timedelta(hours=1))
+                an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+                return Tokens([KEY], timedelta(minutes=15)).issue(ada.user_id, 1, an_hour_ago)
             case "a token that was not issued here":
-                return Tokens(KEY[::-1], timedelta(minutes=15)).issue(ada.user_id, 1, datetime.now(UTC))
+                return Tokens([KEY[::-1]], timedelta(minutes=15)).issue(ada.user_id, 1, datetime.now(UTC))
             case "a token of a session that is over":
                 connection.execute(text("DELETE FROM sessions"))
                 return ada.token

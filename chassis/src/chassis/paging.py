@@ -1,6 +1,9 @@
 """Pages of a list: `skip` and `limit`, and the links of RFC 8288 to the neighbouring ones."""
 
-from typing import Annotated
+import base64
+import hashlib
+import json
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from pydantic import BeforeValidator, Field
@@ -17,12 +20,35 @@ def _digits_only(value: object) -> object:
 
 
 LARGEST_SKIP = 10_000
+_CHECKSUM = 6  # bytes; enough to notice what was cut or mistyped, for a cursor grants nothing
 
 Digits = BeforeValidator(_digits_only)
 """For an integer in a path or a query."""
 
 RowId = Annotated[int, Field(ge=1, le=LARGEST_ID, examples=[1]), Digits]
 """The id of a row, in a path."""
+
+
+def write_cursor(position: Any) -> str:
+    """A position in a list, as a client gets it: opaque, and worth nothing but the position that it says."""
+    content = json.dumps(position, separators=(",", ":"), sort_keys=True).encode()
+    return base64.urlsafe_b64encode(_checksum(content) + content).rstrip(b"=").decode()
+
+
+def read_cursor(cursor: str) -> Any:
+    """What `write_cursor` was given; raises ValueError with a sentence for people for whatever it did not write."""
+    try:
+        decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        decoded = b""
+    checksum, content = decoded[:_CHECKSUM], decoded[_CHECKSUM:]
+    if not content or checksum != _checksum(content):
+        raise ValueError("This is no cursor from here; begin without one")
+    return json.loads(content)
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(b"cursor" + content).digest()[:_CHECKSUM]
 
 
 class Page(QueryParameters):

@@ -10,7 +10,7 @@ class ProductNotFound(NotFound):
 
 class NotTheOwner(Forbidden):
     code = "not-the-owner"
-    detail = "Only the owner of a product may change it."
+    detail = "Only the owner of a product, or an admin, may change it."
 
 
 class SkuTaken(Conflict):

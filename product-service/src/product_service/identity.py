@@ -51,15 +51,17 @@ class _Valid(_Verdict):
 class IdentityClient:
     """One for each process: it keeps its connections to the user service open between requests."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, service_key: str | None = None) -> None:
         """
         :param url: of the user service
         :param timeout: seconds for one whole validation
+        :param service_key: what the user service wants to see of a service that asks, if it does
         """
         self.url = url
         self._timeout = timeout
         self._http = httpx.AsyncClient(
             base_url=url,
+            headers={"X-Service-Key": service_key} if service_key else None,
             timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
             # Neither a proxy from the environment nor a redirect may get to see a token.

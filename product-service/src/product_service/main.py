@@ -33,7 +33,8 @@ def create_app(settings: Settings) -> FastAPI:
         settings.database_pool_timeout,
         settings.database_timeout,
     )
-    identity = IdentityClient(settings.user_service_url, settings.validation_timeout)
+    service_key = settings.service_key.get_secret_value() if settings.service_key else None
+    identity = IdentityClient(settings.user_service_url, settings.validation_timeout, service_key)
     readiness = health.Readiness(database, migrations(settings))
 
     @asynccontextmanager

@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import ServiceSettings
 
@@ -20,6 +20,9 @@ class Settings(ServiceSettings):
     user_service_public_url: str = Field(
         default="http://localhost:8001",
         description="Where a browser on the documentation page logs in; under docker compose not the same.",
+    )
+    service_key: SecretStr | None = Field(
+        default=None, description="What this service shows the user service, where that has `SERVICE_KEYS`."
     )
     validation_timeout: float = Field(
         default=2.0, gt=0, le=30, description="Seconds that one validation of a token may take in all."

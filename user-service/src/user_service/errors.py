@@ -15,6 +15,26 @@ class InvalidCredentials(Unauthenticated):
     detail = "The username or the password is wrong."
 
 
+class AdminsOnly(Forbidden):
+    code = "forbidden"
+    detail = "Only an admin may do this."
+
+
+class UserNotFound(NotFound):
+    code = "user-not-found"
+    detail = "There is no account with this id."
+
+
+class LastAdmin(Conflict):
+    code = "last-admin"
+    detail = "This is the last active admin; make somebody else one first."
+
+
+class InvalidServiceKey(Unauthenticated):
+    code = "invalid-service-key"
+    detail = "This is for services that have a key, sent as: X-Service-Key."
+
+
 class SessionRevoked(Unauthenticated):
     code = "session-revoked"
     detail = "This session is over. Please log in again."

@@ -1,4 +1,4 @@
-"""The key that signs access tokens: the configured one, or in development one that is made once and kept."""
+"""The keys: one signs, the configured one or in development one that is made once and kept; others are accepted."""
 
 import os
 import secrets
@@ -6,6 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from user_service.settings import Settings
+
+
+def accepted_keys(settings: Settings) -> list[bytes]:
+    """Every key whose tokens are good, the one that signs first."""
+    return [signing_key(settings), *(key.encode() for key in settings.secret_keys_accepted)]
 
 
 def signing_key(settings: Settings) -> bytes:

@@ -13,9 +13,9 @@ from chassis.database import Database, UnitOf
 from chassis.migrations import Migrations
 from chassis.settings import load
 from user_service import __version__
-from user_service.api import accounts, sessions, validation
+from user_service.api import accounts, sessions, users, validation
 from user_service.api import health as own_health
-from user_service.keys import signing_key
+from user_service.keys import accepted_keys
 from user_service.models import Base
 from user_service.passwords import Passwords
 from user_service.refresh_tokens import RefreshTokens
@@ -23,6 +23,7 @@ from user_service.repositories import Repositories
 from user_service.repositories.sessions import SessionRepository
 from user_service.repositories.users import UserRepository
 from user_service.services.accounts import Accounts
+from user_service.services.administration import Administration
 from user_service.services.sessions import Sessions
 from user_service.settings import SAMPLE_KEYS, Settings
 from user_service.tokens import Tokens
@@ -60,19 +61,22 @@ def create_app(settings: Settings) -> FastAPI:
             accounts.router,
             sessions.router,
             validation.router,
+            users.router,
             own_health.router(readiness),
             health.router(readiness),
         ],
     )
     read, write = UnitOf(database.read, _repositories), UnitOf(database.write, _repositories)
-    key = signing_key(settings)
+    keys = accepted_keys(settings)
     app.state.accounts = Accounts(read, write, passwords, settings.password_min_length)
+    app.state.service_keys = settings.service_keys
+    app.state.administration = Administration(read, write)
     app.state.sessions = Sessions(
         read,
         write,
         passwords,
-        Tokens(key, settings.access_token_lifetime),
-        RefreshTokens(key),
+        Tokens(keys, settings.access_token_lifetime),
+        RefreshTokens(keys),
         settings.refresh_token_lifetime,
     )
     return app

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ID_BYTES, _SECRET_BYTES, _TAG_BYTES = 8, 32, 16
@@ -33,9 +34,12 @@ class RefreshToken:
 
 
 class RefreshTokens:
-    def __init__(self, key: bytes) -> None:
-        self._tag_key = _derived(key, b"refresh token tag")
-        self._successor_key = _derived(key, b"refresh token successor")
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        """
+        :param keys: what tokens are made with is derived from the first, and accepted from all
+        """
+        self._tag_keys = [_derived(key, b"refresh token tag") for key in keys]
+        self._successor_keys = [_derived(key, b"refresh token successor") for key in keys]
 
     def first(self, session_id: int) -> RefreshToken:
         """A new token, for a new session."""
@@ -43,12 +47,16 @@ class RefreshTokens:
 
     def successor(self, token: RefreshToken) -> RefreshToken:
         """The one that replaces this token; it is always the same."""
-        return RefreshToken(token.session_id, _derived(self._successor_key, token.secret))
+        return self.successors(token)[0]
+
+    def successors(self, token: RefreshToken) -> list[RefreshToken]:
+        """All that may have replaced it, the likeliest first: the keys may have changed since."""
+        return [RefreshToken(token.session_id, _derived(key, token.secret)) for key in self._successor_keys]
 
     def write(self, token: RefreshToken) -> str:
         """The token as a client gets it."""
         content = token.session_id.to_bytes(_ID_BYTES) + token.secret
-        return base64.urlsafe_b64encode(content + self._tag(content)).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(content + _tag(self._tag_keys[0], content)).rstrip(b"=").decode()
 
     def read(self, text: str) -> RefreshToken:
         """Raises NotARefreshToken for whatever `write` did not write."""
@@ -57,12 +65,14 @@ class RefreshTokens:
         except (binascii.Error, ValueError):
             raise NotARefreshToken from None
         content, tag = content[:-_TAG_BYTES], content[-_TAG_BYTES:]
-        if len(content) != _ID_BYTES + _SECRET_BYTES or not hmac.compare_digest(tag, self._tag(content)):
+        issued_here = any(hmac.compare_digest(tag, _tag(key, content)) for key in self._tag_keys)
+        if len(content) != _ID_BYTES + _SECRET_BYTES or not issued_here:
             raise NotARefreshToken
         return RefreshToken(int.from_bytes(content[:_ID_BYTES]), content[_ID_BYTES:])
 
-    def _tag(self, content: bytes) -> bytes:
-        return _derived(self._tag_key, content)[:_TAG_BYTES]
+
+def _tag(key: bytes, content: bytes) -> bytes:
+    return _derived(key, content)[:_TAG_BYTES]
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """What crosses the wire of the user service."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, StringConstraints
 from pydantic.config import JsonDict
 
 from chassis.text import Line
@@ -29,6 +29,17 @@ Password = Annotated[
 CurrentPassword = Annotated[
     Line, Field(min_length=1, max_length=LONGEST_PASSWORD, json_schema_extra={"format": "password"})
 ]
+
+Role = Literal["user", "admin"]
+
+
+def _has_user(roles: list[Role]) -> list[Role]:
+    if "user" not in roles or len(set(roles)) != len(roles):
+        raise ValueError('Roles are ["user"] or ["user", "admin"]: every account is a user')
+    return roles
+
+
+Roles = Annotated[list[Role], AfterValidator(_has_user), Field(max_length=2)]
 
 CREDENTIALS_EXAMPLE: JsonDict = {"username": "ada", "password": "correct horse battery staple"}
 VALID_TOKEN_EXAMPLE: JsonDict = {
@@ -98,6 +109,17 @@ class UserRead(BaseModel):
     is_active: bool
     created_at: datetime
     updated_at: datetime
+
+
+def _unset() -> Any:
+    """The default of a field that may be left out, but not be null; `model_fields_set` tells whether it was sent."""
+
+
+class UserPatch(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"is_active": False}]})
+
+    is_active: bool = Field(default_factory=_unset, strict=True)
+    roles: Roles = Field(default_factory=_unset)
 
 
 class GrantRead(BaseModel):

@@ -2,15 +2,31 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-from chassis.settings import ServiceSettings
+from chassis.settings import CommaSeparated, ServiceSettings
 
 SHORTEST_KEY = 32  # bytes; RFC 7518, section 3.2, for HS256
 CHEAPEST_PRODUCTION_COST = 12
 SAMPLE_KEYS = ("change-me-to-a-random-string-of-at-least-32-bytes",)
+
+
+def _named_keys(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    named = [entry.strip().partition(":") for entry in value.split(",") if entry.strip()]
+    if not all(name and separator and len(key.encode()) >= SHORTEST_KEY for name, separator, key in named):
+        raise ValueError(f"must be like name:key,name:key, each key at least {SHORTEST_KEY} bytes long")
+    if len({name for name, _, _ in named}) != len(named):
+        raise ValueError("has the same name twice")
+    return {name: key for name, _, key in named}
+
+
+ServiceKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_named_keys)]
+"""Keys by the names of those who have them; several at once for one caller make a change of its key possible."""
 
 
 class Settings(ServiceSettings):
@@ -22,6 +38,16 @@ class Settings(ServiceSettings):
         description="Signs access tokens: at least 32 random bytes. Unset: in development one is made and kept "
         "in `DATA_DIR`, in production the service does not start.",
     )
+    secret_keys_accepted: CommaSeparated = Field(
+        default=[],
+        description="Keys whose tokens are accepted too, separated by commas: older ones, and the next one.",
+        repr=False,
+    )
+    service_keys: ServiceKeys = Field(
+        default={},
+        description="Who may ask `/validate-token`, as `name:key,name:key`; unset: whoever reaches it.",
+        repr=False,
+    )
     access_token_expire_minutes: int = Field(
         default=15, ge=1, le=24 * 60, description="Minutes that an access token is valid."
     )
@@ -32,6 +58,13 @@ class Settings(ServiceSettings):
     bcrypt_cost: int = Field(
         default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. Production refuses less."
     )
+
+    @field_validator("secret_keys_accepted")
+    @classmethod
+    def _are_long_enough(cls, keys: list[str]) -> list[str]:
+        if any(len(key.encode()) < SHORTEST_KEY for key in keys):
+            raise ValueError(f"each has to be at least {SHORTEST_KEY} bytes long")
+        return keys
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:

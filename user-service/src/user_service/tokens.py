@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -39,11 +40,11 @@ class Claims:
 
 
 class Tokens:
-    """Issues and reads the access tokens that one key signs."""
+    """Issues access tokens, signed with the first key, and reads those of all keys."""
 
-    def __init__(self, key: bytes, lifetime: timedelta) -> None:
-        self._key = key
-        self._key_id = key_id(key)
+    def __init__(self, keys: Sequence[bytes], lifetime: timedelta) -> None:
+        self._keys = {key_id(key): key for key in keys}
+        self._signing = (key_id(keys[0]), keys[0])
         self.lifetime = lifetime
 
     def issue(self, user_id: int, session_id: int, now: datetime) -> str:
@@ -59,18 +60,19 @@ class Tokens:
             "jti": uuid.uuid4().hex,
             "sid": session_id,
         }
-        token: str = jwt.encode(claims, self._key, _ALGORITHM, headers={"typ": _TYPE, "kid": self._key_id})
+        name, key = self._signing
+        token: str = jwt.encode(claims, key, _ALGORITHM, headers={"typ": _TYPE, "kid": name})
         return token
 
     def read(self, token: str, now: datetime) -> Claims:
         """What a token says, once its signature, type and times are found to be right. Raises TokenRefused."""
         try:
             header = jwt.get_unverified_header(token)
-            if header.get("typ") != _TYPE or header.get("kid") != self._key_id:
+            if header.get("typ") != _TYPE:
                 raise TokenRefused(_NOT_OURS)
             claims = jwt.decode(
                 token,
-                self._key,
+                self._keys[header["kid"]],
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,

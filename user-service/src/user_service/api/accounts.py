@@ -7,7 +7,7 @@ from chassis.errors import READ_ERRORS, WRITE_ERRORS
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService, CurrentIdentity
-from user_service.errors import UsernameTaken, WrongPassword
+from user_service.errors import LastAdmin, UsernameTaken, WrongPassword
 from user_service.schemas import PasswordChange, PasswordProof, Registration, UserRead
 
 router = Router(tags=["accounts"])
@@ -60,7 +60,7 @@ async def change_password(change: PasswordChange, caller: CurrentIdentity, accou
     status_code=204,
     summary="Delete your account",
     response_description="It is gone, its sessions are over, and its name is free.",
-    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *WRITE_ERRORS),
+    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *WRITE_ERRORS),
 )
 async def delete_account(proof: PasswordProof, caller: CurrentIdentity, accounts: AccountsService) -> Response:
     """What it owns elsewhere stays. Its id is never used again, so that nobody inherits anything."""

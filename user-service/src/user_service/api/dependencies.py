@@ -1,11 +1,15 @@
 """The vocabulary of the endpoints' signatures."""
 
+import hmac
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader
 
 from chassis.bearer import BearerToken
+from user_service.errors import InvalidServiceKey
 from user_service.services.accounts import Accounts
+from user_service.services.administration import Administration
 from user_service.services.sessions import Identity, Sessions
 
 
@@ -19,7 +23,13 @@ async def _sessions(request: Request) -> Sessions:
     return sessions
 
 
+async def _administration(request: Request) -> Administration:
+    administration: Administration = request.app.state.administration
+    return administration
+
+
 AccountsService = Annotated[Accounts, Depends(_accounts)]
+AdministrationService = Annotated[Administration, Depends(_administration)]
 SessionsService = Annotated[Sessions, Depends(_sessions)]
 
 
@@ -29,4 +39,27 @@ async def _caller(request: Request, token: BearerToken, sessions: SessionsServic
     return identity
 
 
+_service_key = APIKeyHeader(
+    name="X-Service-Key",
+    scheme_name="Service key",
+    description="The key of a service that asks about tokens; needed where SERVICE_KEYS is set.",
+    auto_error=False,
+)
+
+
+async def _service_name(request: Request, key: Annotated[str | None, Security(_service_key)]) -> str | None:
+    """The name of the service that asks; None where no keys are configured. Raises InvalidServiceKey."""
+    keys: dict[str, str] = request.app.state.service_keys
+    if not keys:
+        return None
+    given = (key or "").encode()
+    # Every key is compared, and each in the same time, whatever is given.
+    names = [name for name, known in keys.items() if hmac.compare_digest(known.encode(), given)]
+    if not names:
+        raise InvalidServiceKey
+    request.state.service_name = names[0]
+    return names[0]
+
+
+ServiceName = Annotated[str | None, Depends(_service_name)]
 CurrentIdentity = Annotated[Identity, Depends(_caller)]

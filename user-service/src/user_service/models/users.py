@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import String, UniqueConstraint
+from sqlalchemy import String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chassis.models import NEVER_REUSE_IDS, Numbered
@@ -22,10 +22,11 @@ class User(Numbered, Base):
     username_key: Mapped[str] = mapped_column(String(LONGEST_USERNAME))
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool]
+    is_admin: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
     @property
     def roles(self) -> list[str]:
         """What the account may do; every account is a user."""
-        return ["user"]
+        return ["user", "admin"] if self.is_admin else ["user"]

@@ -1,6 +1,9 @@
 """How accounts are stored and found."""
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+from sqlalchemy import select
 
 from chassis.errors import DomainError
 from chassis.repository import BaseRepository
@@ -15,3 +18,21 @@ class UserRepository(BaseRepository[User]):
     def find_by_username(self, username: str) -> User | None:
         """The account of this name, whatever the case of its letters."""
         return self._one(self.base().where(User.username_key == username.casefold()))
+
+    def after(
+        self, row_id: int, limit: int, *, q: str | None, is_active: bool | None, is_admin: bool | None
+    ) -> Sequence[User]:
+        """Up to `limit` accounts by id, after this one; `q` is a part of the name, None leaves a question open."""
+        statement = self.base().where(User.id > row_id)
+        if q is not None:
+            statement = statement.where(User.username_key.contains(q.casefold(), autoescape=True))
+        if is_active is not None:
+            statement = statement.where(User.is_active == is_active)
+        if is_admin is not None:
+            statement = statement.where(User.is_admin == is_admin)
+        return self._session.scalars(statement.order_by(User.id).limit(limit)).all()
+
+    def lock_active_admins(self) -> Sequence[int]:
+        """The ids of the active admins, whose rows stay as they are until this transaction ends."""
+        statement = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
+        return self._session.scalars(statement).all()

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 from chassis.database import Unit
 from chassis.errors import FieldError, Invalid
-from user_service.errors import WrongPassword
+from user_service.errors import LastAdmin, WrongPassword
 from user_service.models import User
 from user_service.passwords import Passwords
 from user_service.repositories import Repositories
+from user_service.services import audit
 from user_service.services.sessions import Identity
 
 
@@ -29,18 +30,21 @@ class Accounts:
         self._check(password, "/password")
         password_hash = await self._passwords.hash(password)
         now = datetime.now(UTC)
-        return await self._write(
+        user = await self._write(
             lambda to: to.users.add(
                 User(
                     username=username,
                     username_key=username.casefold(),
                     password_hash=password_hash,
                     is_active=True,
+                    is_admin=False,
                     created_at=now,
                     updated_at=now,
                 )
             )
         )
+        audit.log("account opened", user_id=user.id)
+        return user
 
     async def change_password(self, identity: Identity, current: str, new: str) -> None:
         """Set a new password, and end every other session; raises WrongPassword or Invalid."""
@@ -56,11 +60,21 @@ class Accounts:
             to.sessions.end_all(user.id, but=identity.session_id)
 
         await self._write(store)
+        audit.log("password changed", user_id=identity.user.id)
 
     async def delete(self, identity: Identity, current: str) -> None:
-        """End the account, with all its sessions; its name becomes free. Raises WrongPassword."""
+        """End the account, with all its sessions; its name becomes free. Raises WrongPassword or LastAdmin."""
         await self._prove(identity.user, current)
-        await self._write(lambda to: to.users.remove(self._unchanged(to, identity.user)))
+
+        def remove(to: Repositories) -> None:
+            admins = to.users.lock_active_admins()
+            user = self._unchanged(to, identity.user)
+            if admins == [user.id]:
+                raise LastAdmin
+            to.users.remove(user)
+
+        await self._write(remove)
+        audit.log("account deleted", user_id=identity.user.id)
 
     def _check(self, password: str, pointer: str) -> None:
         if len(password) < self._password_min_length:

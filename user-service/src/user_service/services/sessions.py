@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from chassis import logs
 from chassis.bearer import InvalidToken
 from chassis.database import Unit
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
@@ -13,6 +12,7 @@ from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
 from user_service.passwords import Passwords
 from user_service.refresh_tokens import NotARefreshToken, RefreshToken, RefreshTokens
 from user_service.repositories import Repositories
+from user_service.services import audit
 from user_service.tokens import TokenRefused, Tokens
 
 GRACE = timedelta(seconds=10)
@@ -57,7 +57,6 @@ class Sessions:
         self._tokens = tokens
         self._refresh_tokens = refresh_tokens
         self._lifetime = lifetime
-        self._log = logs.get("user_service.sessions")
 
     async def log_in(self, username: str, password: str, user_agent: str | None, ip: str | None) -> Grant:
         """Open a session.
@@ -67,6 +66,8 @@ class Sessions:
         user = await self._read(lambda of: of.users.find_by_username(username))
         matches = await self._passwords.verify(password, user.password_hash if user else None)
         if user is None or not matches or not user.is_active:
+            # The name is not logged: people type passwords into the wrong field.
+            audit.log("login refused", user_id=user.id if user else None, ip=ip)
             raise InvalidCredentials
         proven = user
 
@@ -92,7 +93,9 @@ class Sessions:
             to.sessions.flush()
             return token
 
-        return self._grant(proven.id, await self._write(open_session))
+        token = await self._write(open_session)
+        audit.log("logged in", user_id=proven.id, session_id=token.session_id, ip=ip)
+        return self._grant(proven.id, token)
 
     async def refresh(self, text: str) -> Grant:
         """Replace a refresh token, and issue a new access token; raises SessionRevoked.
@@ -123,10 +126,11 @@ class Sessions:
             session.expires_at = now + self._lifetime
             to.sessions.flush()
             return session.user_id, successor
-        is_previous = token.hash == session.previous_hash and successor.hash == session.refresh_hash
-        if is_previous and session.refreshed_at is not None and now - session.refreshed_at <= GRACE:
-            return session.user_id, successor
-        self._log.warning("refresh token reused", user_id=session.user_id, session_id=session.id)
+        if token.hash == session.previous_hash and session.refreshed_at and now - session.refreshed_at <= GRACE:
+            for each in self._refresh_tokens.successors(token):
+                if each.hash == session.refresh_hash:
+                    return session.user_id, each
+        audit.log("refresh token reused", user_id=session.user_id, session_id=session.id)
         to.sessions.remove(session)
         return None
 
@@ -145,10 +149,12 @@ class Sessions:
     async def log_out(self, identity: Identity) -> None:
         """End the session of this token."""
         await self._write(lambda to: to.sessions.end(identity.session_id, identity.user.id))
+        audit.log("logged out", user_id=identity.user.id, session_id=identity.session_id)
 
     async def log_out_everywhere(self, identity: Identity) -> None:
         """End all sessions of the account."""
         await self._write(lambda to: to.sessions.end_all(identity.user.id))
+        audit.log("logged out everywhere", user_id=identity.user.id)
 
     async def list(self, identity: Identity) -> Sequence[Session]:
         """The account's sessions that go on, the newest first."""
@@ -158,6 +164,7 @@ class Sessions:
         """End one session of the account; raises SessionNotFound."""
         if not await self._write(lambda to: to.sessions.end(session_id, identity.user.id)):
             raise SessionNotFound
+        audit.log("session ended", user_id=identity.user.id, session_id=session_id)
 
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))

@@ -1,0 +1,102 @@
+"""The accounts of others, for admins."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import Query, Response
+from pydantic import AfterValidator, Field
+
+from chassis.bearer import InvalidToken, NotAuthenticated
+from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
+from chassis.models import LARGEST_ID
+from chassis.paging import Digits, RowId, read_cursor, write_cursor
+from chassis.problems import documented, documented_headers
+from chassis.routing import QueryParameters, Router
+from chassis.text import Line
+from user_service.api.dependencies import AdministrationService, CurrentIdentity
+from user_service.errors import AdminsOnly, LastAdmin, UserNotFound
+from user_service.schemas import UserPatch, UserRead
+from user_service.services.administration import Change
+
+router = Router(prefix="/users", tags=["administration"])
+
+
+def _position(cursor: str) -> str:
+    position = read_cursor(cursor)
+    if not isinstance(position, int) or not 0 <= position <= LARGEST_ID:
+        raise ValueError("This is no cursor from here; begin without one")
+    return cursor
+
+
+class UserQuery(QueryParameters):
+    limit: Annotated[int, Digits] = Field(default=20, ge=1, le=100, description="Accounts to answer at most.")
+    cursor: Annotated[str, AfterValidator(_position)] | None = Field(
+        default=None, description="Where to go on; from the `Link` of the page before."
+    )
+    q: Annotated[Line, Field(min_length=1, max_length=50)] | None = Field(
+        default=None, description="A part of the name, whatever its case."
+    )
+    is_active: Literal["true", "false"] | None = None
+    role: Literal["user", "admin"] | None = None
+
+
+def _documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+    return documented(NotAuthenticated, InvalidToken, AdminsOnly, *errors)
+
+
+@router.get(
+    "",
+    summary="List accounts",
+    response_description="A page of accounts, by id.",
+    responses={
+        200: {"headers": documented_headers({"Link": 'The next page, as `rel="next"`, where there is one.'})},
+        **_documented(*READ_ERRORS),
+    },
+)
+async def list_users(
+    query: Annotated[UserQuery, Query()],
+    caller: CurrentIdentity,
+    administration: AdministrationService,
+    response: Response,
+) -> list[UserRead]:
+    after = read_cursor(query.cursor) if query.cursor else 0
+    users, more = await administration.page(
+        caller,
+        after,
+        query.limit,
+        q=query.q,
+        is_active=None if query.is_active is None else query.is_active == "true",
+        # Every account is a user, so that asking for users asks for all.
+        is_admin=True if query.role == "admin" else None,
+    )
+    if more:
+        parameters = {**query.model_dump(exclude_none=True), "cursor": write_cursor(users[-1].id)}
+        response.headers["Link"] = f'</users?{urlencode(parameters)}>; rel="next"'
+    return [UserRead.model_validate(user) for user in users]
+
+
+@router.get(
+    "/{user_id}",
+    summary="Show an account",
+    response_description="The account.",
+    responses=_documented(UserNotFound, *READ_ERRORS),
+)
+async def show_user(user_id: RowId, caller: CurrentIdentity, administration: AdministrationService) -> UserRead:
+    return UserRead.model_validate(await administration.get(caller, user_id))
+
+
+@router.patch(
+    "/{user_id}",
+    summary="Change an account",
+    response_description="The account as it is now.",
+    responses=_documented(UserNotFound, LastAdmin, *WRITE_ERRORS),
+)
+async def change_user(
+    user_id: RowId, patch: UserPatch, caller: CurrentIdentity, administration: AdministrationService
+) -> UserRead:
+    """The fields sent are set. Disabling an account ends its sessions."""
+    change = Change(
+        is_active=patch.is_active if "is_active" in patch.model_fields_set else None,
+        is_admin="admin" in patch.roles if "roles" in patch.model_fields_set else None,
+    )
+    return UserRead.model_validate(await administration.change(caller, user_id, change))

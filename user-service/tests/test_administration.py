@@ -1,0 +1,191 @@
+"""What admins may do, and that there is always one left."""
+
+import asyncio
+
+import httpx
+import pytest
+from sqlalchemy import Engine, text
+from user_support import PASSWORD, Person, log_in, sign_up
+
+
+async def an_admin(client: httpx.AsyncClient, database: Engine, name: str = "root") -> Person:
+    root = await sign_up(client, name)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE users SET is_admin = true WHERE username = :name"), {"name": name})
+    return root
+
+
+async def change(client: httpx.AsyncClient, who: Person, user_id: int, patch: object) -> httpx.Response:
+    return await client.patch(f"/users/{user_id}", json=patch, headers=who.headers)
+
+
+async def test_roles_are_told_wherever_an_account_is(client: httpx.AsyncClient, database: Engine) -> None:
+    root = await an_admin(client, database)
+    assert (await client.get("/me", headers=root.headers)).json()["roles"] == ["user", "admin"]
+    answer = await client.post("/validate-token", json={"token": root.token})
+    assert answer.json()["roles"] == ["user", "admin"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/users"), ("GET", "/users/1"), ("GET", "/users/99"), ("PATCH", "/users/1")]
+)
+async def test_it_is_for_admins_only(client: httpx.AsyncClient, method: str, path: str) -> None:
+    ada = await sign_up(client)
+    body = {"is_active": False} if method == "PATCH" else None
+    answer = await client.request(method, path, json=body, headers=ada.headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert (await client.request(method, path, json=body)).status_code == 401
+
+
+async def test_accounts_are_listed_in_pages_and_filtered(client: httpx.AsyncClient, database: Engine) -> None:
+    root = await an_admin(client, database)
+    for name in ("ada", "Adele", "a_b", "axb", "grace"):
+        await client.post("/register", json={"username": name, "password": PASSWORD})
+    await change(client, root, 3, {"is_active": False})
+
+    async def names(query: str) -> list[str]:
+        seen: list[str] = []
+        url: str | None = f"/users?{query}"
+        while url:
+            answer = await client.get(url, headers=root.headers)
+            assert answer.status_code == 200, answer.text
+            seen += [user["username"] for user in answer.json()]
+            url = answer.links["next"]["url"] if "link" in answer.headers else None
+        return seen
+
+    everybody = ["root", "ada", "Adele", "a_b", "axb", "grace"]
+    assert await names("") == await names("limit=2") == await names("role=user") == everybody
+    assert await names("q=AD") == await names("q=ad&limit=1") == ["ada", "Adele"]
+    assert await names("q=_") == ["a_b"]
+    assert await names("q=%25") == []
+    assert await names("is_active=false") == ["Adele"]
+    assert await names("is_active=true&q=ad") == ["ada"]
+    assert await names("role=admin") == ["root"]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "cursor=x", "cursor=", "q=", "is_active=1", "role=owner", "skip=1"]
+)
+async def test_a_parameter_that_is_wrong_is_named(client: httpx.AsyncClient, database: Engine, query: str) -> None:
+    root = await an_admin(client, database)
+    answer = await client.get(f"/users?{query}", headers=root.headers)
+    assert answer.status_code == 422
+    assert [error["parameter"].partition(".")[0] for error in answer.json()["errors"]] == [query.partition("=")[0]]
+
+
+async def test_a_disabled_account_is_out_at_once_and_for_good(client: httpx.AsyncClient, database: Engine) -> None:
+    root, ada = await an_admin(client, database), await sign_up(client)
+    answer = await change(client, root, ada.user_id, {"is_active": False})
+    assert (answer.status_code, answer.json()["is_active"]) == (200, False)
+    assert (await client.get("/me", headers=ada.headers)).status_code == 401
+    assert (await client.post("/refresh", json={"refresh_token": ada.refresh_token})).status_code == 401
+    await change(client, root, ada.user_id, {"is_active": True})
+    # Its sessions were ended, not set aside.
+    assert (await client.get("/me", headers=ada.headers)).status_code == 401
+    await log_in(client, ada.user_id, "ada")
+
+
+async def test_an_admin_makes_another_one(client: httpx.AsyncClient, database: Engine) -> None:
+    root, ada = await an_admin(client, database), await sign_up(client)
+    answer = await change(client, root, ada.user_id, {"roles": ["user", "admin"]})
+    assert answer.json()["roles"] == ["user", "admin"]
+    assert (await client.get("/users", headers=ada.headers)).status_code == 200
+    await change(client, root, ada.user_id, {"roles": ["user"]})
+    assert (await client.get("/users", headers=ada.headers)).status_code == 403
+
+
+async def test_nothing_sent_changes_nothing(client: httpx.AsyncClient, database: Engine) -> None:
+    root, ada = await an_admin(client, database), await sign_up(client)
+    before = (await client.get(f"/users/{ada.user_id}", headers=root.headers)).json()
+    assert (await change(client, root, ada.user_id, {})).json() == before
+    assert (await change(client, root, ada.user_id, {"is_active": True, "roles": ["user"]})).json() == before
+    assert (await client.get("/me", headers=ada.headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"is_active": None},
+        {"is_active": 0},
+        {"is_active": "false"},
+        {"roles": None},
+        {"roles": []},
+        {"roles": ["admin"]},
+        {"roles": ["user", "owner"]},
+        {"roles": ["user", "user"]},
+        {"username": "other"},
+        [],
+    ],
+)
+async def test_a_change_that_is_none_is_invalid(client: httpx.AsyncClient, database: Engine, patch: object) -> None:
+    root, ada = await an_admin(client, database), await sign_up(client)
+    assert (await change(client, root, ada.user_id, patch)).status_code == 422
+
+
+@pytest.mark.parametrize("patch", [{"is_active": False}, {"roles": ["user"]}, {"is_active": False, "roles": ["user"]}])
+async def test_the_last_active_admin_stays(
+    client: httpx.AsyncClient, database: Engine, patch: dict[str, object]
+) -> None:
+    root, other = await an_admin(client, database), await an_admin(client, database, "other")
+    assert (await change(client, root, other.user_id, {"is_active": False})).status_code == 200
+    answer = await change(client, root, root.user_id, patch)
+    assert (answer.status_code, answer.json()["code"]) == (409, "last-admin")
+    deletion = await client.request("DELETE", "/me", json={"current_password": PASSWORD}, headers=root.headers)
+    assert (deletion.status_code, deletion.json()["code"]) == (409, "last-admin")
+    assert (await client.get("/users", headers=root.headers)).status_code == 200
+
+
+async def test_two_admins_who_take_each_other_away_leave_one(client: httpx.AsyncClient, database: Engine) -> None:
+    root, other = await an_admin(client, database), await an_admin(client, database, "other")
+    answers = await asyncio.gather(
+        change(client, root, other.user_id, {"roles": ["user"]}),
+        change(client, other, root.user_id, {"is_active": False}),
+    )
+    # The second one had ceased to be an admin, or to have a session, before its turn came.
+    first, second = sorted(answer.status_code for answer in answers)
+    assert first == 200
+    assert second in (401, 403)
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM users WHERE is_admin AND is_active")).scalar_one() == 1
+
+
+async def test_who_is_disabled_during_a_login_gets_no_session(client: httpx.AsyncClient, database: Engine) -> None:
+    root, ada = await an_admin(client, database), await sign_up(client)
+    answers = await asyncio.gather(
+        client.post("/login", json={"username": "ada", "password": PASSWORD}),
+        change(client, root, ada.user_id, {"is_active": False}),
+    )
+    if answers[0].status_code == 200:
+        good = await client.post("/validate-token", json={"token": answers[0].json()["access_token"]})
+        assert good.json()["valid"] is False
+    else:
+        assert answers[0].status_code == 401
+
+
+async def test_each_change_leaves_a_line_without_a_secret(
+    client: httpx.AsyncClient, database: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, ada = await an_admin(client, database), await sign_up(client)
+    await client.post("/login", json={"username": "ada", "password": "a wrong password"})
+    await client.post(
+        "/me/password", json={"current_password": PASSWORD, "new_password": "a new password"}, headers=ada.headers
+    )
+    await change(client, root, ada.user_id, {"roles": ["user", "admin"]})
+    await change(client, root, ada.user_id, {"is_active": False, "roles": ["user"]})
+    await client.post("/logout", headers=root.headers)
+    told = [record.msg for record in caplog.records if isinstance(record.msg, dict) and record.msg.get("audit")]
+    events = [(line["event"], line["account_id"]) for line in told]
+    assert events == [
+        ("account opened", root.user_id),
+        ("logged in", root.user_id),
+        ("account opened", ada.user_id),
+        ("logged in", ada.user_id),
+        ("login refused", ada.user_id),
+        ("password changed", ada.user_id),
+        ("account changed", ada.user_id),
+        ("account changed", ada.user_id),
+        ("logged out", root.user_id),
+    ]
+    assert all(line["request_id"] for line in told)
+    for secret in (PASSWORD, "a wrong password", "a new password", ada.token, ada.refresh_token):
+        assert secret not in caplog.text

@@ -1,0 +1,71 @@
+"""Changing the key: add the new one everywhere, sign with it, remove the old one after the last token's end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import httpx
+import pytest
+from user_support import KEY, MakeSettings, Person, sign_up
+
+from chassis.testing import running
+from user_service.main import create_app
+
+OLD, NEW = KEY.decode(), KEY.decode()[::-1]
+
+
+@asynccontextmanager
+async def replica(make_settings: MakeSettings, signs: str, *accepts: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(create_app(make_settings(secret_key=signs, secret_keys_accepted=list(accepts)))) as client:
+        yield client
+
+
+async def is_good(client: httpx.AsyncClient, person: Person) -> bool:
+    return (await client.get("/me", headers=person.headers)).status_code == 200
+
+
+async def test_with_replicas_no_valid_token_is_ever_refused(make_settings: MakeSettings) -> None:
+    """Two replicas of one service, taken through the procedure one at a time."""
+    steps = [(OLD, ()), (OLD, (NEW,)), (NEW, (OLD,))]
+    people: list[Person] = []
+    # Beside each step stands the one before it: while one replica is restarted, the other still runs.
+    for before, after in pairwise(steps):
+        async with (
+            replica(make_settings, before[0], *before[1]) as one,
+            replica(make_settings, after[0], *after[1]) as other,
+        ):
+            for number, client in enumerate((one, other)):
+                people.append(await sign_up(client, f"person-{len(people)}-{number}"))
+            for client in (one, other):
+                assert all([await is_good(client, person) for person in people])
+                person = people.pop()
+                answer = await client.post("/refresh", json={"refresh_token": person.refresh_token})
+                assert answer.status_code == 200
+                body = answer.json()
+                people.append(Person(person.user_id, person.username, body["access_token"], body["refresh_token"]))
+
+
+async def test_a_key_that_was_removed_is_refused(make_settings: MakeSettings) -> None:
+    async with replica(make_settings, OLD) as client:
+        ada = await sign_up(client)
+    async with replica(make_settings, NEW) as client:
+        assert not await is_good(client, ada)
+    async with replica(make_settings, NEW, OLD) as client:
+        assert await is_good(client, ada)
+
+
+async def test_the_same_successor_is_answered_across_a_change_of_the_key(make_settings: MakeSettings) -> None:
+    async with replica(make_settings, OLD, NEW) as before, replica(make_settings, NEW, OLD) as after:
+        ada = await sign_up(before)
+        first = await before.post("/refresh", json={"refresh_token": ada.refresh_token})
+        again = await after.post("/refresh", json={"refresh_token": ada.refresh_token})
+        assert again.status_code == 200
+        # The same number and secret; only the tag behind them is made with the key of the day.
+        assert first.json()["refresh_token"][:53] == again.json()["refresh_token"][:53]
+
+
+@pytest.mark.parametrize("accepted", ["too short", KEY.decode() + ",too short"])
+def test_a_short_key_is_refused(make_settings: MakeSettings, accepted: str) -> None:
+    with pytest.raises(ValueError, match="at least 32 bytes") as refusal:
+        make_settings(secret_keys_accepted=accepted)
+    assert "too short" not in str(refusal.value)

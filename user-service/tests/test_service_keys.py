@@ -1,0 +1,56 @@
+"""Where service keys are configured, `/validate-token` answers those who have one, and nobody else."""
+
+import logging
+
+import httpx
+import pytest
+from user_support import KEY, MakeSettings, sign_up
+
+from chassis.testing import running
+from user_service.main import create_app
+
+NEW, OLD, OTHER = (f"{name} {KEY.decode()}" for name in ("new", "old", "other"))
+KEYS = f"products:{NEW}, products-until-june:{OLD},orders:{OTHER}"
+
+
+async def validate(client: httpx.AsyncClient, token: str, key: str | None) -> httpx.Response:
+    headers = {} if key is None else {b"X-Service-Key": key.encode()}
+    return await client.post("/validate-token", json={"token": token}, headers=headers)
+
+
+@pytest.mark.parametrize("key", [NEW, OLD, OTHER], ids=["new", "old", "other"])
+async def test_each_of_several_keys_is_good(make_settings: MakeSettings, key: str) -> None:
+    async with running(create_app(make_settings(service_keys=KEYS))) as client:
+        ada = await sign_up(client)
+        assert (await validate(client, ada.token, key)).json()["valid"] is True
+
+
+@pytest.mark.parametrize("key", [None, "", "x", NEW[:-1], NEW + "!", "products", f"products:{NEW}", "\u00e9"])
+async def test_without_a_good_key_nothing_is_told(make_settings: MakeSettings, key: str | None) -> None:
+    async with running(create_app(make_settings(service_keys=KEYS))) as client:
+        ada = await sign_up(client)
+        answer = await validate(client, ada.token, key)
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid-service-key")
+        assert (await client.get("/me", headers=ada.headers)).status_code == 200
+
+
+async def test_without_configured_keys_none_is_needed_and_one_does_no_harm(client: httpx.AsyncClient) -> None:
+    ada = await sign_up(client)
+    assert (await validate(client, ada.token, None)).json()["valid"] is True
+    assert (await validate(client, ada.token, "any")).json()["valid"] is True
+
+
+async def test_the_key_is_not_logged(make_settings: MakeSettings, caplog: pytest.LogCaptureFixture) -> None:
+    settings = make_settings(service_keys=KEYS)
+    with caplog.at_level(logging.DEBUG):
+        async with running(create_app(settings)) as client:
+            await validate(client, "a token", NEW)
+    assert NEW not in caplog.text
+    assert NEW not in repr(settings)
+
+
+@pytest.mark.parametrize("keys", ["products", "products:", ":" + NEW, "products:short", f"a:{NEW},a:{OLD}", NEW])
+def test_keys_that_are_no_keys_stop_the_start(make_settings: MakeSettings, keys: str) -> None:
+    with pytest.raises(ValueError, match="name") as refusal:
+        make_settings(service_keys=keys)
+    assert NEW not in str(refusal.value)
