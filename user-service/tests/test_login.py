@@ -1,5 +1,8 @@
+from typing import Any
+
 import httpx
 import pytest
+from passlib.hash import bcrypt, bcrypt_sha256
 from sqlalchemy import Engine, text
 from user_support import PASSWORD, MakeSettings, sign_up
 
@@ -48,6 +51,30 @@ async def test_composed_and_decomposed_characters_are_the_same_password(client: 
 async def test_a_password_differs_from_another_beyond_its_72nd_byte(client: httpx.AsyncClient) -> None:
     await client.post("/register", json={"username": "ada", "password": "x" * 72 + "a"})
     assert (await client.post("/login", json={"username": "ada", "password": "x" * 72 + "b"})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "stored", [bcrypt.using(rounds=4).hash(PASSWORD), bcrypt_sha256.using(rounds=5).hash(PASSWORD)]
+)
+async def test_an_outdated_hash_is_replaced_at_a_login(
+    client: httpx.AsyncClient, database: Engine, scheme: Any
+) -> None:
+    await sign_up(client, "ada")
+    with database.begin() as connection:
+        connection.execute(text("UPDATE users SET password_hash = :stored"), {"stored": scheme.hash(PASSWORD)})
+    assert (await client.post("/login", json={"username": "ada", "password": "wrong"})).status_code == 401
+    assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 200
+    with database.connect() as connection:
+        replaced = connection.execute(text("SELECT password_hash FROM users")).scalar_one()
+    assert replaced.startswith("$bcrypt-sha256$v=2,t=2b,r=4$")
+    assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 200
+
+
+async def test_a_malformed_hash_is_a_failed_login(client: httpx.AsyncClient, database: Engine) -> None:
+    await sign_up(client, "ada")
+    with database.begin() as connection:
+        connection.execute(text("UPDATE users SET password_hash = 'lost'"))
+    assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 401
 
 
 async def test_the_lifetime_of_a_token_is_a_setting(make_settings: MakeSettings) -> None:

@@ -3,8 +3,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from passlib.hash import bcrypt
 
-from user_service.passwords import Passwords
+from user_service.common_passwords import is_common
+from user_service.passwords import Passwords, Verdict
+
+
+OUTDATED = Verdict(matches=True, is_outdated=True)
 
 
 @pytest.fixture
@@ -16,9 +21,9 @@ def passwords() -> Iterator[Passwords]:
 
 async def test_a_password_matches_its_hash_and_no_other(passwords: Passwords) -> None:
     stored = await passwords.hash("correct")
-    assert await passwords.verify("correct", stored)
-    assert not await passwords.verify("Correct", stored)
-    assert not await passwords.verify("", stored)
+    assert await passwords.verify("correct", stored) == Verdict(matches=True)
+    assert await passwords.verify("Correct", stored) == Verdict(matches=False)
+    assert await passwords.verify("", stored) == Verdict(matches=False)
 
 
 async def test_two_hashes_of_one_password_differ(passwords: Passwords) -> None:
@@ -31,7 +36,40 @@ async def test_a_hash_tells_its_scheme_and_the_cost_that_was_set(passwords: Pass
 
 @pytest.mark.parametrize("password", ["", "a password"])
 async def test_nobodys_password_is_never_right(passwords: Passwords, password: str) -> None:
-    assert not await passwords.verify(password, None)
+    assert await passwords.verify(password, None) == Verdict(matches=False)
+
+
+async def test_a_hash_of_another_cost_is_right_and_outdated(passwords: Passwords) -> None:
+    dearer = Passwords(cost=5)
+    assert await dearer.verify("a password", await passwords.hash("a password")) == OUTDATED
+    assert await dearer.verify("another", await passwords.hash("a password")) == Verdict(matches=False)
+    dearer.close()
+
+
+@pytest.mark.parametrize("prefix", ["$2b$", "$2a$", "$2y$"])
+async def test_a_plain_bcrypt_hash_is_right_and_outdated(passwords: Passwords, prefix: str) -> None:
+    stored = bcrypt.using(rounds=4).hash("x" * 72).replace("$2b$", prefix)
+    assert await passwords.verify("x" * 72, stored) == OUTDATED
+    # An earlier system cut what came after; to refuse it now would lock its owner out.
+    assert await passwords.verify("x" * 72 + "y", stored) == OUTDATED
+    assert await passwords.verify("x" * 71, stored) == Verdict(matches=False)
+
+
+@pytest.mark.parametrize(
+    "stored", ["", "x", "$2b$04$short", "$bcrypt-sha256$v=2,t=2b,r=4$", "$argon2id$v=19$m=1$a$b", "\x00", "é" * 100]
+)
+async def test_what_is_no_hash_is_never_right(passwords: Passwords, stored: str) -> None:
+    assert await passwords.verify("a password", stored) == Verdict(matches=False)
+
+
+@pytest.mark.parametrize("password", ["password", "PassWord", "12345678", "football1", "iloveyou"])
+def test_a_common_password_is_known_in_any_case(password: str) -> None:
+    assert is_common(password)
+
+
+@pytest.mark.parametrize("password", ["correct horse battery staple", "xkqzvjwp"])
+def test_another_password_is_not_common(password: str) -> None:
+    assert not is_common(password)
 
 
 async def test_an_unknown_name_costs_as_much_as_a_known_one() -> None:

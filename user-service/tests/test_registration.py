@@ -67,7 +67,7 @@ async def test_names_may_not_be(client: httpx.AsyncClient, database: Engine, use
     assert count(database) == 0
 
 
-@pytest.mark.parametrize("password", ["12345678", "x" * 256, "пароль из слов", "🔑" * 8, " " * 8, "a\u2028bcdefgh"])
+@pytest.mark.parametrize("password", ["1234 678", "x" * 256, "пароль из слов", "🔑" * 8, " " * 8, "a\u2028bcdefgh"])
 async def test_passwords_may_be_any_unicode(client: httpx.AsyncClient, password: str) -> None:
     credentials = {"username": "ada", "password": password}
     assert (await client.post("/register", json=credentials)).status_code == 201
@@ -81,6 +81,14 @@ async def test_passwords_may_not_be(client: httpx.AsyncClient, database: Engine,
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/password"]
     assert str(password) not in answer.text or not password
+    assert count(database) == 0
+
+
+async def test_a_common_password_is_refused_with_a_clear_message(client: httpx.AsyncClient, database: Engine) -> None:
+    answer = await client.post("/register", json={"username": "ada", "password": "Football1"})
+    assert answer.status_code == 422
+    told = {"pointer": "/password", "detail": "This is one of the 10,000 most common passwords"}
+    assert answer.json()["errors"] == [told]
     assert count(database) == 0
 
 

@@ -1,8 +1,10 @@
 """Password hashes, through passlib: the only module that imports it.
 
-`bcrypt_sha256` hashes the whole password, where bcrypt by itself silently cuts it after 72 bytes. A hash takes a
+`bcrypt_sha256` hashes the whole password, where bcrypt by itself looks at its first 72 bytes only. A hash takes a
 quarter of a second on purpose: it is computed in a small pool of threads of its own (bcrypt releases the
 interpreter's lock), never on the event loop, and never while a database connection is held.
+
+Plain bcrypt hashes, of an earlier system say, are accepted and replaced at the next login.
 """
 
 import asyncio
@@ -10,11 +12,22 @@ import os
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
-from passlib.hash import bcrypt_sha256
+from passlib.context import CryptContext
 
 T = TypeVar("T")
+
+_LONGEST_FOR_BCRYPT = 72  # bytes; the rest was never part of such a hash
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the password is right, and whether its hash is not as new ones are: another scheme, or another cost."""
+
+    matches: bool
+    is_outdated: bool = False
 
 
 class Passwords:
@@ -22,31 +35,42 @@ class Passwords:
         """
         :param cost: bcrypt's, the logarithm of its rounds
         """
-        self._scheme = bcrypt_sha256.using(rounds=cost)
+        self._schemes = CryptContext(
+            schemes=["bcrypt_sha256", "bcrypt"], deprecated=["bcrypt"], bcrypt_sha256__rounds=cost
+        )
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="passwords")
         # What the password of an unknown name is compared with, so that the answer takes as long.
-        self._nobodys = self._scheme.hash("")
+        self._nobodys = self._schemes.hash("")
 
     async def hash(self, password: str) -> str:
         """The hash to store, with its salt, scheme and cost in it."""
-        return await self._run(lambda: str(self._scheme.hash(_normalised(password))))
+        return await self._run(lambda: str(self._schemes.hash(normalised(password))))
 
-    async def verify(self, password: str, stored: str | None) -> bool:
-        """Whether `stored` is a hash of the password; false, after the same time, where there is none."""
-
-        def run() -> bool:
-            matches = bool(self._scheme.verify(_normalised(password), stored or self._nobodys))
-            return matches and stored is not None
-
-        return await self._run(run)
+    async def verify(self, password: str, stored: str | None) -> Verdict:
+        """Whether `stored` is a hash of the password; it is not, after the same time, where there is none."""
+        return await self._run(lambda: self._verify(normalised(password), stored))
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _verify(self, password: str, stored: str | None) -> Verdict:
+        try:
+            if stored is not None:
+                secret = password.encode()
+                if self._schemes.identify(stored) == "bcrypt":
+                    secret = secret[:_LONGEST_FOR_BCRYPT]
+                matches = bool(self._schemes.verify(secret, stored))
+                return Verdict(matches, matches and bool(self._schemes.needs_update(stored)))
+        except ValueError:
+            # What is stored is no hash that can be read: nobody's password is right for it.
+            pass
+        self._schemes.verify(password, self._nobodys)
+        return Verdict(matches=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _normalised(password: str) -> str:
-    # The same characters typed on two keyboards may be composed or not (RFC 8265, section 4.2.2).
+def normalised(password: str) -> str:
+    """The same characters typed on two keyboards may be composed or not (RFC 8265, section 4.2.2)."""
     return unicodedata.normalize("NFC", password)

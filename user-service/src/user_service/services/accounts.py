@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from chassis.database import Unit
 from chassis.errors import FieldError, Invalid
+from user_service.common_passwords import HOW_MANY, is_common
 from user_service.errors import LastAdmin, WrongPassword
 from user_service.models import User
 from user_service.passwords import Passwords
@@ -26,7 +27,7 @@ class Accounts:
         self._password_min_length = password_min_length
 
     async def register(self, username: str, password: str) -> User:
-        """Open an account; raises Invalid for a password that is too short, or UsernameTaken."""
+        """Open an account; raises Invalid for a password that is too short or too common, or UsernameTaken."""
         self._check(password, "/password")
         password_hash = await self._passwords.hash(password)
         now = datetime.now(UTC)
@@ -80,9 +81,12 @@ class Accounts:
         if len(password) < self._password_min_length:
             shortest = f"The password needs at least {self._password_min_length} characters"
             raise Invalid([FieldError(pointer, shortest)])
+        if is_common(password):
+            raise Invalid([FieldError(pointer, f"This is one of the {HOW_MANY:,} most common passwords")])
 
     async def _prove(self, user: User, password: str) -> None:
-        if not await self._passwords.verify(password, user.password_hash):
+        verdict = await self._passwords.verify(password, user.password_hash)
+        if not verdict.matches:
             raise WrongPassword
 
     @staticmethod

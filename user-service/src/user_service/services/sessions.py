@@ -64,17 +64,20 @@ class Sessions:
         Raises InvalidCredentials, after the same time, for an unknown name, a wrong password and a disabled account.
         """
         user = await self._read(lambda of: of.users.find_by_username(username))
-        matches = await self._passwords.verify(password, user.password_hash if user else None)
-        if user is None or not matches or not user.is_active:
+        verdict = await self._passwords.verify(password, user.password_hash if user else None)
+        if user is None or not verdict.matches or not user.is_active:
             # The name is not logged: people type passwords into the wrong field.
             audit.log("login refused", user_id=user.id if user else None, ip=ip)
             raise InvalidCredentials
         proven = user
+        new_hash = await self._passwords.hash(password) if verdict.is_outdated else None
 
         def open_session(to: Repositories) -> RefreshToken:
             locked = to.users.find(proven.id, for_update=True)
             if locked is None or not locked.is_active or locked.password_hash != proven.password_hash:
                 raise InvalidCredentials
+            if new_hash is not None:
+                locked.password_hash = new_hash
             now = datetime.now(UTC)
             session = to.sessions.add(
                 Session(
