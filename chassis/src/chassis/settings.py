@@ -75,7 +75,7 @@ class ServiceSettings(BaseSettings):
         default=5.0,
         gt=0,
         le=60,
-        description="Seconds a request waits for a database connection, or on SQLite for its turn to write.",
+        description="Seconds a request waits for a database connection, and on SQLite again for the lock of the file.",
     )
     database_timeout: float = Field(
         default=DEFAULT_TIMEOUT,
@@ -154,6 +154,8 @@ def load(settings_class: type[S]) -> S:
         fail(*(_line(problem["loc"], problem["msg"]) for problem in error.errors()))
     except UnicodeDecodeError:
         fail(".env: is not UTF-8 text")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
 
 
 def fail(*lines: str) -> NoReturn:

@@ -6,8 +6,8 @@ A password hash takes long, so none is computed while a database connection is h
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from chassis.bearer import InvalidToken
 from chassis.database import Unit
+from chassis.errors import InvalidToken
 from user_service.errors import InvalidCredentials, PasswordTooShort
 from user_service.models import User
 from user_service.passwords import Passwords
