@@ -2,7 +2,7 @@
 """The front door for people: makes the environment and starts things, with the standard library only.
 
     python3 dev.py up        both services, at http://localhost:8001/docs and http://localhost:8002/docs
-    python3 dev.py test      the whole test suite
+    python3 dev.py test      the whole test suite, but for what needs Docker
     python3 dev.py --help    everything else
 
 Whatever needs a library lives in a module beside what it exercises; this file runs it with the Python of `.venv`.
@@ -327,13 +327,21 @@ def environments(
     if "DATABASE_URL" in common:
         raise Refusal("DATABASE_URL would give both services one database: set it in the .env of each service instead.")
     data_dir = data_dir or common.get("DATA_DIR")
+    defaults = {"USER_SERVICE_PUBLIC_URL": f"http://localhost:{user_port}"}
     if (user_port, product_port) != (USER.port, PRODUCT.port):
         ports = (user_port, product_port, 3000, 5173)  # The last two are the usual ones of frontend servers.
         origins = [f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in ports]
-        common.setdefault("ALLOWED_ORIGINS", ",".join(origins))
-    common.setdefault("USER_SERVICE_PUBLIC_URL", f"http://localhost:{user_port}")
+        defaults["ALLOWED_ORIGINS"] = ",".join(origins)
     common |= {"USER_SERVICE_URL": f"http://127.0.0.1:{user_port}", "MIGRATE_ON_START": "true"}
     result = {USER: {**common, "PORT": str(user_port)}, PRODUCT: {**common, "PORT": str(product_port)}}
+    for service, environment in result.items():
+        file = ROOT / service.folder / ".env"
+        own = file.read_text(encoding="utf-8") if file.is_file() else ""
+        for name, value in defaults.items():
+            if not re.search(rf"^\s*{name}\s*=", own, re.MULTILINE | re.IGNORECASE):
+                environment.setdefault(name, value)
+    for secret in ("SECRET_KEY", "SECRET_KEYS_ACCEPTED"):
+        result[PRODUCT].pop(secret, None)  # The product service has no signing key, not even one that it ignores.
     if data_dir:
         for service, environment in result.items():
             environment["DATA_DIR"] = str(Path(data_dir).expanduser().resolve() / service.folder)
@@ -383,11 +391,26 @@ def test(args: argparse.Namespace) -> int:
     become([PYTHON, "-m", "pytest", *args.pytest])
 
 
-def check(_: argparse.Namespace) -> int:
-    """Run the linter, the formatter, the type checker and the dependency rules; change nothing."""
+def test_containers(args: argparse.Namespace) -> int:
+    """Build the images and test the system of docker-compose.yml; all further arguments go to pytest."""
+    for what, words in (("Docker engine", ["info"]), ("docker compose", ["compose", "version"])):
+        try:
+            answers = run(["docker", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        except FileNotFoundError:
+            answers = False
+        if not answers:
+            raise Refusal(f"The tests of the containers need Docker, and no {what} answers here.")
     install_for_development()
+    # Their databases are those of the containers: the plugin that would bring others is left out.
+    become([PYTHON, "-m", "pytest", "tests/containers", "-n", "0", "-p", "no:chassis", *args.pytest])
+
+
+def check(_: argparse.Namespace) -> int:
+    """Run the linters, the formatter, the type checker and the dependency rules; change nothing."""
+    dockerfiles = [f"{service.folder}/Dockerfile" for service in install_for_development()]
     ruff, mypy = [PYTHON, "-m", "ruff"], [PYTHON, "-m", "mypy"]
-    tools = ([*ruff, "check"], [*ruff, "format", "--check"], mypy, [str(BIN / "lint-imports")])
+    rules, hadolint = [str(BIN / "lint-imports")], [str(BIN / "hadolint"), *dockerfiles]
+    tools = ([*ruff, "check"], [*ruff, "format", "--check"], mypy, rules, hadolint)
     failed = [" ".join(tool).removeprefix(f"{PYTHON} -m ") for tool in tools if run(tool).returncode != 0]
     if failed:
         raise Refusal(f"Not passed: {', '.join(failed)}.")
@@ -466,10 +489,15 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def command_name(action: Action) -> str:
+    return action.__name__.replace("_", "-")
+
+
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    if words[:1] == ["test"] and words[1:] not in (["-h"], ["--help"]):
-        # argparse would take pytest's options for its own.
-        return argparse.Namespace(action=test, pytest=words[1:])
+    for run_pytest in (test, test_containers):
+        if words[:1] == [command_name(run_pytest)] and words[1:] not in (["-h"], ["--help"]):
+            # argparse would take pytest's options for its own.
+            return argparse.Namespace(action=run_pytest, pytest=words[1:])
 
     ports, data, service, message, pytest, upgrade = (argparse.ArgumentParser(add_help=False) for _ in range(6))
     for each in SERVICES.values():
@@ -484,10 +512,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py", description="Runs, tests and maintains both services.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     takes: dict[Action, list[argparse.ArgumentParser]] = {up: [ports, data], migrate: [data], seed: [ports]}
-    takes |= {serve: [service], revision: [service, message], test: [pytest], lock: [upgrade]}
-    actions: list[Action] = [up, serve, test, check, fix, migrate, revision, openapi, seed, lock]
+    takes |= {serve: [service], revision: [service, message], lock: [upgrade]}
+    takes |= {test: [pytest], test_containers: [pytest]}
+    actions: list[Action] = [up, serve, test, test_containers, check, fix, migrate, revision, openapi, seed, lock]
     for action in actions:
-        name, text = action.__name__, action.__doc__ or ""
+        name, text = command_name(action), action.__doc__ or ""
         commands.add_parser(name, help=text, description=text, parents=takes.get(action, [])).set_defaults(
             action=action
         )

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
+from sqlalchemy import NullPool, create_engine, text
 
 from product_service.settings import Settings as ProductSettings
 from user_service.settings import Settings as UserSettings
@@ -60,7 +62,61 @@ def eventually(probe: Callable[[], T | None], within: float = 10.0, what: str | 
         time.sleep(0.02)
 
 
-class Service:
+class Endpoint(ABC):
+    """A service at a port of the loopback address, whatever it runs in."""
+
+    name: str
+    """`user-service` or `product-service`"""
+
+    @property
+    @abstractmethod
+    def port(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def log(self) -> str:
+        """What it has printed so far, in all its starts."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it, and do not wait for it."""
+
+    @abstractmethod
+    def stop(self) -> object:
+        """Ask it to end, and wait until it has."""
+
+    @abstractmethod
+    def reason_of_end(self) -> str | None:
+        """Why it can't become ready any more, if so."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client of this service; to be closed by who asks for it."""
+        return httpx.Client(**{"base_url": self.url, "trust_env": False, "timeout": 20, **options})
+
+    def wait_ready(self, within: float = READY_WITHIN) -> Self:
+        """Return once `/health/ready` is 200; an AssertionError with the end of the log where it does not come."""
+        with self.client(timeout=5) as client:
+
+            def ready() -> bool:
+                ended = self.reason_of_end()
+                assert ended is None, f"{self.name} {ended}:\n{self.end_of_log()}"
+                try:
+                    return client.get("/health/ready").status_code == httpx.codes.OK
+                except httpx.TransportError:
+                    return False
+
+            eventually(ready, within, lambda: f"{self.name} is ready:\n{self.end_of_log()}")
+        return self
+
+    def end_of_log(self) -> str:
+        return "\n".join(self.log.splitlines()[-30:])
+
+
+class Service(Endpoint):
     """One service as a process; it may be stopped, killed and started again, with the same port, data and settings."""
 
     def __init__(self, name: str, folder: Path, **environment: str) -> None:
@@ -92,10 +148,6 @@ class Service:
         return self.name.replace("-", "_")
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
     def port(self) -> int:
         return self._port
 
@@ -103,6 +155,18 @@ class Service:
     def database(self) -> Path:
         """Its SQLite file, unless DATABASE_URL says otherwise."""
         return self.data / f"{self.name}.db"
+
+    @property
+    def database_url(self) -> str:
+        """The address of its database, for whoever looks into it from beside."""
+        return self.environment.get("DATABASE_URL", f"sqlite:///{self.database}")
+
+    def sql(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement in its database, in a transaction of its own; the rows that it gives."""
+        engine = create_engine(self.database_url, poolclass=NullPool)
+        with engine.begin() as connection:
+            result = connection.execute(text(statement), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -135,20 +199,8 @@ class Service:
             )
         return self
 
-    def wait_ready(self, within: float = READY_WITHIN) -> Self:
-        """Return once `/health/ready` is 200; an AssertionError with the end of the log where it does not come."""
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=5) as client:
-
-            def ready() -> bool:
-                if not self.is_running:
-                    raise AssertionError(f"{self.name} ended with {self.process.returncode}:\n{self._end_of_log()}")
-                try:
-                    return client.get("/health/ready").status_code == httpx.codes.OK
-                except httpx.TransportError:
-                    return False
-
-            eventually(ready, within, lambda: f"{self.name} is ready:\n{self._end_of_log()}")
-        return self
+    def reason_of_end(self) -> str | None:
+        return None if self.is_running else f"ended with {self.process.returncode}"
 
     def wait_ended(self, within: float = STOPPED_WITHIN) -> int:
         """The exit status of the process, which is about to end by itself."""
@@ -187,13 +239,8 @@ class Service:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOPPED_WITHIN)
 
-    def client(self, **options: Any) -> httpx.Client:
-        """A client of this service; to be closed by who asks for it."""
-        return httpx.Client(**{"base_url": self.url, "trust_env": False, "timeout": 20, **options})
-
     @property
     def log(self) -> str:
-        """What it has printed so far, in all its starts."""
         return self.log_file.read_text(encoding="utf-8") if self.log_file.exists() else ""
 
     @property
@@ -208,12 +255,7 @@ class Service:
         def find() -> dict[str, Any] | None:
             return next((line for line in self.log_lines if wanted.items() <= line.items()), None)
 
-        return eventually(
-            find, within, lambda: f"a line with {wanted} in the log of {self.name}:\n{self._end_of_log()}"
-        )
-
-    def _end_of_log(self) -> str:
-        return "\n".join(self.log.splitlines()[-30:])
+        return eventually(find, within, lambda: f"a line with {wanted} in the log of {self.name}:\n{self.end_of_log()}")
 
 
 @dataclass(frozen=True)
@@ -232,11 +274,11 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Services:
+class Pair:
     """Both services, each knowing the other's address."""
 
-    users: Service
-    products: Service
+    users: Endpoint
+    products: Endpoint
 
     def sign_up(self, username: str | None = None, password: str = "correct horse battery staple") -> Account:
         """Register and log in; without a name under a new one."""
@@ -260,6 +302,14 @@ class Services:
         assert answer.status_code == httpx.codes.CREATED, answer.text
         product: dict[str, Any] = answer.json()
         return product
+
+
+@dataclass(frozen=True)
+class Services(Pair):
+    """Both services as processes."""
+
+    users: Service
+    products: Service
 
 
 _PROBLEM_FIELDS = {"type", "title", "status", "detail", "instance", "code", "request_id"}
@@ -288,9 +338,10 @@ def problem(response: httpx.Response, status: int, code: str | None = None) -> d
 
 
 @contextmanager
-def services_in(folder: Path, **environment: str) -> Iterator[Services]:
+def services_in(folder: Path, new_database: Callable[[], str] | None = None, **environment: str) -> Iterator[Services]:
     """Both services, not started yet; what runs of them at the end is ended, whatever happened.
 
+    :param new_database: makes the database of either, and gives its address; without it they have their SQLite files
     :param environment: settings of both, over those that tests have
     """
     ports = [free_port() for _ in range(2)]
@@ -305,14 +356,18 @@ def services_in(folder: Path, **environment: str) -> Iterator[Services]:
     products = Service("product-service", folder / "product-service", **{"PORT": str(ports[1]), **common})
     with ExitStack() as cleanup:
         for service in (users, products):
+            if new_database:
+                service.environment["DATABASE_URL"] = new_database()
             cleanup.callback(service.close)
         yield Services(users, products)
 
 
 @contextmanager
-def running_services(folder: Path, **environment: str) -> Iterator[Services]:
+def running_services(
+    folder: Path, new_database: Callable[[], str] | None = None, **environment: str
+) -> Iterator[Services]:
     """Both services, ready to answer."""
-    with services_in(folder, **environment) as services:
+    with services_in(folder, new_database, **environment) as services:
         for service in (services.users, services.products):
             service.start()
         for service in (services.users, services.products):

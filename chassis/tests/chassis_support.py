@@ -1,10 +1,13 @@
 """A small library of shelves and books, on which the tests of the chassis try it out; and what several tests need."""
 
+import asyncio
 import io
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,17 +16,29 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from pydantic import Field
-from sqlalchemy import ForeignKey, MetaData, String, UniqueConstraint, event
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import (
+    Connection,
+    ForeignKey,
+    MetaData,
+    NullPool,
+    String,
+    UniqueConstraint,
+    create_engine,
+    event,
+    make_url,
+    select,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from chassis import application, logs
 from chassis.database import Database
 from chassis.errors import Conflict, DomainError
-from chassis.migrations import Migrations
 from chassis.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
 from chassis.repository import BaseRepository
 from chassis.routing import Router
 from chassis.settings import ServiceSettings
+
+OTHERS = 10  # seconds that a test waits for another thread before it fails
 
 
 class Base(DeclarativeBase):
@@ -97,12 +112,83 @@ def client_of(app: FastAPI, *, raises: bool = False) -> httpx.AsyncClient:
 
 
 @contextmanager
-def new_library(folder: Path, *, pool_size: int = 5, timeout: float = 5) -> Iterator[Database]:
-    """An empty database with both tables, and the `Database` on it."""
-    database = Database(f"sqlite:///{folder / 'library.db'}", pool_size, timeout)
-    Base.metadata.create_all(database._writes.engine)
+def opened(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Iterator[Database]:
+    database = Database(url, pool_size, pool_timeout, timeout)
     yield database
     database.close()
+
+
+@contextmanager
+def told(url: str) -> Iterator[Connection]:
+    """A connection of somebody else's; what it does is committed at the end."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Somebody else's transaction, in which nobody else can write, and everybody can read."""
+    with told(url) as connection:
+        on_sqlite = connection.dialect.name == "sqlite"
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE shelves, books IN EXCLUSIVE MODE")
+        yield
+
+
+def path_of(url: str) -> Path:
+    """The file of a SQLite database."""
+    return Path(str(make_url(url).database))
+
+
+def connections_to(url: str) -> int:
+    """How many connections a PostgreSQL server says that others have to this database."""
+    others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    return int(rows(url, f"SELECT count(*) FROM pg_stat_activity WHERE {others}")[0][0])
+
+
+def eventually(probe: Callable[[], object], within: float = OTHERS) -> None:
+    """Wait until it is so; an AssertionError where that takes too long."""
+    deadline = time.monotonic() + within
+    while not probe():
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.01)
+
+
+def add_shelf(name: str) -> Callable[[Session], int]:
+    def work(session: Session) -> int:
+        shelf = Shelf(name=name)
+        session.add(shelf)
+        session.flush()
+        return shelf.id
+
+    return work
+
+
+def names(session: Session) -> list[str]:
+    return list(session.scalars(select(Shelf.name).order_by(Shelf.id)))
+
+
+class Holding:
+    """Work that stays in its thread until it is told to go on."""
+
+    def __init__(self, before: Callable[[Session], object] = lambda _: None) -> None:
+        self._before = before
+        self._entered = threading.Event()
+        self._go_on = threading.Event()
+        self.finished = threading.Event()
+
+    def __call__(self, session: Session) -> str:
+        self._before(session)
+        self._entered.set()
+        assert self._go_on.wait(OTHERS), "nobody let the work go on"
+        self.finished.set()
+        return "done"
+
+    async def entered(self) -> None:
+        assert await asyncio.to_thread(self._entered.wait, OTHERS)
+
+    def go_on(self) -> None:
+        self._go_on.set()
 
 
 @contextmanager
@@ -127,99 +213,10 @@ def traced(database: Database, lane: str) -> list[str]:
     return statements
 
 
-FIRST = '''"""Shelves."""
-
-import sqlalchemy as sa
-from alembic import op
-
-revision = "0001"
-down_revision = None
-
-
-def upgrade() -> None:
-    op.create_table(
-        "shelves",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.String(length=50), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_shelves")),
-        sa.UniqueConstraint("name", name=op.f("uq_shelves_name")),
-        sqlite_autoincrement=True,
-    )
-    op.create_table(
-        "books",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("title", sa.String(length=50), nullable=False),
-        sa.Column("shelf_id", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["shelf_id"], ["shelves.id"], name=op.f("fk_books_shelf_id_shelves"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_books")),
-        sa.UniqueConstraint("title", name=op.f("uq_books_title")),
-        sqlite_autoincrement=True,
-    )
-
-
-def downgrade() -> None:
-    op.drop_table("books")
-    op.drop_table("shelves")
-'''
-
-# SQLite can only do this by making the table anew.
-SECOND = '''"""Names may be longer."""
-
-import sqlalchemy as sa
-from alembic import op
-
-revision = "0002"
-down_revision = "0001"
-KEEP = {"sqlite_autoincrement": True}
-
-
-def upgrade() -> None:
-    with op.batch_alter_table("shelves", recreate="always", table_kwargs=KEEP) as shelves:
-        shelves.alter_column("name", type_=sa.String(length=80))
-
-
-def downgrade() -> None:
-    with op.batch_alter_table("shelves", recreate="always", table_kwargs=KEEP) as shelves:
-        shelves.alter_column("name", type_=sa.String(length=50))
-'''
-
-BROKEN = '''"""Leaves books without their shelf."""
-
-from alembic import op
-
-revision = "0003"
-down_revision = "0002"
-
-
-def upgrade() -> None:
-    op.execute("UPDATE books SET title = title || '!'")
-    op.execute("DELETE FROM shelves")
-
-
-def downgrade() -> None:
-    pass
-'''
-
-
-def write_migrations(folder: Path, *sources: str) -> Path:
-    """A service's folder of migrations, with these in it."""
-    migrations = folder / "library" / "migrations"
-    migrations.mkdir(parents=True, exist_ok=True)
-    for number, source in enumerate(sources, start=1):
-        (migrations / f"{number:04}_migration.py").write_text(source, encoding="utf-8")
-    return migrations
-
-
-def make_migrations(folder: Path, path: Path, sources: Sequence[str] = (FIRST, SECOND)) -> Migrations:
-    return Migrations(write_migrations(folder, *sources), Base.metadata, f"sqlite:///{path}")
-
-
-def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
+def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
     """What another connection sees."""
-    with beside(path) as connection:
-        return connection.execute(statement).fetchall()
+    with told(url) as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
 
 class Log:

@@ -338,3 +338,11 @@ async def test_a_stream_is_read_to_its_end() -> None:
     with pytest.raises(HTTPException) as refusal:
         await bodies.read(Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive), 10)
     assert refusal.value.status_code == 413
+
+
+async def test_an_object_with_very_many_fields_is_refused_before_each_is_told_of() -> None:
+    fits = json.dumps({str(number): 1 for number in range(100)}).encode()
+    too_many = json.dumps({str(number): 1 for number in range(101)}).encode()
+    assert len(await read(fits)) == 100
+    refusal = await refused(too_many)
+    assert (refusal.status_code, "more than 100 fields" in refusal.detail) == (400, True)

@@ -15,37 +15,37 @@ from pathlib import Path
 
 import httpx
 import pytest
-from chassis_support import FIRST, SECOND, client_of, make_app, make_migrations, rows, write_migrations
+from chassis_migrations_support import FIRST, SECOND, make_migrations, write_migrations
+from chassis_support import client_of, make_app, opened, rows
 from fastapi import FastAPI
+from sqlalchemy import make_url
 
 from chassis import health
-from chassis.database import Database
 from chassis.testing import running
 
 PATIENCE = 60  # seconds until a process that does not do its part fails a test
 
 
 @asynccontextmanager
-async def health_of(tmp_path: Path, file: Path) -> AsyncIterator[httpx.AsyncClient]:
-    database = Database(f"sqlite:///{file}", 2, 0.5)
-    readiness = health.Readiness(database, make_migrations(tmp_path, file))
-    async with running(make_app(health.router(readiness))) as client:
-        yield client
-    database.close()
+async def health_of(tmp_path: Path, url: str) -> AsyncIterator[httpx.AsyncClient]:
+    with opened(url, pool_size=2, pool_timeout=0.5) as database:
+        readiness = health.Readiness(database, make_migrations(tmp_path, url))
+        async with running(make_app(health.router(readiness))) as client:
+            yield client
 
 
-async def test_a_migrated_database_makes_the_service_ready(tmp_path: Path) -> None:
-    file = tmp_path / "library.db"
-    make_migrations(tmp_path, file).upgrade()
-    async with health_of(tmp_path, file) as client:
+async def test_a_migrated_database_makes_the_service_ready(tmp_path: Path, empty_url: str) -> None:
+    make_migrations(tmp_path, empty_url).upgrade()
+    async with health_of(tmp_path, empty_url) as client:
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
-async def test_a_database_whose_migrations_are_behind_makes_it_unready_until_they_ran(tmp_path: Path) -> None:
-    file = tmp_path / "library.db"
-    migrations = make_migrations(tmp_path, file)
-    async with health_of(tmp_path, file) as client:
+async def test_a_database_whose_migrations_are_behind_makes_it_unready_until_they_ran(
+    tmp_path: Path, empty_url: str
+) -> None:
+    migrations = make_migrations(tmp_path, empty_url)
+    async with health_of(tmp_path, empty_url) as client:
         for revision in ("0001", "0002"):
             answer = await client.get("/health/ready")
             assert (answer.status_code, answer.json()["code"]) == (503, "migrations-behind")
@@ -54,24 +54,27 @@ async def test_a_database_whose_migrations_are_behind_makes_it_unready_until_the
         assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_a_database_that_is_away_makes_it_unready_and_leaves_it_alive(tmp_path: Path) -> None:
-    file = tmp_path / "library.db"
-    file.write_bytes(b"no database " * 1000)
-    async with health_of(tmp_path, file) as client:
+def away(url: str, tmp_path: Path) -> str:
+    """An address like this one, of no database."""
+    if make_url(url).get_backend_name() == "sqlite":
+        (tmp_path / "away").write_bytes(b"no database " * 1000)
+        return f"sqlite:///{tmp_path / 'away'}"
+    return make_url(url).set(database="away").render_as_string(hide_password=False)
+
+
+async def test_a_database_that_is_away_makes_it_unready_and_leaves_it_alive(tmp_path: Path, empty_url: str) -> None:
+    async with health_of(tmp_path, away(empty_url, tmp_path)) as client:
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
-        assert str(file) not in answer.text
+        assert "away" not in answer.text
         alive = await client.get("/health/live")
         assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
 
 
-async def test_whether_the_database_answers_is_told_without_an_exception(tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.db", tmp_path / "bad.db"
-    bad.write_bytes(b"no database " * 1000)
-    for file, answers in ((good, True), (bad, False)):
-        database = Database(f"sqlite:///{file}", 2, 0.5)
-        assert await health.Readiness(database, make_migrations(tmp_path, file)).database_answers() is answers
-        database.close()
+async def test_whether_the_database_answers_is_told_without_an_exception(tmp_path: Path, empty_url: str) -> None:
+    for url, answers in ((empty_url, True), (away(empty_url, tmp_path), False)):
+        with opened(url, pool_size=2, pool_timeout=0.5) as database:
+            assert await health.Readiness(database, make_migrations(tmp_path, url)).database_answers() is answers
 
 
 @pytest.fixture
@@ -270,7 +273,9 @@ def test_the_command_line_migrates_and_prints_its_documents(tiny: Path) -> None:
     assert (migrated.returncode, migrated.stderr) == (0, "")
     line = json.loads(migrated.stdout)
     assert (line["message"], line["revision"]) == ("database migrated", "0002")
-    assert rows(tiny / "data" / "tiny-service.db", "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert rows(f"sqlite:///{tiny / 'data' / 'tiny-service.db'}", "SELECT version_num FROM alembic_version") == [
+        ("0002",)
+    ]
     document = run(tiny, "openapi")
     assert json.loads(document.stdout)["info"]["title"] == "Tiny"
 

@@ -43,11 +43,14 @@ class UserServiceStub:
         self.answer: Callable[[str], tuple[int, bytes]] = answer_as_the_contract_says
         self.requests: list[tuple[str, dict[str, str]]] = []
         """The token and the headers of each validation asked for."""
+        self.answer_headers: dict[str, str] = {}
         self._connections: list[socket.socket] = []
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # The head of an answer and its body are sent one after the other, and would wait 40 ms for each other.
+            disable_nagle_algorithm = True
 
             def setup(self) -> None:
                 super().setup()
@@ -64,7 +67,8 @@ class UserServiceStub:
 
             def _send(self, status: int, body: bytes) -> None:
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                for name, value in {"Content-Type": "application/json", **stub.answer_headers}.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -75,6 +79,9 @@ class UserServiceStub:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 128
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that hangs up in the middle is what some tests are about."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

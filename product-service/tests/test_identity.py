@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from product_support import ADA, CONTRACT, VALID, UserServiceStub
 
-from chassis.bearer import InvalidToken
+from chassis.errors import InvalidToken
 from product_service import identity
 from product_service.errors import AuthUnavailable
 from product_service.identity import Caller, IdentityClient
@@ -69,7 +69,8 @@ BROKEN = {
     "nobody": (200, json.dumps({**VALID, "user_id": 0}).encode()),
     "true for a user": (200, json.dumps({**VALID, "user_id": True}).encode()),
     "roles of another type": (200, json.dumps({**VALID, "roles": "admin"}).encode()),
-    "a time without a zone": (200, json.dumps({**VALID, "expires_at": "2099-01-01T00:00:00"}).encode()),
+    "a user beyond 64 bits": (200, json.dumps({**VALID, "user_id": 2**63}).encode()),
+    "too much": (200, json.dumps({**VALID, "more": "x" * identity.LARGEST_ANSWER}).encode()),
 }
 
 
@@ -145,6 +146,15 @@ async def test_neither_proxies_from_the_environment_nor_redirects_get_a_token(
     client = IdentityClient(user_service.url, timeout=1)
     assert (await client.identify(ADA)).user_id == 1
     await client.close()
+
+
+async def test_a_redirect_gets_no_token(client: IdentityClient, user_service: UserServiceStub) -> None:
+    with UserServiceStub() as elsewhere:
+        user_service.answer_headers = {"Location": f"{elsewhere.url}/validate-token"}
+        user_service.answer = lambda _: (307, b"")
+        with pytest.raises(AuthUnavailable):
+            await client.identify(ADA)
+        assert elsewhere.requests == []
 
 
 async def test_connections_are_kept_open_between_validations(

@@ -1,17 +1,17 @@
 """SQLite and PostgreSQL behind one behaviour: the same calls get the same answers."""
 
-import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from fastapi import FastAPI
+from hypothesis import given
 from hypothesis import strategies as st
 from product_fixtures import migrations_of
 from product_support import ADA, BOB, UserServiceStub
 
-from chassis.testing import POSTGRESQL, SQLITE, Databases
-from chassis.testing.differences import Answer, Call, answers
+from chassis.testing.differences import SETTINGS, Both, Call, on_both
 from product_service.main import create_app
 from product_service.settings import Settings
 
@@ -60,33 +60,18 @@ CALLS = st.one_of(
     st.builds(Call, st.just("DELETE"), PRODUCTS, st.none(), TOKENS),
 )
 
-# A sequence this long takes minutes to be made shorter; the first call that is answered differently tells enough.
-PHASES = (Phase.explicit, Phase.generate)
-# What the fixtures give stays the same for all examples; each makes its own databases.
-CHECKS = (HealthCheck.function_scoped_fixture,)
+
+@pytest.fixture
+async def both(backend: str, tmp_path: Path, user_service: UserServiceStub) -> AsyncIterator[Both]:
+    def make_app(url: str) -> FastAPI:
+        return create_app(Settings(_env_file=None, database_url=url, user_service_url=user_service.url))
+
+    async with on_both(tmp_path, migrations_of, make_app) as both:
+        yield both
 
 
 @pytest.mark.postgresql
-@settings(
-    deadline=None,
-    max_examples=10,
-    derandomize=True,
-    phases=PHASES,
-    suppress_health_check=CHECKS,
-)
+@SETTINGS
 @given(calls=st.lists(CALLS, min_size=20, max_size=50))
-def test_the_database_makes_no_difference_to_a_client(
-    backend: str, tmp_path: Path, user_service: UserServiceStub, calls: list[Call]
-) -> None:
-    def on(backend: str) -> list[Answer]:
-        databases = Databases(backend, tmp_path)
-        with databases.made() as make:
-            app = create_app(
-                Settings(_env_file=None, database_url=make(migrations_of), user_service_url=user_service.url)
-            )
-            seen = asyncio.run(answers(app, calls))
-        databases.close()
-        return seen
-
-    for one, other in zip(on(SQLITE), on(POSTGRESQL), strict=True):
-        assert one == other
+async def test_the_database_makes_no_difference_to_a_client(both: Both, calls: list[Call]) -> None:
+    await both.answer_alike(calls)

@@ -23,7 +23,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
 SERVICES = ("user-service", "product-service")
-COMMANDS = ("up", "serve", "test", "check", "fix", "migrate", "revision", "openapi", "seed", "lock")
+COMMANDS = ("up", "serve", "test", "test-containers", "check", "fix", "migrate", "revision", "openapi", "seed", "lock")
 # What the caller of these tests may have in the environment, and what must not reach the launcher from there.
 SETTINGS = re.compile(
     "ALLOWED_ORIGINS|DATABASE_URL|DATA_DIR|ENVIRONMENT|HOST|LOG_.*|MIGRATE_ON_START|PORT|SECRET_.*|USER_SERVICE_.*|"
@@ -300,9 +300,10 @@ def copy_with_standins(tree: Path) -> Path:
     first = Terminal(tree.parent)
     assert first.dev(tree, "migrate").status() == 0, first.started[0].output
     assert "Making .venv" in first.started[0].output
-    lint_imports = tree / ".venv" / "bin" / "lint-imports"
-    lint_imports.write_text(f"#!{sys.executable}\n{STANDIN_TOOL}")
-    lint_imports.chmod(0o755)
+    for tool in ("lint-imports", "hadolint"):
+        program = tree / ".venv" / "bin" / tool
+        program.write_text(f"#!{sys.executable}\n{STANDIN_TOOL}")
+        program.chmod(0o755)
     return tree
 
 

@@ -22,7 +22,7 @@ pytestmark = posix_only
 def test_every_command_has_help(command: str, standin: Path, terminal: Terminal) -> None:
     every, one = terminal.dev(standin, "--help"), terminal.dev(standin, command, "--help")
     assert (every.status(), one.status()) == (0, 0)
-    assert re.search(rf"^    {command} +[A-Z]", every.output, re.MULTILINE)
+    assert re.search(rf"^    {command}\s+[A-Z]", every.output, re.MULTILINE)
     assert f"usage: dev.py {command}" in one.output
 
 
@@ -33,11 +33,29 @@ def test_test_hands_all_arguments_to_pytest_and_its_status_back(standin: Path, t
     assert started.last_line == f"pytest {arguments} in {standin.name}"
 
 
+def test_the_tests_of_the_containers_are_asked_for_and_need_docker(standin: Path, terminal: Terminal) -> None:
+    programs = terminal.folder / "programs"
+    programs.mkdir()
+    refusal = "dev.py: The tests of the containers need Docker, and no {} answers here."
+    assert terminal.refused(standin, "test-containers", PATH=programs) == refusal.format("Docker engine")
+    docker = programs / "docker"
+    for answers, missing in (("false", "Docker engine"), ('test "$1" = info', "docker compose")):
+        docker.write_text(f"#!/bin/sh\n{answers}\n")
+        docker.chmod(0o755)
+        assert terminal.refused(standin, "test-containers", PATH=programs) == refusal.format(missing)
+    docker.write_text("#!/bin/sh\ntrue\n")
+    started = terminal.dev(standin, "test-containers", "-k", "tour", PATH=programs, STANDIN_PYTEST=5)
+    assert started.status() == 5
+    arguments = ["tests/containers", "-n", "0", "-p", "no:chassis", "-k", "tour"]
+    assert started.last_line == f"pytest {arguments} in {standin.name}"
+
+
 def test_check_runs_every_tool_and_names_those_that_failed(standin: Path, terminal: Terminal) -> None:
     passed = terminal.dev(standin, "check")
     assert passed.status() == 0
     ran = [line for line in passed.output.splitlines() if " in " in line]
     expected = ["ruff ['check']", "ruff ['format', '--check']", "mypy []", "lint-imports []"]
+    expected.append("hadolint ['user-service/Dockerfile', 'product-service/Dockerfile']")
     assert ran == [f"{tool} in {standin.name}" for tool in expected]
 
     line = terminal.refused(standin, "check", STANDIN_RUFF="1 for check", STANDIN_MYPY=2)

@@ -19,6 +19,9 @@ from launcher.launching import (
     processes_of,
     request,
 )
+from sqlalchemy import make_url
+
+from chassis.testing import NewDatabase
 
 pytestmark = posix_only
 
@@ -117,3 +120,19 @@ def test_a_start_script_passes_on_what_is_wrong_with_a_setting(project: Path, te
     assert started.status() == 2
     assert "PORT" in started.last_line
     assert "Traceback" not in started.output
+
+
+@pytest.mark.postgresql
+def test_a_start_script_takes_the_address_of_a_database_as_it_is_typed(
+    first_start: tuple[list[Started], list[int]], project: Path, terminal: Terminal, new_database: NewDatabase
+) -> None:
+    address = make_url(new_database(None)).set(drivername="postgresql").render_as_string(hide_password=False)
+    assert address.startswith("postgresql://postgres:")
+    port, _ = free_ports()
+    data = terminal.folder / "data"
+    started = terminal.start(project / "start-user-service.sh", DATABASE_URL=address, PORT=port, DATA_DIR=data)
+    started.serves(port)
+    account = {"username": "ada", "password": "correct horse battery staple"}
+    assert request(port, "POST", "/register", account)[0] == 201
+    assert [file.name for file in data.iterdir()] == ["secret-key"]
+    assert address not in started.output

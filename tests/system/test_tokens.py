@@ -63,6 +63,12 @@ def sign(header: Any, claims: Any, key: bytes) -> str:
     return f"{text}.{encoded(hmac.new(key, text.encode(), hashlib.sha256).digest())}"
 
 
+def session_id(owner: Account) -> int:
+    """The session of the owner's token, as the token itself says."""
+    claims = owner.token.split(".")[1]
+    return int(json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sid"])
+
+
 def genuine(owner: Account, key: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """The header and the claims of a good token, to be spoiled."""
     now = int(time.time())
@@ -75,6 +81,7 @@ def genuine(owner: Account, key: bytes) -> tuple[dict[str, Any], dict[str, Any]]
         "nbf": now,
         "exp": now + 900,
         "jti": "a",
+        "sid": session_id(owner),
     }
     return header, claims
 
@@ -86,15 +93,17 @@ def spoiled(owner: Account, key: bytes) -> dict[str, str]:
     own_header, own_claims, signature = owner.token.split(".")
     unsigned = {**header, "alg": "none"}
     tokens = {
-        "expired": Tokens(key, timedelta(minutes=15)).issue(owner.id, datetime.now(UTC) - timedelta(minutes=16)),
+        "expired": Tokens([key], timedelta(minutes=15)).issue(
+            owner.id, session_id(owner), datetime.now(UTC) - timedelta(minutes=16)
+        ),
         "expired this moment": sign(header, {**claims, "exp": now}, key),
         "expired before it was issued": sign(header, {**claims, "exp": 0}, key),
         "unsigned": f"{encoded(json.dumps(unsigned).encode())}.{own_claims}.",
         "unsigned, with the signature left": f"{encoded(json.dumps(unsigned).encode())}.{own_claims}.{signature}",
         "unsigned, said otherwise": sign({**header, "alg": "nOnE"}, claims, b""),
         "signed with another key": sign(header, claims, b"x" * 64),
-        "signed with another key of that name": Tokens(b"x" * 64, timedelta(minutes=1)).issue(
-            owner.id, datetime.now(UTC)
+        "signed with another key of that name": Tokens([b"x" * 64], timedelta(minutes=1)).issue(
+            owner.id, session_id(owner), datetime.now(UTC)
         ),
         "signed with the empty key": sign(header, claims, b""),
         "signed with the key's name": sign(header, claims, key_id(key).encode()),

@@ -13,6 +13,11 @@ PAGES = {"/docs", "/redoc", "/openapi.json", "/docs/assets/swagger-ui.css", "/do
 LOGGED = {"time", "level", "service", "message", "request_id", "method", "route", "status", "duration_ms", "user_id"}
 
 
+@pytest.fixture(scope="module")
+def services(services_on_both: Services) -> Services:
+    return services_on_both
+
+
 @pytest.fixture
 def users(services: Services) -> Iterator[httpx.Client]:
     with services.users.client() as client:

@@ -8,7 +8,6 @@ from passlib.hash import bcrypt
 from user_service.common_passwords import is_common
 from user_service.passwords import Passwords, Verdict
 
-
 OUTDATED = Verdict(matches=True, is_outdated=True)
 
 

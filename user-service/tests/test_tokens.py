@@ -162,6 +162,13 @@ def test_each_changed_character_of_a_token_is_noticed() -> None:
             TOKENS.read(changed, now)
 
 
+@pytest.mark.parametrize("spelling", ["{}=", "{}==", " {}", "{}\n", "{} ", "{}.", ".{}"])
+def test_another_spelling_of_a_token_is_refused(spelling: str) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(TokenRefused):
+        TOKENS.read(spelling.format(TOKENS.issue(7, 5, now)), now)
+
+
 def test_each_truncated_token_is_refused() -> None:
     now = datetime.now(UTC)
     token = TOKENS.issue(7, 5, now)

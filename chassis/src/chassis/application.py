@@ -78,7 +78,7 @@ def build(
                 allow_headers=_MAY_BE_SENT_BY_SCRIPTS,
                 expose_headers=_MAY_BE_READ_BY_SCRIPTS,
             ),
-            Middleware(CatchAll, answer=problems.internal_error),
+            Middleware(CatchAll, answer=problems.internal_error, cancelled=problems.cut_off),
             Middleware(HeadAsGet),
         ],
     )

@@ -6,22 +6,11 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer
 
-from chassis.errors import Unauthenticated
+from chassis.errors import InvalidToken, NotAuthenticated
 
 LONGEST_TOKEN = 8 * 1024  # bytes; a longer one is nobody's, and need not be looked at
 _CREDENTIALS = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-
-
-class NotAuthenticated(Unauthenticated):
-    code = "not-authenticated"
-    detail = "This needs an access token, sent as: Authorization: Bearer TOKEN."
-
-
-class InvalidToken(Unauthenticated):
-    code = "invalid-token"
-    detail = "The access token is not valid, or not valid any more. Please log in again."
-    bearer_error = "invalid_token"
 
 
 # Tells OpenAPI, and with it the Authorize button, where tokens are had; the header is read below.
@@ -35,7 +24,8 @@ _scheme = OAuth2PasswordBearer(
 
 async def bearer_token(request: Request, _: Annotated[str | None, Security(_scheme)]) -> str:
     """The token of the request; raises NotAuthenticated without one, and InvalidToken where it cannot be one."""
-    credentials = _CREDENTIALS.fullmatch(request.headers.get("authorization", ""))
+    headers = request.headers.getlist("authorization")
+    credentials = _CREDENTIALS.fullmatch(headers[0]) if len(headers) == 1 else None
     if credentials is None:
         raise NotAuthenticated
     token = credentials[1]

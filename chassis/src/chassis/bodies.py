@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
+_MOST_FIELDS = 100  # of an object or a form
 _LARGEST_EXPONENT = 1_000  # beyond what any field holds, so that whatever is below gets a 422 of its own
 
 EMPTY = object()
@@ -99,6 +100,9 @@ def _refuse_constant(name: str) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MOST_FIELDS:
+        # Each unknown one would be told of: a small body would make a large answer, and take seconds to do so.
+        raise _Refused(f"an object has more than {_MOST_FIELDS} fields")
     decoded = dict(pairs)
     if len(decoded) != len(pairs):
         raise _Refused("an object has the same key twice")
@@ -120,7 +124,9 @@ def _refuse_surrogates(decoded: Any) -> None:
 
 def _decode_form(text: str) -> dict[str, str]:
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=100)
+        pairs = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MOST_FIELDS
+        )
     except ValueError:
         raise HTTPException(400, "The body is not a URL-encoded form in UTF-8.") from None
     fields = dict(pairs)

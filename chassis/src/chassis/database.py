@@ -22,6 +22,7 @@ from psycopg2.errorcodes import (
     DEADLOCK_DETECTED,
     LOCK_NOT_AVAILABLE,
     QUERY_CANCELED,
+    READ_ONLY_SQL_TRANSACTION,
     UNDEFINED_COLUMN,
     UNDEFINED_TABLE,
 )
@@ -35,6 +36,8 @@ from chassis.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
 
 _WAITED_TOO_LONG = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
+# Migrations are behind, or the server is a standby that takes no writes; SQLite has no class of its own for these.
+_NOT_AS_NEEDED = (UNDEFINED_TABLE, UNDEFINED_COLUMN, READ_ONLY_SQL_TRANSACTION)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -69,7 +72,7 @@ class _Lane:
         future = asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
         # The turn ends with the thread's work, also when the request that waits for it is cancelled before.
         future.add_done_callback(self._end_turn)
-        async with asyncio.timeout(self._timeouts.for_work):
+        async with asyncio.timeout(self._timeouts.until_given_up):
             return await asyncio.shield(future)
 
     def _end_turn(self, future: asyncio.Future[Any]) -> None:
@@ -134,6 +137,7 @@ class Database:
         def run() -> T:
             with Session(self._writes.engine, expire_on_commit=False) as session:
                 result = work(session)
+                session.flush()  # Up to here a lost connection means that nothing was stored; from here on it may be.
                 try:
                     session.commit()
                 except BaseException as error:
@@ -199,10 +203,9 @@ def _translated() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         _raise_for(error)
     except DBAPIError as error:
-        # The plain class is what SQLite has for a damaged file, and psycopg2 for a connection that broke. A table or
-        # column that is missing means that migrations are behind; SQLite has no class of its own for that.
-        missing = getattr(error.orig, "pgcode", None) in (UNDEFINED_TABLE, UNDEFINED_COLUMN)
-        if error.connection_invalidated or missing or type(error) is DatabaseError:
+        # The plain class is what SQLite has for a damaged file, and psycopg2 for a connection that broke.
+        not_as_needed = getattr(error.orig, "pgcode", None) in _NOT_AS_NEEDED
+        if error.connection_invalidated or not_as_needed or type(error) is DatabaseError:
             _raise_for(error)
         raise
 

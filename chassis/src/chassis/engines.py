@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url
 
 DEFAULT_TIMEOUT = 10.0  # seconds
 
@@ -19,23 +19,33 @@ _READ_OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long a request waits for its turn (on SQLite also: for the write lock), and then for its work; in seconds."""
+    """How long a request waits for its turn, and then for its work; in seconds."""
 
     for_turn: float
     for_work: float
+
+    @property
+    def for_lock(self) -> float:
+        """For what another transaction has locked: the database says that it is busy before the work's time is up."""
+        return min(self.for_turn, self.for_work)
+
+    @property
+    def until_given_up(self) -> float:
+        """For the work, and a moment for the database to say by itself that it has stopped it, and changed nothing."""
+        return self.for_work + 0.5
 
 
 def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
     path = make_url(url).database
     if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_engine(
         url,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeouts.for_turn,
         hide_parameters=True,
-        connect_args={"timeout": timeouts.for_turn},
+        connect_args={"timeout": timeouts.for_lock},
         **({} if writes else _READ_OPTIONS),
     )
 
@@ -63,9 +73,10 @@ def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes:
         "timezone": "UTC",
         # Whom the client has given up on, the server need not go on with.
         "statement_timeout": round(timeouts.for_work * 1000),
+        "lock_timeout": round(timeouts.for_lock * 1000),
         "default_transaction_read_only": "off" if writes else "on",
     }
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=connections,
         max_overflow=0,
@@ -82,3 +93,12 @@ def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes:
         },
         **({} if writes else _READ_OPTIONS),
     )
+
+    @event.listens_for(engine, "handle_error")
+    def keep_values_out(context: ExceptionContext) -> None:
+        # What follows the first line may be the whole row, a password's hash in it, and an error gets into the log.
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None and error.args:
+                error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
+
+    return engine

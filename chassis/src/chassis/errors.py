@@ -53,6 +53,17 @@ class Unauthenticated(DomainError):
     bearer_error: ClassVar[str | None] = None
 
 
+class NotAuthenticated(Unauthenticated):
+    code = "not-authenticated"
+    detail = "This needs an access token, sent as: Authorization: Bearer TOKEN."
+
+
+class InvalidToken(Unauthenticated):
+    code = "invalid-token"
+    detail = "The access token is not valid, or not valid any more. Please log in again."
+    bearer_error = "invalid_token"
+
+
 class Forbidden(DomainError):
     pass
 

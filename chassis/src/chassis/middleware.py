@@ -6,6 +6,7 @@
 `HeadAsGet`        answers HEAD wherever GET is answered
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -104,9 +105,17 @@ class _RefusedPreflight(Response):
 
 
 class CatchAll:
-    def __init__(self, app: ASGIApp, answer: Callable[[Request], Response]) -> None:
+    """
+    :param answer: makes the answer to an unexpected exception
+    :param cancelled: makes the answer to a request that is cut off because the service stops
+    """
+
+    def __init__(
+        self, app: ASGIApp, answer: Callable[[Request], Response], cancelled: Callable[[Request], Response]
+    ) -> None:
         self._app = app
         self._answer = answer
+        self._cancelled = cancelled
         self._log = logs.get("chassis.requests")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,6 +128,11 @@ class CatchAll:
 
         try:
             await self._app(scope, receive, watch)
+        except asyncio.CancelledError:
+            # The server has waited for this request as long as it does when it is told to stop.
+            if scope["type"] != "http" or started:
+                raise
+            await self._cancelled(Request(scope))(scope, receive, send)
         except Exception:
             if scope["type"] != "http" or started:
                 # The answer has begun: only cutting the connection tells the client that it is not whole.

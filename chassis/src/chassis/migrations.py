@@ -14,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 from sqlalchemy import Column, Connection, MetaData, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -107,9 +108,11 @@ class Migrations:
         try:
             revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
         except DBAPIError:
-            # Without the table the database was never migrated; one that is away is told apart by asking it.
+            # Without the table the database was never migrated; where it is there, or cannot be asked for, it was
+            # something else that failed.
             session.rollback()
-            inspect(session.connection()).has_table("alembic_version")
+            if inspect(session.connection()).has_table("alembic_version"):
+                raise
             return False
         return revision == self.head
 
@@ -129,6 +132,8 @@ class Migrations:
                 self._config.attributes["connection"] = connection
                 yield connection
         except DatabaseError as error:
+            if getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
+                raise MigrationRefused(f"the database does not allow it: {_first_line(error)}") from error
             # The plain class is what SQLite has for a file that is damaged, or no database at all.
             if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
                 raise
@@ -148,7 +153,7 @@ class Migrations:
             return
 
         if url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT})
 
         @event.listens_for(engine, "connect")

@@ -49,6 +49,8 @@ FRAMEWORK = {
 }
 
 
+_MOST_ERRORS = 100  # in one answer
+
 # The header that comes with a status, and what it says.
 _HEADERS = {
     401: {"WWW-Authenticate": '`Bearer`, with `error="invalid_token"` where a token was sent.'},
@@ -105,6 +107,11 @@ def respond(
 def internal_error(request: Request) -> Response:
     """The answer to an exception that nothing expected; it says nothing about it."""
     return respond(request, 500, *FRAMEWORK[500])
+
+
+def cut_off(request: Request) -> Response:
+    """The answer to a request that the service had to leave undone, because it was told to stop."""
+    return respond(request, 503, "draining", "The service is stopping; please try again.", headers={"Retry-After": "2"})
 
 
 def refused_preflight(request: Request, detail: str, headers: dict[str, str]) -> Response:
@@ -200,7 +207,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for this class alone
-    fields = [_field_problem(each["type"], each["loc"], each["msg"]) for each in error.errors()]
+    fields = [_field_problem(each["type"], each["loc"], each["msg"]) for each in error.errors()[:_MOST_ERRORS]]
     return respond(request, 422, *FRAMEWORK[422], fields=fields)
 
 

@@ -54,10 +54,11 @@ class BaseRepository(Generic[M]):
         try:
             self._session.flush()
         except IntegrityError as error:
-            message = str(error.orig)
+            # Not PostgreSQL's message: it is in the language of the server.
+            told = getattr(error.orig, "diag", None)
+            violated = told.constraint_name if told else str(error.orig).removeprefix("UNIQUE constraint failed: ")
             for column, conflict in self.conflicts.items():
-                constraint = f'"uq_{column.replace(".", "_")}"'
-                if message == f"UNIQUE constraint failed: {column}" or constraint in message:
+                if violated in (column, f"uq_{column.replace('.', '_')}"):
                     raise conflict from error
             raise
 

@@ -26,10 +26,12 @@ def run_command(
     migrations_of: Callable[[S], Migrations],
     worker_factory: str,
     document: Callable[[], FastAPI],
+    prepare: Callable[[S], object] = lambda _: None,
 ) -> None:
     """Do what the command line asks for; without a command, serve.
 
     :param worker_factory: the function that makes the application in each worker, as "package.module:function"
+    :param prepare: what has to be done once, before any worker; an OSError ends the start with one line
     :param document: makes an application whose OpenAPI document is the same on every machine
     """
     parser = argparse.ArgumentParser(prog=f"python -m {settings_class.service.replace('-', '_')}")
@@ -58,6 +60,10 @@ def run_command(
         else:
             if settings.migrate_on_start:
                 _migrate(migrations)
+            try:
+                prepare(settings)
+            except OSError as error:
+                fail(f"{error.filename}: {error.strerror}")
             _serve(settings, worker_factory)
 
 

@@ -75,7 +75,7 @@ class ServiceSettings(BaseSettings):
         default=5.0,
         gt=0,
         le=60,
-        description="Seconds a request waits for a database connection, or on SQLite for its turn to write.",
+        description="Seconds a request waits for a database connection, and on SQLite again for the lock of the file.",
     )
     database_timeout: float = Field(
         default=DEFAULT_TIMEOUT,
@@ -154,6 +154,8 @@ def load(settings_class: type[S]) -> S:
         fail(*(_line(problem["loc"], problem["msg"]) for problem in error.errors()))
     except UnicodeDecodeError:
         fail(".env: is not UTF-8 text")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
 
 
 def fail(*lines: str) -> NoReturn:
@@ -167,7 +169,7 @@ def as_markdown(settings_class: type[ServiceSettings]) -> str:
     """The settings as a table: variable, default, meaning."""
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in settings_class.model_fields.items():
-        default = "" if field.default in (None, "", []) else f"`{field.default}`"
+        default = "" if field.default in (None, "", [], {}) else f"`{field.default}`"
         rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 

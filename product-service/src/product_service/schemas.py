@@ -32,9 +32,10 @@ def _known_currency(code: str) -> str:
 Name = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_NAME, description="One line of text, and not blank.")]
 Description = Annotated[Lines, Field(max_length=LONGEST_DESCRIPTION)]
 Sku = Annotated[
-    Line, Field(min_length=1, max_length=LONGEST_SKU, description="Unique in the catalogue; free again after deletion.")
+    NotBlank,
+    Field(min_length=1, max_length=LONGEST_SKU, description="Unique in the catalogue; free again after deletion."),
 ]
-Category = Annotated[Line, Field(min_length=1, max_length=LONGEST_CATEGORY)]
+Category = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_CATEGORY)]
 Quantity = Annotated[int, Field(strict=True, ge=0, le=LARGEST_QUANTITY)]
 Price = Annotated[
     Decimal,

@@ -23,6 +23,7 @@ _ISSUER = "user-service"
 _AUDIENCE = "services"
 _CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")  # and `sid`, which python-jose does not know
 _REQUIRE_ALL = {f"require_{claim}": True for claim in _CLAIMS}
+_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _NOT_OURS = "The token is malformed, or was not issued here."
 _EXPIRED = "The token has expired."
 _ID = re.compile(r"[1-9][0-9]{0,18}")
@@ -66,6 +67,9 @@ class Tokens:
 
     def read(self, token: str, now: datetime) -> Claims:
         """What a token says, once its signature, type and times are found to be right. Raises TokenRefused."""
+        if not _FORM.fullmatch(token):
+            # The decoder behind it would take other spellings of the same token.
+            raise TokenRefused(_NOT_OURS)
         try:
             header = jwt.get_unverified_header(token)
             if header.get("typ") != _TYPE:

@@ -1,4 +1,5 @@
-"""${message[:1].upper() + message[1:].rstrip(".")}."""
+<% told = message.replace("\\", "").replace('"', "'") %>\
+"""${told[:1].upper() + told[1:].rstrip(".")}."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 
-from chassis.bearer import InvalidToken, NotAuthenticated
-from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
+from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
 from chassis.paging import Page, RowId, next_link
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router

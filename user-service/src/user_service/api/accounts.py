@@ -2,8 +2,7 @@
 
 from fastapi import Request, Response
 
-from chassis.bearer import InvalidToken, NotAuthenticated
-from chassis.errors import READ_ERRORS, WRITE_ERRORS
+from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from user_service.api.dependencies import AccountsService, CurrentIdentity

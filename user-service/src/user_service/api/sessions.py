@@ -7,8 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from chassis import bodies
-from chassis.bearer import InvalidToken, NotAuthenticated
-from chassis.errors import READ_ERRORS, WRITE_ERRORS
+from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
 from chassis.paging import RowId
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router

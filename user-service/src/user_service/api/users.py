@@ -6,8 +6,7 @@ from urllib.parse import urlencode
 from fastapi import Query, Response
 from pydantic import AfterValidator, Field
 
-from chassis.bearer import InvalidToken, NotAuthenticated
-from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
+from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
 from chassis.models import LARGEST_ID
 from chassis.paging import Digits, RowId, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers

@@ -1,8 +1,7 @@
 """The seam: other services ask here what a token is worth."""
 
-from chassis.bearer import InvalidToken
 from chassis.bodies import JSON
-from chassis.errors import READ_ERRORS
+from chassis.errors import READ_ERRORS, InvalidToken
 from chassis.problems import documented
 from chassis.routing import Router
 from user_service.api.dependencies import ServiceName, SessionsService

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from chassis.bearer import InvalidToken
 from chassis.database import Unit
+from chassis.errors import InvalidToken
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
 from user_service.models import Session, User
 from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT

@@ -1,0 +1,101 @@
+"""What the product service does with its database connections, and what differs between the two databases."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from product_support import ADA, DRAFT, MakeSettings, UserServiceStub, answer_as_the_contract_says, bearer
+from sqlalchemy import Engine, text
+
+from chassis.testing import running
+from product_service.main import create_app
+
+OPEN_TRANSACTIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+"""
+
+
+async def test_no_connection_is_held_while_the_user_service_is_waited_for(
+    app: FastAPI, client: httpx.AsyncClient, database: Engine, user_service: UserServiceStub
+) -> None:
+    asked, answer_now = threading.Event(), threading.Event()
+
+    def hang(token: str) -> tuple[int, bytes]:
+        asked.set()
+        answer_now.wait(10)
+        return answer_as_the_contract_says(token)
+
+    product = (await client.post("/products", json=DRAFT, headers=bearer(ADA))).json()
+    path = f"/products/{product['id']}"
+    assert (await client.get(path)).json() == product
+    user_service.answer = hang
+    requests = [
+        asyncio.create_task(client.request(method, where, json=body, headers=bearer(ADA)))
+        for method, where, body in (("POST", "/products", DRAFT), ("PUT", path, {"name": "Desk lamp"}))
+    ]
+    assert await asyncio.to_thread(asked.wait, 10)
+    library = app.state.read_products.run.__self__
+    assert [lane.engine.pool.checkedout() for lane in (library._reads, library._writes)] == [0, 0]
+    if database.dialect.name == "postgresql":
+        with database.connect() as connection:
+            assert connection.execute(text(OPEN_TRANSACTIONS)).scalar_one() == 0
+    # Nobody who only reads waits for it either.
+    assert (await client.get(path)).json() == product
+    assert not any(request.done() for request in requests)
+    answer_now.set()
+    assert [answer.status_code for answer in await asyncio.gather(*requests)] == [201, 200]
+
+
+@contextmanager
+def row_locked_by_somebody_else(database: Engine) -> Iterator[None]:
+    with database.connect() as other:
+        if database.dialect.name == "sqlite":
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+        other.execute(text("UPDATE products SET quantity = quantity + 1"))
+        yield
+        other.rollback()
+
+
+async def test_a_row_that_stays_locked_is_a_busy_database_and_a_503_in_time(
+    make_settings: MakeSettings, database: Engine
+) -> None:
+    async with running(create_app(make_settings(database_pool_timeout=0.3))) as client:
+        product = (await client.post("/products", json=DRAFT, headers=bearer(ADA))).json()
+        path = f"/products/{product['id']}"
+        with row_locked_by_somebody_else(database):
+            started = time.monotonic()
+            answer = await client.put(path, json={"name": "Desk lamp"}, headers=bearer(ADA))
+            assert time.monotonic() - started < 0.3 + 1
+            assert (answer.status_code, answer.json()["code"]) == (503, "database-busy")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert (await client.get(path)).json() == product
+        assert (await client.put(path, json={"name": "Desk lamp"}, headers=bearer(ADA))).status_code == 200
+
+
+async def test_skus_that_only_look_alike_are_different_ones(client: httpx.AsyncClient) -> None:
+    alike = ["L", "l", "L ", "ä", "a\u0308", "Ä", "ß", "ss"]
+    for sku in alike:
+        answer = await client.post("/products", json={**DRAFT, "sku": sku}, headers=bearer(ADA))
+        assert (answer.status_code, answer.json()["sku"]) == (201, sku)
+        taken = await client.post("/products", json={**DRAFT, "sku": sku}, headers=bearer(ADA))
+        assert (taken.status_code, taken.json()["code"]) == (409, "sku-taken")
+
+
+@pytest.mark.postgresql
+async def test_times_are_utc_whatever_the_time_zone_of_the_server(
+    make_settings: MakeSettings, database: Engine
+) -> None:
+    with database.begin() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE \"{database.url.database}\" SET timezone = 'Asia/Tokyo'")
+    async with running(create_app(make_settings())) as client:
+        product = (await client.post("/products", json=DRAFT, headers=bearer(ADA))).json()
+        assert (await client.get(f"/products/{product['id']}")).json() == product
+    assert product["created_at"].endswith("Z")
+    assert abs(datetime.fromisoformat(product["created_at"]) - datetime.now(UTC)) < timedelta(minutes=1)

@@ -1,0 +1,156 @@
+"""What is in the images, and how a container of one starts and ends by itself."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from containers_support import SERVICES, Composition, attempt, composition, docker, psql
+from system_support import eventually
+
+from chassis.migrations import _ADVISORY_LOCK
+
+KEY = "a key of more than thirty-two bytes for the tests"
+OWN_DATABASE = "postgresql://service:a-password-of-our-own@127.0.0.1:1/service"
+
+
+def ended(*words: str) -> tuple[int, list[str]]:
+    """Run a container to its end: its status, and what it printed."""
+    result = attempt("run", "--rm", *words)
+    return result.returncode, result.stdout.splitlines()
+
+
+def python_in(image: str, code: str, python: str = "python") -> str:
+    return docker("run", "--rm", "--entrypoint", python, image, "-c", code)
+
+
+@contextmanager
+def detached(*words: str) -> Iterator[str]:
+    """A container that runs in the background; gone at the end."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    docker("run", "--detach", "--name", name, *words)
+    try:
+        yield name
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+def stopped(container: str) -> tuple[int, str]:
+    """Ask a container to stop, which it has to do at once; its status, and its log."""
+    started = time.monotonic()
+    docker("stop", "--time", "30", container)
+    assert time.monotonic() - started < 10
+    state = json.loads(docker("inspect", container))[0]["State"]
+    return state["ExitCode"], docker("logs", container)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_holds_one_service_and_the_chassis_and_nothing_to_build_or_test_with(
+    composed: Composition, service: str
+) -> None:
+    image = composed.image(service)
+    mine, other = (name.replace("-", "_") for name in sorted(SERVICES, key=lambda name: name != service))
+    find = "import importlib.util as u, sys; print(*(name for name in sys.argv[1:] if u.find_spec(name)))"
+    modules = [mine, other, "chassis", "chassis.testing", "pip", "ensurepip", "flit_core", "pytest", "httpx"]
+    # Whoever calls the other service needs something to call it with.
+    expected = [mine, "chassis", *(["httpx"] if service == "product-service" else [])]
+    assert docker("run", "--rm", "--entrypoint", "python", image, "-c", find, *modules).split() == expected
+    for python in ("/usr/local/bin/python", "/opt/service/bin/python"):
+        assert attempt("run", "--rm", "--entrypoint", python, image, "-m", "pip").returncode == 1
+    script = """
+        for tool in pip pip3 gcc cc g++ make ld git curl wget pytest uv; do command -v $tool; done
+        for path in /build /opt/service/lib/python3.13/site-packages/%s*; do test -e "$path" && echo "$path"; done
+        cd /opt/service/lib/python3.13/site-packages
+        find chassis %s /data -name "test*" -o -name "conftest*" -o -name "Dockerfile*" -o -name ".env*"
+    """
+    assert docker("run", "--rm", "--entrypoint", "sh", image, "-c", script % (other, mine)) == ""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_is_for_production_without_root_and_says_how_healthy_it_is(
+    composed: Composition, service: str
+) -> None:
+    config = json.loads(docker("image", "inspect", composed.image(service)))[0]["Config"]
+    assert config["User"] == "10001"
+    assert {"ENVIRONMENT=production", "LOG_FORMAT=json", "DATA_DIR=/data"} <= set(config["Env"])
+    assert not [variable for variable in config["Env"] if "SECRET" in variable or "PASSWORD" in variable]
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    assert config["Entrypoint"][0] == "python"
+    writable = (
+        "import os\n"
+        "print(os.getuid(), os.getgid(), [f for f, _, _ in os.walk('/') if os.access(f, os.W_OK)"
+        " and not f.startswith(('/proc', '/sys', '/dev'))])"
+    )
+    uid, gid, folders = python_in(composed.image(service), writable).split(" ", 2)
+    assert "0" not in (uid, gid)
+    assert set(eval(folders)) <= {"/data", "/tmp", "/var/tmp", "/run/lock"}  # A list of strings, printed just there.
+
+
+def test_production_is_refused_without_a_key_or_with_what_everybody_knows(composed: Composition) -> None:
+    users, products = (composed.image(service) for service in SERVICES)
+    known = "DATABASE_URL=postgresql://service:development-only@user-database/service"
+    assert ended(users) == (2, ["cannot start: SECRET_KEY has to be set in production"])
+    for image in (users, products):
+        status, lines = ended("-e", f"SECRET_KEY={KEY}", "-e", known, image)
+        assert (status, len(lines)) == (2, 1)
+        assert lines[0].startswith("cannot start: DATABASE_URL has the password of docker-compose.yml")
+    status, lines = ended("-e", f"DATABASE_URL={OWN_DATABASE}", products)
+    assert (status, len(lines)) == (2, 1), lines
+    assert lines[0].startswith("cannot start: the database cannot be reached")
+
+
+def test_a_sqlite_database_without_a_volume_is_refused_where_nothing_can_be_written(composed: Composition) -> None:
+    status, lines = ended("--read-only", composed.image("product-service"))
+    assert (status, len(lines)) == (2, 1), lines
+    assert lines[0].startswith("cannot start: ")
+
+
+@pytest.mark.parametrize("options", [[], ["--init"]], ids=["as the first process", "behind an init"])
+def test_a_container_ends_at_once_when_it_is_told_to(composed: Composition, options: list[str]) -> None:
+    image = composed.image("product-service")
+    words = (*options, "--read-only", "--tmpfs", "/data:uid=10001", "--cap-drop", "ALL", image)
+    with detached(*words) as container:  # While it is being imported, or before.
+        status, log = stopped(container)
+        assert status == 143
+        assert "Traceback" not in log
+    with detached(*words) as container:
+        check = ("exec", container, "python", "-m", "chassis.probe")
+        eventually(lambda: attempt(*check).returncode == 0, 60, "ready")
+        status, log = stopped(container)
+        assert status == 143
+        assert "Application shutdown complete" in log
+        assert "Traceback" not in log
+
+
+def test_a_container_that_waits_for_another_ones_migration_ends_at_once_when_it_is_told_to(
+    composed: Composition,
+) -> None:
+    database = composed.container("product-database")
+    blocker = f"SET application_name = 'blocker'; SELECT pg_advisory_lock({_ADVISORY_LOCK}), pg_sleep(300)"
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND {}"
+    docker("exec", "--detach", database, *psql(blocker))
+    try:
+        eventually(lambda: composed.sql("product-database", locks.format("granted")) == "1", 30, "the lock is held")
+        url = "DATABASE_URL=postgresql://service:development-only@product-database/service"
+        network = f"{composed.project}_product-database"
+        words = ("--network", network, "-e", "ENVIRONMENT=development", "-e", url, composed.image("product-service"))
+        with detached(*words) as container:
+            eventually(lambda: composed.sql("product-database", locks.format("NOT granted")) == "1", 30, "it waits")
+            status, log = stopped(container)
+            assert status == 143
+            assert "Traceback" not in log
+    finally:
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'blocker'"
+        composed.sql("product-database", end)
+
+
+def test_with_a_key_and_passwords_of_its_own_the_system_runs_in_production(composed: Composition) -> None:
+    passwords = {"USER_DATABASE_PASSWORD": "one-of-our-own", "PRODUCT_DATABASE_PASSWORD": "another-of-our-own"}
+    with composition(composed.folder, ENVIRONMENT="production", SECRET_KEY=KEY, **passwords) as production:
+        production.up()
+        owner = production.services.sign_up()
+        assert production.services.create_product(owner)["owner_id"] == owner.id
+        assert production.run_inside("user-service", "ls", "-A", "/data").stdout == ""
+        assert KEY not in production.compose("logs")

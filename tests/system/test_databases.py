@@ -1,0 +1,145 @@
+"""The databases under the running services: away and back, not migrated, of another version, of somebody else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import make_url
+from stream_support import Stream, assert_kept, create, names_of_products
+from system_support import Services, problem, running_services, services_in
+
+from chassis.testing import POSTGRESQL, Databases
+from chassis.testing.postgresql import Server
+from product_service import main as product_service
+from product_service.settings import Settings
+
+
+@pytest.fixture
+def stopped(databases: Databases, tmp_path: Path) -> Iterator[Services]:
+    """Both services on databases that are still empty, not started."""
+    with databases.made() as make, services_in(tmp_path, lambda: make(None)) as services:
+        yield services
+
+
+@pytest.fixture
+def server(backend: str) -> Iterator[Server]:
+    """A server of our own, which may be restarted."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def on_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    """Both services, each with a database of the server that may be restarted."""
+    monkeypatch.setenv("TEST_POSTGRES_URL", server.url)
+    databases = Databases(POSTGRESQL, tmp_path)
+    with databases.made() as make, running_services(tmp_path, lambda: make(None)) as services:
+        yield services
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the schema of the product service."""
+    product_service.migrations(Settings.model_construct(database_url=url)).upgrade()
+
+
+def read(client: httpx.Client, _: str) -> httpx.Response:
+    return client.get("/products?limit=5")
+
+
+@pytest.mark.postgresql
+def test_connections_that_are_cut_cost_at_most_one_503_for_a_request_in_flight(services_on_both: Services) -> None:
+    services = services_on_both
+    owner = services.sign_up()
+    before = (services.users.pid, services.products.pid)
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
+    database = make_url(services.products.database_url).database
+    rounds, clients = 5, 4
+    with (
+        Stream(services.products, create, clients, prefix="cut", headers=owner.bearer) as writes,
+        Stream(services.products, read, clients) as reads,
+    ):
+        for _ in range(rounds):
+            writes.flows(10)
+            reads.flows(10, status=200)
+            services.products.sql(cut, name=database)
+        writes.flows(20)
+        reads.flows(20, status=200)
+    assert set(reads.counts) <= {200, 503}
+    assert set(writes.counts) <= {201, 503}
+    assert reads.counts[503] <= rounds * clients
+    assert writes.counts[503] <= rounds * clients
+    assert_kept(writes, names_of_products(services, "cut"))
+    with services.products.client(headers=owner.bearer) as client:
+        for number in range(20):  # As many as there are connections in both pools.
+            assert create(client, f"afterwards-{number}").status_code == 201
+            assert read(client, "").status_code == 200
+    assert (services.users.pid, services.products.pid) == before
+    assert services.users.is_running
+    assert services.products.is_running
+
+
+@pytest.mark.postgresql
+def test_a_server_that_is_restarted_is_used_again_by_itself_and_nothing_acknowledged_is_lost(
+    on_server: Services, server: Server
+) -> None:
+    services = on_server
+    owner = services.sign_up()
+    before = (services.users.pid, services.products.pid)
+    with (
+        Stream(services.products, create, prefix="restart", headers=owner.bearer) as writes,
+        Stream(services.products, read) as reads,
+    ):
+        writes.flows(20)
+        for immediately in (False, True):
+            server.restart(immediately=immediately)
+            writes.flows(20)
+            reads.flows(20, status=200)
+    assert set(reads.counts) <= {200, 503}
+    assert set(writes.counts) <= {201, 503}
+    assert_kept(writes, names_of_products(services, "restart"))
+    # Nobody asks anything meanwhile, so that all pooled connections are dead ones: nobody notices that either.
+    server.restart()
+    with Stream(services.products, create, clients=8, prefix="after", headers=owner.bearer) as writes:
+        writes.flows(20)
+    assert set(writes.counts) == {201}
+    services.log_in(owner.username, owner.password)
+    assert (services.users.pid, services.products.pid) == before
+    assert services.users.is_running
+    assert services.products.is_running
+
+
+def test_a_service_is_ready_only_at_the_revision_that_it_knows_and_does_not_start_at_a_newer_one(
+    stopped: Services,
+) -> None:
+    service = stopped.products
+    service.environment["MIGRATE_ON_START"] = "false"
+    service.start()
+    service.wait_for_log_line("Application startup complete.", 30)
+    with service.client() as client:
+        refused = client.get("/health/ready")
+        problem(refused, 503, "migrations-behind")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.get("/health/live").status_code == 200
+        problem(client.get("/products"), 503, "database-unavailable")
+        migrate(service.database_url)  # As somebody else may do, beside the running service.
+        assert client.get("/health/ready").status_code == 200
+        assert client.get("/products").json() == []
+        service.sql("UPDATE alembic_version SET version_num = 'product_service_9999'")
+        problem(client.get("/health/ready"), 503, "migrations-behind")
+    service.stop()
+    service.environment["MIGRATE_ON_START"] = "true"
+    lines = len(service.log.splitlines())
+    assert service.start().wait_ended(30) == 2
+    (line,) = service.log.splitlines()[lines:]
+    assert line.startswith("cannot start: the database is at revision product_service_9999")
+
+
+def test_the_database_of_one_service_is_refused_by_the_other(stopped: Services) -> None:
+    migrate(stopped.users.database_url)
+    assert stopped.users.start().wait_ended(30) == 2
+    (line,) = stopped.users.log.splitlines()
+    assert line.startswith("cannot start: ")
+    assert "another service" in line
+    assert stopped.users.sql("SELECT version_num FROM alembic_version") == [("product_service_0001",)]
