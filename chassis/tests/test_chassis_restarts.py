@@ -10,7 +10,7 @@ from chassis_support import Base, add_shelf, eventually, names, opened
 from chassis.database import Database
 from chassis.database_url import normalise
 from chassis.errors import DatabaseUnavailable, OutcomeUnknown
-from chassis.testing.postgresql import NoPostgreSQL, Server
+from chassis.testing.postgresql import Server
 
 # A server of the test's own, so that no other test is disturbed.
 pytestmark = pytest.mark.postgresql
@@ -20,10 +20,7 @@ SUCCESSES = 20
 
 @pytest.fixture(scope="module")
 def server(backend: str) -> Iterator[Server]:
-    try:
-        server = Server()
-    except NoPostgreSQL as error:
-        pytest.skip(f"the server of the other tests is not to be restarted, and there is no other: {error}")
+    server = Server()
     yield server
     server.stop()
 
