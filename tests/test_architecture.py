@@ -58,6 +58,8 @@ def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
     [
         ("passlib", "user_service/passwords.py"),
         ("jose", "user_service/tokens.py"),
+        ("limits", "user_service/rate_limits.py"),
+        ("redis", "user_service/rate_limits.py"),
         ("zxcvbn", "user_service/common_passwords.py"),
         ("iso4217", "product_service/money.py"),
         ("structlog", None),

@@ -18,7 +18,7 @@ def empty_url(new_database: NewDatabase) -> str:
 def library_url(empty_url: str) -> str:
     """A database with the tables of the library."""
     with opened(empty_url) as database:  # It makes the write-ahead log of SQLite.
-        Base.metadata.create_all(database._writes.engine)
+        Base.metadata.create_all(database._write_engine)
     return empty_url
 
 

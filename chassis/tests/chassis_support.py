@@ -201,10 +201,10 @@ def beside(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def traced(database: Database, lane: str) -> list[str]:
-    """What SQLite is asked on the connections of `reads` or `writes` that are opened from now on."""
+def traced(database: Database, purpose: str) -> list[str]:
+    """What SQLite is asked on the connections for `read` or `write` that are opened from now on."""
     statements: list[str] = []
-    engine = getattr(database, f"_{lane}").engine
+    engine = getattr(database, f"_{purpose}_engine")
 
     @event.listens_for(engine, "connect")
     def trace(connection: sqlite3.Connection, _record: object) -> None:

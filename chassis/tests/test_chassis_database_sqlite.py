@@ -32,7 +32,7 @@ pytestmark = pytest.mark.sqlite
 
 async def test_a_read_is_exactly_one_statement(library: Database) -> None:
     await library.write(add_shelf("poems"))
-    statements = traced(library, "reads")
+    statements = traced(library, "read")
     await library.read(names)  # the first on its connection, which is prepared
     statements.clear()
     for _ in range(3):
@@ -47,8 +47,8 @@ def _driver(session: Session) -> sqlite3.Connection:
 
 
 async def test_a_write_is_one_immediate_transaction(library: Database) -> None:
-    statements = traced(library, "writes")
-    library._writes.engine.dispose()  # the one connection was opened before the trace
+    statements = traced(library, "write")
+    library._write_engine.dispose()  # the one connection was opened before the trace
     await library.write(add_shelf("poems"))
     statements.clear()
     await library.write(add_shelf("plays"))
@@ -60,8 +60,8 @@ async def test_a_write_is_one_immediate_transaction(library: Database) -> None:
 
 
 async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: Database) -> None:
-    statements = traced(library, "writes")
-    library._writes.engine.dispose()
+    statements = traced(library, "write")
+    library._write_engine.dispose()
     await library.write(names)
     statements.clear()
     await library.write(names)
@@ -69,8 +69,8 @@ async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: 
 
 
 async def test_a_write_that_fails_is_rolled_back_at_once(library: Database) -> None:
-    statements = traced(library, "writes")
-    library._writes.engine.dispose()
+    statements = traced(library, "write")
+    library._write_engine.dispose()
 
     def fail(session: Session) -> None:
         add_shelf("poems")(session)
@@ -171,7 +171,7 @@ async def test_a_writer_waits_for_another_process_to_finish(library: Database, l
         other.execute("BEGIN IMMEDIATE")
         other.execute("INSERT INTO shelves (name) VALUES ('theirs')")
         asked = threading.Event()
-        event.listen(library._writes.engine, "checkout", lambda *_: asked.set())
+        event.listen(library._write_engine, "checkout", lambda *_: asked.set())
         write = asyncio.create_task(library.write(add_shelf("ours")))
         assert await asyncio.to_thread(asked.wait, OTHERS)
         assert not write.done()

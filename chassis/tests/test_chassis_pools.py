@@ -16,8 +16,8 @@ async def test_there_are_never_more_connections_than_the_setting_says(library_ur
     on_postgresql = make_url(library_url).get_backend_name() == "postgresql"
     made: list[object] = []
     with opened(library_url, pool_size=4) as library:
-        for lane in (library._reads, library._writes):
-            event.listen(lane.engine, "connect", lambda connection, _: made.append(connection))
+        for engine in (library._read_engine, library._write_engine):
+            event.listen(engine, "connect", lambda connection, _: made.append(connection))
         # SQLite has one writer.
         writers = 2 if on_postgresql else 1
         holding = [Holding() for _ in range(4)]

@@ -59,8 +59,8 @@ async def test_a_restart_costs_the_requests_in_flight_and_none_after_it_and_noth
     server: Server, *, immediately: bool
 ) -> None:
     with opened(normalise(server.url), pool_size=6) as library:
-        Base.metadata.drop_all(library._writes.engine)
-        Base.metadata.create_all(library._writes.engine)
+        Base.metadata.drop_all(library._write_engine)
+        Base.metadata.create_all(library._write_engine)
         stream = Stream(library, asyncio.Event())
         tasks = [asyncio.create_task(stream.run(f"stream {each}", writes=each % 2 == 0)) for each in range(6)]
         await asyncio.to_thread(eventually, lambda: len(stream.stored) >= SUCCESSES)

@@ -13,7 +13,7 @@ OUTDATED = Verdict(matches=True, is_outdated=True)
 
 @pytest.fixture
 def passwords() -> Iterator[Passwords]:
-    passwords = Passwords(cost=4)
+    passwords = Passwords(cost=4, queue_timeout=5)
     yield passwords
     passwords.close()
 
@@ -39,7 +39,7 @@ async def test_nobodys_password_is_never_right(passwords: Passwords, password: s
 
 
 async def test_a_hash_of_another_cost_is_right_and_outdated(passwords: Passwords) -> None:
-    dearer = Passwords(cost=5)
+    dearer = Passwords(cost=5, queue_timeout=5)
     assert await dearer.verify("a password", await passwords.hash("a password")) == OUTDATED
     assert await dearer.verify("another", await passwords.hash("a password")) == Verdict(matches=False)
     dearer.close()
@@ -73,7 +73,7 @@ def test_another_password_is_not_common(password: str) -> None:
 
 async def test_an_unknown_name_costs_as_much_as_a_known_one() -> None:
     """In processor time, at a cost where hashing is nearly all of it."""
-    passwords = Passwords(cost=9)
+    passwords = Passwords(cost=9, queue_timeout=5)
     stored = await passwords.hash("a password")
 
     async def cost(stored: str | None) -> float:
@@ -87,7 +87,7 @@ async def test_an_unknown_name_costs_as_much_as_a_known_one() -> None:
 
 
 async def test_the_event_loop_goes_on_while_passwords_are_hashed() -> None:
-    passwords = Passwords(cost=11)
+    passwords = Passwords(cost=11, queue_timeout=5)
     hashing = asyncio.gather(*(passwords.hash("a password") for _ in range(4)))
     longest, before = 0.0, time.perf_counter()
     while not hashing.done():

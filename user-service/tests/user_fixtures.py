@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from user_support import KEY, MakeSettings
+from user_support import KEY, UNLIMITED, MakeSettings
 
 from chassis.migrations import Migrations
 from chassis.testing import NewDatabase, running
@@ -35,6 +35,7 @@ def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
 
     def make(**changes: Any) -> Settings:
         values = {"database_url": database_url, "data_dir": tmp_path, "secret_key": KEY.decode(), "bcrypt_cost": 4}
+        values |= UNLIMITED
         return Settings(_env_file=None, **{**values, **changes})
 
     return make

@@ -1,5 +1,6 @@
 """What several tests of the user service need, and is no fixture."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from user_service.settings import Settings
 
 KEY = b"a key for tests that is long enough to sign with"
 PASSWORD = "correct horse battery staple"
+UNLIMITED = {name: "off" for name in Settings.model_fields if re.fullmatch("rate_limit_.*(?<!_url)", name)}
+"""Settings without limits, for the many tests that log in more often than a person does."""
 
 MakeSettings = Callable[..., Settings]
 

@@ -10,10 +10,7 @@ number of connections: all other waiting happens on the event loop, with a deadl
 other never take the threads of public reads.
 """
 
-import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
@@ -26,7 +23,7 @@ from psycopg2.errorcodes import (
     UNDEFINED_COLUMN,
     UNDEFINED_TABLE,
 )
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -34,6 +31,7 @@ from sqlalchemy.orm import Session
 from chassis import logs
 from chassis.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite_engine
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
+from chassis.lanes import Lane
 
 _WAITED_TOO_LONG = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
 # Migrations are behind, or the server is a standby that takes no writes; SQLite has no class of its own for these.
@@ -50,40 +48,6 @@ class ReadSession(Session):
     def flush(self, objects: Any = None) -> None:
         if self.new or self.deleted or any(self.is_modified(each) for each in self.dirty):
             raise RuntimeError("a read tried to write; run it with Database.write")
-
-
-class _Lane:
-    """As many threads as there are connections, and a queue on the event loop in front of them."""
-
-    def __init__(self, name: str, engine: Engine, connections: int, timeouts: Timeouts) -> None:
-        self.engine = engine
-        self._timeouts = timeouts
-        self._turns = asyncio.Semaphore(connections)
-        self._threads = ThreadPoolExecutor(connections, thread_name_prefix=f"database-{name}")
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread. Raises DatabaseBusy if its turn does not come, TimeoutError if it does not end."""
-        try:
-            async with asyncio.timeout(self._timeouts.for_turn):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise DatabaseBusy from None
-        context = contextvars.copy_context()
-        future = asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
-        # The turn ends with the thread's work, also when the request that waits for it is cancelled before.
-        future.add_done_callback(self._end_turn)
-        async with asyncio.timeout(self._timeouts.until_given_up):
-            return await asyncio.shield(future)
-
-    def _end_turn(self, future: asyncio.Future[Any]) -> None:
-        self._turns.release()
-        if not future.cancelled():
-            # Looked at here, because a request that does not wait any more will not, and the event loop would complain.
-            future.exception()
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=True)
-        self.engine.dispose()
 
 
 class Database:
@@ -104,8 +68,11 @@ class Database:
         make = sqlite_engine if sqlite else postgresql_engine
         # SQLite would say 1 without a look at its file.
         self._sign_of_life = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
-        self._reads = _Lane("read", make(url, readers, timeouts, writes=False), readers, timeouts)
-        self._writes = _Lane("write", make(url, writers, timeouts, writes=True), writers, timeouts)
+        self._within = timeouts.until_given_up
+        self._read_engine = make(url, readers, timeouts, writes=False)
+        self._write_engine = make(url, writers, timeouts, writes=True)
+        self._reads = Lane("database-read", readers, timeouts.for_turn, DatabaseBusy)
+        self._writes = Lane("database-write", writers, timeouts.for_turn, DatabaseBusy)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` with a session that cannot write.
@@ -115,13 +82,13 @@ class Database:
         """
 
         def run() -> T:
-            with ReadSession(self._reads.engine, autoflush=False, expire_on_commit=False) as session:
+            with ReadSession(self._read_engine, autoflush=False, expire_on_commit=False) as session:
                 result = work(session)
                 session.flush()  # Sends nothing: it refuses what would be lost.
                 return result
 
         try:
-            return await self._reads.run(lambda: _twice_if_the_connection_is_lost(run))
+            return await self._reads.run(lambda: _twice_if_the_connection_is_lost(run), self._within)
         except TimeoutError:
             raise DatabaseUnavailable from None
 
@@ -135,7 +102,7 @@ class Database:
         """
 
         def run() -> T:
-            with Session(self._writes.engine, expire_on_commit=False) as session:
+            with Session(self._write_engine, expire_on_commit=False) as session:
                 result = work(session)
                 session.flush()  # Up to here a lost connection means that nothing was stored; from here on it may be.
                 try:
@@ -150,7 +117,7 @@ class Database:
                 return result
 
         try:
-            return await self._writes.run(lambda: _twice_if_the_connection_is_lost(run))
+            return await self._writes.run(lambda: _twice_if_the_connection_is_lost(run), self._within)
         except TimeoutError:
             raise OutcomeUnknown from None
 
@@ -160,8 +127,9 @@ class Database:
 
     def close(self) -> None:
         """Wait for what is running, and close all connections."""
-        self._reads.close()
-        self._writes.close()
+        for lane, engine in ((self._reads, self._read_engine), (self._writes, self._write_engine)):
+            lane.close()
+            engine.dispose()
 
 
 class Unit(Protocol[S_co]):

@@ -6,6 +6,7 @@
     ├── Forbidden          the caller is known and may not
     ├── NotFound           there is no such thing
     ├── Conflict           it cannot be done in the present state
+    ├── Throttled          it was asked for too often
     └── Unavailable        something that is needed does not answer at the moment
 
 A service derives its own (``class UsernameTaken(Conflict)``) and raises them from any layer below the API.
@@ -74,6 +75,14 @@ class NotFound(DomainError):
 
 class Conflict(DomainError):
     pass
+
+
+class Throttled(DomainError):
+    """`retry_after` is when the next try is let through."""
+
+    def __init__(self, retry_after: timedelta) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class Unavailable(DomainError):

@@ -6,7 +6,7 @@ standard library. Context (the request id) travels in contextvars, also into wor
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -14,8 +14,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 LogFormat = Literal["console", "json"]
 
 
-def configure(service: str, level: str, log_format: LogFormat) -> None:
-    """Send all logging of this process to standard output, in one format. Calling it again replaces the first."""
+def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Send all logging of this process to one stream, in one format. Calling it again replaces the first.
+
+    :param stream: None is standard output
+    """
+    stream = stream or sys.stdout
 
     def name_the_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["service"] = service
@@ -37,7 +41,7 @@ def configure(service: str, level: str, log_format: LogFormat) -> None:
         # A local variable of a failing frame may hold a password: the plain formatter prints none.
         rendering = [
             structlog.dev.ConsoleRenderer(
-                colors=sys.stdout.isatty(),
+                colors=stream.isatty(),
                 timestamp_key="time",
                 exception_formatter=structlog.dev.plain_traceback,
             )
@@ -48,7 +52,7 @@ def configure(service: str, level: str, log_format: LogFormat) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

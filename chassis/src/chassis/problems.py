@@ -5,6 +5,7 @@ What the framework refuses by itself (unknown path, wrong method, undecodable or
 form. An answer never holds an exception's text, a statement or an internal name.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
@@ -31,6 +32,7 @@ STATUS_OF: dict[type[DomainError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Throttled: 429,
     errors.Unavailable: 503,
 }
 
@@ -54,6 +56,7 @@ _MOST_ERRORS = 100  # in one answer
 # The header that comes with a status, and what it says.
 _HEADERS = {
     401: {"WWW-Authenticate": '`Bearer`, with `error="invalid_token"` where a token was sent.'},
+    429: {"Retry-After": "Seconds after which the next try is let through."},
     503: {"Retry-After": "Seconds after which another try is worth it."},
 }
 
@@ -184,8 +187,9 @@ async def _domain_error(request: Request, error: Exception) -> Response:
     fields = None
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = f'Bearer error="{error.bearer_error}"' if error.bearer_error else "Bearer"
-    if isinstance(error, errors.Unavailable):
-        headers["Retry-After"] = str(round(error.retry_after.total_seconds()))
+    if isinstance(error, errors.Throttled | errors.Unavailable):
+        # In whole seconds, and rounded up: a client that waits this long finds the door open.
+        headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if isinstance(error, errors.Invalid):
         fields = [FieldProblem(pointer=each.pointer, detail=each.detail) for each in error.errors]
     return respond(request, status_of(type(error)), error.code, error.detail, fields=fields, headers=headers)

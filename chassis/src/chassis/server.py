@@ -2,13 +2,16 @@
 
 import argparse
 import json
-from collections.abc import Callable
-from typing import TypeVar
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
 
 from chassis import logs
+from chassis.errors import DomainError, Invalid
 from chassis.migrations import MigrationRefused, Migrations
 from chassis.settings import ServiceSettings, as_markdown, fail, load
 
@@ -21,18 +24,32 @@ GRACEFUL_SHUTDOWN = 8
 """Seconds that requests in progress have to end, once the service is told to stop; then they are cut off."""
 
 
+@dataclass(frozen=True)
+class Command(Generic[S]):
+    """A command that only one of the services has; it prints its results, and its log goes to standard error."""
+
+    name: str
+    help: str
+    run: Callable[[S, argparse.Namespace], None]
+    """Raises a DomainError for what cannot be done, which ends the process with status 1 and its sentence."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Positional arguments, and what each is."""
+
+
 def run_command(
     settings_class: type[S],
     migrations_of: Callable[[S], Migrations],
     worker_factory: str,
     document: Callable[[], FastAPI],
     prepare: Callable[[S], object] = lambda _: None,
+    own: Sequence[Command[S]] = (),
 ) -> None:
     """Do what the command line asks for; without a command, serve.
 
     :param worker_factory: the function that makes the application in each worker, as "package.module:function"
     :param prepare: what has to be done once, before any worker; an OSError ends the start with one line
     :param document: makes an application whose OpenAPI document is the same on every machine
+    :param own: the commands that this service has beside those of both
     """
     parser = argparse.ArgumentParser(prog=f"python -m {settings_class.service.replace('-', '_')}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="")
@@ -42,7 +59,12 @@ def run_command(
     revision.add_argument("message", help="what it does, in a few words")
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("settings", help="print the settings and their defaults, as Markdown")
+    for command in own:
+        added = commands.add_parser(command.name, help=command.help, description=command.help)
+        for name, meaning in command.arguments.items():
+            added.add_argument(name, help=meaning)
     arguments = parser.parse_args()
+    chosen = next((command for command in own if command.name == arguments.command), None)
 
     if arguments.command == "openapi":
         print(json.dumps(document().openapi(), indent=2, ensure_ascii=False))
@@ -50,7 +72,8 @@ def run_command(
         print(as_markdown(settings_class))
     else:
         settings = load(settings_class)
-        logs.configure(settings.service, settings.log_level, settings.log_format)
+        # What a command of a service prints is its result, and may be read by another program.
+        logs.configure(settings.service, settings.log_level, settings.log_format, sys.stderr if chosen else sys.stdout)
         migrations = migrations_of(settings)
         if arguments.command == "migrate":
             _migrate(migrations)
@@ -60,6 +83,9 @@ def run_command(
         else:
             if settings.migrate_on_start:
                 _migrate(migrations)
+            if chosen:
+                _run(chosen, settings, arguments)
+                return
             try:
                 prepare(settings)
             except OSError as error:
@@ -75,6 +101,18 @@ def _migrate(migrations: Migrations) -> None:
     logs.get("chassis.server").info(
         "database migrated" if changed else "database is up to date", revision=migrations.head
     )
+
+
+def _run(command: Command[S], settings: S, arguments: argparse.Namespace) -> None:
+    try:
+        command.run(settings, arguments)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except DomainError as error:
+        mistakes = error.errors if isinstance(error, Invalid) else ()
+        for line in [mistake.detail for mistake in mistakes] or [error.detail]:
+            print(f"{command.name}: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _serve(settings: ServiceSettings, worker_factory: str) -> None:

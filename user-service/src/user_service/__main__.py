@@ -1,9 +1,12 @@
 """The command line of the user service; without a command it serves."""
 
 from chassis.server import run_command
+from user_service.commands import COMMANDS
 from user_service.keys import signing_key
 from user_service.main import documented_app, migrations
 from user_service.settings import Settings
 
 if __name__ == "__main__":
-    run_command(Settings, migrations, "user_service.main:create_worker_app", documented_app, prepare=signing_key)
+    run_command(
+        Settings, migrations, "user_service.main:create_worker_app", documented_app, prepare=signing_key, own=COMMANDS
+    )

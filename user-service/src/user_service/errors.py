@@ -1,6 +1,6 @@
 """What can be said against a request of the user service."""
 
-from chassis.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from chassis.errors import Conflict, Forbidden, NotFound, Throttled, Unauthenticated, Unavailable
 
 
 class UsernameTaken(Conflict):
@@ -22,7 +22,7 @@ class AdminsOnly(Forbidden):
 
 class UserNotFound(NotFound):
     code = "user-not-found"
-    detail = "There is no account with this id."
+    detail = "There is no such account."
 
 
 class LastAdmin(Conflict):
@@ -50,3 +50,19 @@ class WrongPassword(Forbidden):
 
     code = "wrong-password"
     detail = "The current password is wrong."
+
+
+class TooManyAttempts(Throttled):
+    code = "too-many-attempts"
+    detail = "There were too many attempts; the next one is let through after the seconds in Retry-After."
+
+
+class PasswordsBusy(Unavailable):
+    """A storm of logins: each costs a quarter of a second of a core, and they wait no longer than a setting says."""
+
+    code = "passwords-busy"
+    detail = "Too many passwords are being checked at the moment. Nothing was changed; please try again."
+
+
+PASSWORD_ERRORS = (TooManyAttempts, PasswordsBusy)
+"""How every call may end that looks at a password, beside its own errors."""

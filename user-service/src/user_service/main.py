@@ -1,5 +1,6 @@
 """The composition of the user service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from chassis import application, health, logs
 from chassis.database import Database, UnitOf
@@ -18,13 +20,14 @@ from user_service.api import health as own_health
 from user_service.keys import accepted_keys
 from user_service.models import Base
 from user_service.passwords import Passwords
-from user_service.refresh_tokens import RefreshTokens
+from user_service.rate_limits import RateLimits
 from user_service.repositories import Repositories
 from user_service.repositories.sessions import SessionRepository
 from user_service.repositories.users import UserRepository
 from user_service.services.accounts import Accounts
 from user_service.services.administration import Administration
 from user_service.services.sessions import Sessions
+from user_service.services.throttling import Throttle
 from user_service.settings import SAMPLE_KEYS, Settings
 from user_service.tokens import Tokens
 
@@ -34,22 +37,62 @@ To begin: open an account with `POST /register`, then press "Authorize" and give
 """
 
 
+PRUNE_EVERY = 600.0
+"""Seconds between two looks for sessions that have expired."""
+
+
+class Services:
+    """What may be done with accounts and sessions, with all that it needs; for the API, and for the command line."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.database = Database(
+            settings.database_url,
+            settings.database_pool_size,
+            settings.database_pool_timeout,
+            settings.database_timeout,
+        )
+        self._passwords = Passwords(settings.bcrypt_cost, settings.password_queue_timeout)
+        self._counts = RateLimits(settings.rate_limit_storage_url)
+        read, write = UnitOf(self.database.read, _repositories), UnitOf(self.database.write, _repositories)
+        keys = accepted_keys(settings)
+        logins, registrations, refreshes = (
+            Throttle(self._counts, call, per_account, per_address)
+            for call, per_account, per_address in (
+                ("login", settings.rate_limit_login, settings.rate_limit_login_address),
+                ("register", settings.rate_limit_register, settings.rate_limit_register_address),
+                ("refresh", settings.rate_limit_refresh, settings.rate_limit_refresh_address),
+            )
+        )
+        self.accounts = Accounts(write, self._passwords, settings.password_min_length, registrations, logins)
+        self.administration = Administration(read, write)
+        self.sessions = Sessions(
+            read,
+            write,
+            self._passwords,
+            Tokens(keys, settings.access_token_lifetime),
+            keys,
+            settings.refresh_token_lifetime,
+            logins,
+            refreshes,
+        )
+
+    async def close(self) -> None:
+        await self._counts.close()
+        self._passwords.close()
+        self.database.close()
+
+
 def create_app(settings: Settings) -> FastAPI:
-    database = Database(
-        settings.database_url,
-        settings.database_pool_size,
-        settings.database_pool_timeout,
-        settings.database_timeout,
-    )
-    passwords = Passwords(settings.bcrypt_cost)
-    readiness = health.Readiness(database, migrations(settings))
+    services = Services(settings)
+    readiness = health.Readiness(services.database, migrations(settings))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        pruning = asyncio.create_task(services.sessions.prune_for_ever(PRUNE_EVERY))
         with readiness.draining_on_sigterm(settings.drain_seconds):
             yield
-        passwords.close()
-        database.close()
+        pruning.cancel()
+        await services.close()
 
     app = application.build(
         settings,
@@ -66,19 +109,10 @@ def create_app(settings: Settings) -> FastAPI:
             health.router(readiness),
         ],
     )
-    read, write = UnitOf(database.read, _repositories), UnitOf(database.write, _repositories)
-    keys = accepted_keys(settings)
-    app.state.accounts = Accounts(read, write, passwords, settings.password_min_length)
+    app.state.services = services
     app.state.service_keys = settings.service_keys
-    app.state.administration = Administration(read, write)
-    app.state.sessions = Sessions(
-        read,
-        write,
-        passwords,
-        Tokens(keys, settings.access_token_lifetime),
-        RefreshTokens(keys),
-        settings.refresh_token_lifetime,
-    )
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     return app
 
 

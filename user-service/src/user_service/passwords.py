@@ -7,17 +7,14 @@ interpreter's lock), never on the event loop, and never while a database connect
 Plain bcrypt hashes, of an earlier system say, are accepted and replaced at the next login.
 """
 
-import asyncio
 import os
 import unicodedata
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from passlib.context import CryptContext
 
-T = TypeVar("T")
+from chassis.lanes import Lane
+from user_service.errors import PasswordsBusy
 
 _LONGEST_FOR_BCRYPT = 72  # bytes; the rest was never part of such a hash
 
@@ -31,27 +28,31 @@ class Verdict:
 
 
 class Passwords:
-    def __init__(self, cost: int) -> None:
+    def __init__(self, cost: int, queue_timeout: float) -> None:
         """
         :param cost: bcrypt's, the logarithm of its rounds
+        :param queue_timeout: seconds to wait for one of the threads before PasswordsBusy
         """
         self._schemes = CryptContext(
             schemes=["bcrypt_sha256", "bcrypt"], deprecated=["bcrypt"], bcrypt_sha256__rounds=cost
         )
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="passwords")
+        self._threads = Lane("passwords", os.cpu_count() or 1, queue_timeout, PasswordsBusy)
         # What the password of an unknown name is compared with, so that the answer takes as long.
         self._nobodys = self._schemes.hash("")
 
     async def hash(self, password: str) -> str:
-        """The hash to store, with its salt, scheme and cost in it."""
-        return await self._run(lambda: str(self._schemes.hash(normalised(password))))
+        """The hash to store, with its salt, scheme and cost in it; raises PasswordsBusy."""
+        return await self._threads.run(lambda: str(self._schemes.hash(normalised(password))))
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
-        """Whether `stored` is a hash of the password; it is not, after the same time, where there is none."""
-        return await self._run(lambda: self._verify(normalised(password), stored))
+        """Whether `stored` is a hash of the password; it is not, after the same time, where there is none.
+
+        Raises PasswordsBusy.
+        """
+        return await self._threads.run(lambda: self._verify(normalised(password), stored))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
         try:
@@ -67,10 +68,8 @@ class Passwords:
         self._schemes.verify(password, self._nobodys)
         return Verdict(matches=False)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
 
 def normalised(password: str) -> str:
-    """The same characters typed on two keyboards may be composed or not (RFC 8265, section 4.2.2)."""
-    return unicodedata.normalize("NFC", password)
+    """The same for what is typed on another keyboard: composed characters, and one kind of space (RFC 8265, 4.2.2)."""
+    spaced = "".join(" " if unicodedata.category(character) == "Zs" else character for character in password)
+    return unicodedata.normalize("NFC", spaced)

@@ -2,8 +2,11 @@
 
 A token is replaced each time it is used. Its successor is derived from it, with a key that only this service has,
 instead of being drawn: so a client whose answer was lost, and the second of two tabs, get the very same one again,
-although nothing but hashes is stored. A token also carries the number of its session and a tag, which tells a token
-that was once issued here from a guess: only the former may end a session.
+although nothing but hashes is stored.
+
+All tokens of a session have its family in common, another random number. It tells a token that was once issued from
+a guess: only who has the former may end a session by using it again. It is not made with a key, so that a token
+stays good for as long as its session, however often the keys change.
 """
 
 import base64
@@ -14,17 +17,18 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_ID_BYTES, _SECRET_BYTES, _TAG_BYTES = 8, 32, 16
+_ID_BYTES, _FAMILY_BYTES, _SECRET_BYTES = 8, 16, 32
 LONGEST = 100  # characters; ours have 75
 
 
 class NotARefreshToken(Exception):
-    """It was never issued here."""
+    """It does not have the form of one."""
 
 
 @dataclass(frozen=True)
 class RefreshToken:
     session_id: int
+    family: bytes
     secret: bytes
 
     @property
@@ -32,48 +36,40 @@ class RefreshToken:
         """What is stored of it. The secret is as long as the hash, and drawn: no slow hash makes it any safer."""
         return hashlib.sha256(self.secret).hexdigest()
 
+    @property
+    def family_hash(self) -> str:
+        """What is stored of its family."""
+        return hashlib.sha256(self.family).hexdigest()
 
-class RefreshTokens:
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        """
-        :param keys: what tokens are made with is derived from the first, and accepted from all
-        """
-        self._tag_keys = [_derived(key, b"refresh token tag") for key in keys]
-        self._successor_keys = [_derived(key, b"refresh token successor") for key in keys]
+    @classmethod
+    def draw(cls, session_id: int) -> "RefreshToken":
+        """The first token of a session."""
+        return cls(session_id, secrets.token_bytes(_FAMILY_BYTES), secrets.token_bytes(_SECRET_BYTES))
 
-    def first(self, session_id: int) -> RefreshToken:
-        """A new token, for a new session."""
-        return RefreshToken(session_id, secrets.token_bytes(_SECRET_BYTES))
-
-    def successor(self, token: RefreshToken) -> RefreshToken:
-        """The one that replaces this token; it is always the same."""
-        return self.successors(token)[0]
-
-    def successors(self, token: RefreshToken) -> list[RefreshToken]:
-        """All that may have replaced it, the likeliest first: the keys may have changed since."""
-        return [RefreshToken(token.session_id, _derived(key, token.secret)) for key in self._successor_keys]
-
-    def write(self, token: RefreshToken) -> str:
-        """The token as a client gets it."""
-        content = token.session_id.to_bytes(_ID_BYTES) + token.secret
-        return base64.urlsafe_b64encode(content + _tag(self._tag_keys[0], content)).rstrip(b"=").decode()
-
-    def read(self, text: str) -> RefreshToken:
-        """Raises NotARefreshToken for whatever `write` did not write."""
+    @classmethod
+    def read(cls, text: str) -> "RefreshToken":
+        """Raises NotARefreshToken for what `write` cannot have written."""
         try:
             content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise NotARefreshToken from None
-        content, tag = content[:-_TAG_BYTES], content[-_TAG_BYTES:]
-        issued_here = any(hmac.compare_digest(tag, _tag(key, content)) for key in self._tag_keys)
-        if len(content) != _ID_BYTES + _SECRET_BYTES or not issued_here:
+        number, rest = int.from_bytes(content[:_ID_BYTES]), content[_ID_BYTES:]
+        token = cls(number, rest[:_FAMILY_BYTES], rest[_FAMILY_BYTES:])
+        if len(token.secret) != _SECRET_BYTES or token.write() != text:
             raise NotARefreshToken
-        return RefreshToken(int.from_bytes(content[:_ID_BYTES]), content[_ID_BYTES:])
+        return token
+
+    def write(self) -> str:
+        """The token as a client gets it."""
+        content = self.session_id.to_bytes(_ID_BYTES) + self.family + self.secret
+        return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+    def successors(self, keys: Sequence[bytes]) -> list["RefreshToken"]:
+        """The token that replaces this one, and after it those that a process with another first key may have made."""
+        return [RefreshToken(self.session_id, self.family, _derived(key, self.secret)) for key in keys]
 
 
-def _tag(key: bytes, content: bytes) -> bytes:
-    return _derived(key, content)[:_TAG_BYTES]
-
-
-def _derived(key: bytes, purpose: bytes) -> bytes:
-    return hmac.new(key, purpose, hashlib.sha256).digest()
+def _derived(key: bytes, secret: bytes) -> bytes:
+    # The key signs access tokens too; what is made with it for one purpose must be of no use for the other.
+    own = hmac.new(key, b"refresh token successor", hashlib.sha256).digest()
+    return hmac.new(own, secret, hashlib.sha256).digest()

@@ -1,13 +1,15 @@
 """The settings of the user service."""
 
+import ipaddress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from chassis.settings import CommaSeparated, ServiceSettings
+from user_service import rate_limits
 
 SHORTEST_KEY = 32  # bytes; RFC 7518, section 3.2, for HS256
 CHEAPEST_PRODUCTION_COST = 12
@@ -27,6 +29,15 @@ def _named_keys(value: Any) -> Any:
 
 ServiceKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_named_keys)]
 """Keys by the names of those who have them; several at once for one caller make a change of its key possible."""
+
+
+def _is_rate_limit(text: str) -> str:
+    rate_limits.parse(text)
+    return text
+
+
+RateLimit = Annotated[str, AfterValidator(_is_rate_limit)]
+"""Like `10/minute`, or `10/minute; 100/hour`, or `off`."""
 
 
 class Settings(ServiceSettings):
@@ -58,6 +69,51 @@ class Settings(ServiceSettings):
     bcrypt_cost: int = Field(
         default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. Production refuses less."
     )
+    password_queue_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds that a login waits for its turn to have the password checked, before a 503.",
+    )
+    rate_limit_login: RateLimit = Field(
+        default="10/minute",
+        description="Failed attempts to prove the password of one account from one address. "
+        "More than one limit: `10/minute; 50/hour`; none: `off`.",
+    )
+    rate_limit_login_address: RateLimit = Field(
+        default="100/minute", description="Logins from one address (of IPv6: from one /64), whatever the account."
+    )
+    rate_limit_register: RateLimit = Field(
+        default="10/minute", description="Registrations of one name from one address."
+    )
+    rate_limit_register_address: RateLimit = Field(
+        default="30/minute", description="Registrations from one address, whatever the name."
+    )
+    rate_limit_refresh: RateLimit = Field(default="30/minute", description="Refreshes of one session from one address.")
+    rate_limit_refresh_address: RateLimit = Field(
+        default="600/minute", description="Refreshes from one address, whatever the session."
+    )
+    rate_limit_storage_url: Annotated[str, AfterValidator(rate_limits.check_storage_url)] = Field(
+        default="memory://",
+        description="Where attempts are counted: in each process by itself, or for all of them in Redis or Valkey: "
+        "`redis://:password@host:6379/0`, `rediss://` with TLS.",
+        repr=False,
+    )
+    trusted_proxies: CommaSeparated = Field(
+        default=[],
+        description="Addresses or networks of the reverse proxies in front; the client's address is taken from "
+        "`X-Forwarded-For` only where they say so.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError("each must be like 10.0.0.5 or 10.0.0.0/8") from None
+        return proxies
 
     @field_validator("secret_keys_accepted")
     @classmethod

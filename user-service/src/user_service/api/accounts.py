@@ -5,8 +5,8 @@ from fastapi import Request, Response
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
-from user_service.api.dependencies import AccountsService, CurrentIdentity
-from user_service.errors import LastAdmin, UsernameTaken, WrongPassword
+from user_service.api.dependencies import AccountsService, ClientAddress, CurrentIdentity
+from user_service.errors import PASSWORD_ERRORS, LastAdmin, UsernameTaken, WrongPassword
 from user_service.schemas import PasswordChange, PasswordProof, Registration, UserRead
 
 router = Router(tags=["accounts"])
@@ -19,14 +19,14 @@ router = Router(tags=["accounts"])
     response_description="The new account.",
     responses={
         201: {"headers": documented_headers({"Location": "The address of the account."})},
-        **documented(UsernameTaken, *WRITE_ERRORS),
+        **documented(UsernameTaken, *PASSWORD_ERRORS, *WRITE_ERRORS),
     },
 )
 async def register(
-    registration: Registration, request: Request, response: Response, accounts: AccountsService
+    registration: Registration, request: Request, response: Response, ip: ClientAddress, accounts: AccountsService
 ) -> UserRead:
     """Anyone may. The name has to be free, also in another case."""
-    user = await accounts.register(registration.username, registration.password)
+    user = await accounts.register(registration.username, registration.password, ip)
     request.state.user_id = user.id
     response.headers["Location"] = f"/users/{user.id}"
     return UserRead.model_validate(user)
@@ -47,10 +47,12 @@ async def me(caller: CurrentIdentity) -> UserRead:
     status_code=204,
     summary="Change your password",
     response_description="It is changed, and every other session is over.",
-    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *WRITE_ERRORS),
+    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *PASSWORD_ERRORS, *WRITE_ERRORS),
 )
-async def change_password(change: PasswordChange, caller: CurrentIdentity, accounts: AccountsService) -> Response:
-    await accounts.change_password(caller, change.current_password, change.new_password)
+async def change_password(
+    change: PasswordChange, caller: CurrentIdentity, ip: ClientAddress, accounts: AccountsService
+) -> Response:
+    await accounts.change_password(caller, change.current_password, change.new_password, ip)
     return Response(status_code=204)
 
 
@@ -59,9 +61,11 @@ async def change_password(change: PasswordChange, caller: CurrentIdentity, accou
     status_code=204,
     summary="Delete your account",
     response_description="It is gone, its sessions are over, and its name is free.",
-    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *WRITE_ERRORS),
+    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *PASSWORD_ERRORS, *WRITE_ERRORS),
 )
-async def delete_account(proof: PasswordProof, caller: CurrentIdentity, accounts: AccountsService) -> Response:
+async def delete_account(
+    proof: PasswordProof, caller: CurrentIdentity, ip: ClientAddress, accounts: AccountsService
+) -> Response:
     """What it owns elsewhere stays. Its id is never used again, so that nobody inherits anything."""
-    await accounts.delete(caller, proof.current_password)
+    await accounts.delete(caller, proof.current_password, ip)
     return Response(status_code=204)

@@ -14,17 +14,17 @@ from user_service.services.sessions import Identity, Sessions
 
 
 async def _accounts(request: Request) -> Accounts:
-    accounts: Accounts = request.app.state.accounts
+    accounts: Accounts = request.app.state.services.accounts
     return accounts
 
 
 async def _sessions(request: Request) -> Sessions:
-    sessions: Sessions = request.app.state.sessions
+    sessions: Sessions = request.app.state.services.sessions
     return sessions
 
 
 async def _administration(request: Request) -> Administration:
-    administration: Administration = request.app.state.administration
+    administration: Administration = request.app.state.services.administration
     return administration
 
 
@@ -37,6 +37,11 @@ async def _caller(request: Request, token: BearerToken, sessions: SessionsServic
     identity = await sessions.identify(token)
     request.state.user_id = identity.user.id
     return identity
+
+
+async def _client_address(request: Request) -> str | None:
+    # What a proxy says has been looked at before, where TRUSTED_PROXIES says so.
+    return request.client.host if request.client else None
 
 
 _service_key = APIKeyHeader(
@@ -61,5 +66,6 @@ async def _service_name(request: Request, key: Annotated[str | None, Security(_s
     return names[0]
 
 
+ClientAddress = Annotated[str | None, Depends(_client_address)]
 ServiceName = Annotated[str | None, Depends(_service_name)]
 CurrentIdentity = Annotated[Identity, Depends(_caller)]

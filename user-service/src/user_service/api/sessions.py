@@ -11,8 +11,14 @@ from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthentic
 from chassis.paging import RowId
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
-from user_service.api.dependencies import CurrentIdentity, SessionsService
-from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
+from user_service.api.dependencies import ClientAddress, CurrentIdentity, SessionsService
+from user_service.errors import (
+    PASSWORD_ERRORS,
+    InvalidCredentials,
+    SessionNotFound,
+    SessionRevoked,
+    TooManyAttempts,
+)
 from user_service.schemas import CREDENTIALS_EXAMPLE, Credentials, GrantRead, RefreshRequest, SessionRead
 from user_service.services.sessions import Grant
 
@@ -59,13 +65,14 @@ def _granted(grant: Grant, request: Request, response: Response) -> GrantRead:
     "/login",
     summary="Log in",
     response_description="An access token, and a refresh token that gets the next one.",
-    responses={**_NOT_STORED, **documented(InvalidCredentials, *WRITE_ERRORS)},
+    responses={**_NOT_STORED, **documented(InvalidCredentials, *PASSWORD_ERRORS, *WRITE_ERRORS)},
     openapi_extra=_LOGIN_BODY,
 )
 async def log_in(
     credentials: Annotated[Credentials, Depends(_credentials)],
     request: Request,
     response: Response,
+    ip: ClientAddress,
     sessions: SessionsService,
 ) -> GrantRead:
     """OAuth2's password grant: a form, or the same fields as JSON. It opens a session.
@@ -74,23 +81,23 @@ async def log_in(
     """
     # A header is Latin-1, and may hold what no text of ours does.
     user_agent = "".join(filter(str.isprintable, request.headers.get("user-agent", ""))) or None
-    ip = request.client.host if request.client else None
-    return _granted(
-        await sessions.log_in(credentials.username, credentials.password, user_agent, ip), request, response
-    )
+    grant = await sessions.log_in(credentials.username, credentials.password, user_agent, ip)
+    return _granted(grant, request, response)
 
 
 @router.post(
     "/refresh",
     summary="Get the next access token",
     response_description="Both tokens anew; the refresh token that was sent is used up.",
-    responses={**_NOT_STORED, **documented(SessionRevoked, *WRITE_ERRORS)},
+    responses={**_NOT_STORED, **documented(SessionRevoked, TooManyAttempts, *WRITE_ERRORS)},
 )
-async def refresh(body: RefreshRequest, request: Request, response: Response, sessions: SessionsService) -> GrantRead:
+async def refresh(
+    body: RefreshRequest, request: Request, response: Response, ip: ClientAddress, sessions: SessionsService
+) -> GrantRead:
     """A refresh token is used once. Sent again within 10 seconds it gets the same successor, for an answer that was
     lost or a second tab. Later, or when it is an older one, somebody has a copy of it: the session is over.
     """
-    return _granted(await sessions.refresh(body.refresh_token), request, response)
+    return _granted(await sessions.refresh(body.refresh_token, ip), request, response)
 
 
 @router.post(

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("user_agent", sa.String(length=255), nullable=True),
         sa.Column("ip", sa.String(length=45), nullable=True),
+        sa.Column("family_hash", sa.String(length=64), nullable=False),
         sa.Column("refresh_hash", sa.String(length=64), nullable=False),
         sa.Column("previous_hash", sa.String(length=64), nullable=True),
         sa.Column("refreshed_at", sa.DateTime(timezone=True), nullable=True),

@@ -24,7 +24,9 @@ class Session(Numbered, Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
     user_agent: Mapped[str | None] = mapped_column(String(LONGEST_USER_AGENT))
     ip: Mapped[str | None] = mapped_column(String(LONGEST_ADDRESS))
-    # Hashes of the refresh token in use, and of the one that it replaced at `refreshed_at`.
+    # Hashes of what all refresh tokens of the session have in common, of the one in use, and of the one that it
+    # replaced at `refreshed_at`.
+    family_hash: Mapped[str] = mapped_column(String(64))
     refresh_hash: Mapped[str] = mapped_column(String(64))
     previous_hash: Mapped[str | None] = mapped_column(String(64))
     refreshed_at: Mapped[datetime | None]

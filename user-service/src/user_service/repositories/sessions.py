@@ -21,10 +21,10 @@ class SessionRepository(BaseRepository[Session]):
         )
         return self._session.scalars(statement).one_or_none()
 
-    def of_user(self, user_id: int, now: datetime) -> Sequence[Session]:
-        """The sessions of an account that go on, the newest first."""
+    def of_user(self, user_id: int, now: datetime, limit: int) -> Sequence[Session]:
+        """Up to `limit` sessions of an account that go on, the newest first."""
         statement = self.base().where(Session.user_id == user_id, Session.expires_at > now)
-        return self._session.scalars(statement.order_by(Session.id.desc())).all()
+        return self._session.scalars(statement.order_by(Session.id.desc()).limit(limit)).all()
 
     def end(self, session_id: int, user_id: int) -> bool:
         """End this session of this account; false where there is none."""
@@ -35,3 +35,10 @@ class SessionRepository(BaseRepository[Session]):
         """End all sessions of an account, except the one with the id `but`."""
         statement = delete(Session).where(Session.user_id == user_id)
         self._session.execute(statement if but is None else statement.where(Session.id != but))
+
+    def remove_expired(self, now: datetime, limit: int) -> int:
+        """Remove up to `limit` sessions that are over; how many there were."""
+        expired = select(Session.id).where(Session.expires_at <= now).order_by(Session.expires_at).limit(limit)
+        # Another process that does the same takes others.
+        expired = expired.with_for_update(skip_locked=True)
+        return len(self._session.scalars(delete(Session).where(Session.id.in_(expired)).returning(Session.id)).all())

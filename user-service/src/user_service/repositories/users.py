@@ -15,9 +15,10 @@ class UserRepository(BaseRepository[User]):
     model = User
     conflicts: ClassVar[dict[str, type[DomainError]]] = {"users.username_key": UsernameTaken}
 
-    def find_by_username(self, username: str) -> User | None:
-        """The account of this name, whatever the case of its letters."""
-        return self._one(self.base().where(User.username_key == username.casefold()))
+    def find_by_username(self, username: str, *, for_update: bool = False) -> User | None:
+        """The account of this name, whatever the case of its letters; locked until the end with `for_update`."""
+        statement = self.base().where(User.username_key == username.casefold())
+        return self._one(statement.with_for_update() if for_update else statement)
 
     def after(
         self, row_id: int, limit: int, *, q: str | None, is_active: bool | None, is_admin: bool | None

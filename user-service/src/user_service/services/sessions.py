@@ -1,22 +1,33 @@
 """Sessions: opened by a login, kept going by refresh tokens, looked at by every validation of an access token."""
 
+import asyncio
+import hmac
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 from chassis.database import Unit
-from chassis.errors import InvalidToken
+from chassis.errors import WRITE_ERRORS, InvalidToken
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
 from user_service.models import Session, User
 from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
 from user_service.passwords import Passwords
-from user_service.refresh_tokens import NotARefreshToken, RefreshToken, RefreshTokens
+from user_service.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.repositories import Repositories
 from user_service.services import audit
+from user_service.services.throttling import Throttle
 from user_service.tokens import TokenRefused, Tokens
 
 GRACE = timedelta(seconds=10)
 """How long the refresh token that was just replaced still gives its successor: for a lost answer, or a second tab."""
+
+MOST_LISTED = 100
+"""Sessions that a list shows at most: a script that logs in each minute has thousands."""
+
+PRUNE_BATCH = 500
+"""Expired sessions that are removed in one transaction, so that nobody waits for long."""
 
 
 @dataclass(frozen=True)
@@ -45,97 +56,118 @@ class Sessions:
         write: Unit[Repositories],
         passwords: Passwords,
         tokens: Tokens,
-        refresh_tokens: RefreshTokens,
+        successor_keys: Sequence[bytes],
         lifetime: timedelta,
+        logins: Throttle,
+        refreshes: Throttle,
     ) -> None:
         """
+        :param successor_keys: what the successors of refresh tokens are derived with; the first makes new ones
         :param lifetime: of a session that is not refreshed; each refresh starts it anew
         """
         self._read = read
         self._write = write
         self._passwords = passwords
         self._tokens = tokens
-        self._refresh_tokens = refresh_tokens
+        self._successor_keys = successor_keys
         self._lifetime = lifetime
+        self._logins = logins
+        self._refreshes = refreshes
 
     async def log_in(self, username: str, password: str, user_agent: str | None, ip: str | None) -> Grant:
         """Open a session.
 
-        Raises InvalidCredentials, after the same time, for an unknown name, a wrong password and a disabled account.
+        Raises InvalidCredentials, after the same time, for an unknown name, a wrong password and a disabled account;
+        TooManyAttempts, or PasswordsBusy.
         """
+        account = username.casefold()
+        await self._logins.admit(ip, account)
         user = await self._read(lambda of: of.users.find_by_username(username))
-        verdict = await self._passwords.verify(password, user.password_hash if user else None)
-        if user is None or not verdict.matches or not user.is_active:
+        token = await self._open(user, password, user_agent, ip)
+        if user is None or token is None:
             # The name is not logged: people type passwords into the wrong field.
             audit.log("login refused", user_id=user.id if user else None, ip=ip)
             raise InvalidCredentials
-        proven = user
+        await self._logins.forget(ip, account)
+        audit.log("logged in", user_id=user.id, session_id=token.session_id, ip=ip)
+        return self._grant(user.id, token)
+
+    async def _open(
+        self, user: User | None, password: str, user_agent: str | None, ip: str | None
+    ) -> RefreshToken | None:
+        """The first refresh token of a new session; None where this is nobody who may have one."""
+        verdict = await self._passwords.verify(password, user.password_hash if user else None)
+        if user is None or not verdict.matches or not user.is_active:
+            return None
         new_hash = await self._passwords.hash(password) if verdict.is_outdated else None
 
-        def open_session(to: Repositories) -> RefreshToken:
-            locked = to.users.find(proven.id, for_update=True)
-            if locked is None or not locked.is_active or locked.password_hash != proven.password_hash:
-                raise InvalidCredentials
+        def store(to: Repositories) -> RefreshToken | None:
+            locked = to.users.find(user.id, for_update=True)
+            if locked is None or not locked.is_active or locked.password_hash != user.password_hash:
+                return None
             if new_hash is not None:
                 locked.password_hash = new_hash
             now = datetime.now(UTC)
             session = to.sessions.add(
                 Session(
-                    user_id=proven.id,
+                    user_id=user.id,
                     created_at=now,
                     last_used_at=now,
                     expires_at=now + self._lifetime,
                     user_agent=user_agent[:LONGEST_USER_AGENT] if user_agent else None,
                     ip=ip[:LONGEST_ADDRESS] if ip else None,
+                    family_hash="",
                     refresh_hash="",
                 )
             )
             # The token has the session's number in it, which is known only now.
-            token = self._refresh_tokens.first(session.id)
-            session.refresh_hash = token.hash
-            to.sessions.flush()
+            token = RefreshToken.draw(session.id)
+            session.family_hash, session.refresh_hash = token.family_hash, token.hash
             return token
 
-        token = await self._write(open_session)
-        audit.log("logged in", user_id=proven.id, session_id=token.session_id, ip=ip)
-        return self._grant(proven.id, token)
+        return await self._write(store)
 
-    async def refresh(self, text: str) -> Grant:
-        """Replace a refresh token, and issue a new access token; raises SessionRevoked.
+    async def refresh(self, text: str, ip: str | None) -> Grant:
+        """Replace a refresh token, and issue a new access token; raises SessionRevoked or TooManyAttempts.
 
         The token that was just replaced gets the same successor once more, for as long as GRACE. After that, or with
         an older one, somebody has a copy: the session is over, for all who have one.
         """
         try:
-            token = self._refresh_tokens.read(text)
+            token = RefreshToken.read(text)
         except NotARefreshToken:
+            await self._refreshes.admit(ip)
             raise SessionRevoked from None
-        outcome = await self._write(lambda to: self._replace(to, token))
-        # Raised after the commit: an exception inside the transaction would bring the ended session back.
-        if outcome is None:
+        await self._refreshes.admit(ip, str(token.session_id))
+        session, successor = await self._write(lambda to: self._replace(to, token))
+        # Raised and logged after the commit: an exception inside the transaction would bring the ended session back.
+        if session is not None and successor is None:
+            audit.log("refresh token reused", user_id=session.user_id, session_id=session.id, ip=ip)
+        if session is None or successor is None:
             raise SessionRevoked
-        return self._grant(*outcome)
+        return self._grant(session.user_id, successor)
 
-    def _replace(self, to: Repositories, token: RefreshToken) -> tuple[int, RefreshToken] | None:
+    def _replace(self, to: Repositories, token: RefreshToken) -> tuple[Session | None, RefreshToken | None]:
+        """The session of the token with the token's successor; without a successor the session is over."""
         session = to.sessions.find(token.session_id, for_update=True)
+        if session is None or not hmac.compare_digest(session.family_hash, token.family_hash):
+            return None, None
         now = datetime.now(UTC)
-        user = to.users.find(session.user_id) if session else None
-        if session is None or session.expires_at <= now or user is None or not user.is_active:
-            return None
-        successor = self._refresh_tokens.successor(token)
-        if token.hash == session.refresh_hash:
-            session.previous_hash, session.refresh_hash = token.hash, successor.hash
+        user = to.users.find(session.user_id)
+        if session.expires_at <= now or user is None or not user.is_active:
+            return None, None
+        successors = token.successors(self._successor_keys)
+        if hmac.compare_digest(session.refresh_hash, token.hash):
+            session.previous_hash, session.refresh_hash = token.hash, successors[0].hash
             session.refreshed_at = session.last_used_at = now
             session.expires_at = now + self._lifetime
-            to.sessions.flush()
-            return session.user_id, successor
+            return session, successors[0]
         if token.hash == session.previous_hash and session.refreshed_at and now - session.refreshed_at <= GRACE:
-            for each in self._refresh_tokens.successors(token):
-                if each.hash == session.refresh_hash:
-                    return session.user_id, each
-        audit.log("refresh token reused", user_id=session.user_id, session_id=session.id)
+            for successor in successors:
+                if successor.hash == session.refresh_hash:
+                    return session, successor
         to.sessions.remove(session)
-        return None
+        return session, None
 
     async def identify(self, access_token: str) -> Identity:
         """Whom the token stands for at this moment; raises InvalidToken, with the reason as its detail."""
@@ -160,8 +192,8 @@ class Sessions:
         audit.log("logged out everywhere", user_id=identity.user.id)
 
     async def list(self, identity: Identity) -> Sequence[Session]:
-        """The account's sessions that go on, the newest first."""
-        return await self._read(lambda of: of.sessions.of_user(identity.user.id, datetime.now(UTC)))
+        """The account's sessions that go on, the newest first, up to MOST_LISTED."""
+        return await self._read(lambda of: of.sessions.of_user(identity.user.id, datetime.now(UTC), MOST_LISTED))
 
     async def end(self, identity: Identity, session_id: int) -> None:
         """End one session of the account; raises SessionNotFound."""
@@ -169,6 +201,22 @@ class Sessions:
             raise SessionNotFound
         audit.log("session ended", user_id=identity.user.id, session_id=session_id)
 
+    async def prune(self) -> int:
+        """Remove the sessions that have expired, a batch at a time; how many there were."""
+        removed = 0
+        while True:
+            batch = await self._write(lambda to: to.sessions.remove_expired(datetime.now(UTC), PRUNE_BATCH))
+            removed += batch
+            if batch < PRUNE_BATCH:
+                return removed
+
+    async def prune_for_ever(self, every: float) -> NoReturn:
+        """Prune each time so many seconds have passed; while the database is away there is another time."""
+        while True:
+            await asyncio.sleep(every)
+            with suppress(*WRITE_ERRORS):
+                await self.prune()
+
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
-        return Grant(user_id, access_token, self._tokens.lifetime, self._refresh_tokens.write(token))
+        return Grant(user_id, access_token, self._tokens.lifetime, token.write())

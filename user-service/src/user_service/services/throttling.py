@@ -1,0 +1,56 @@
+"""How often somebody may try: to log in, to open an account, to refresh a session."""
+
+import ipaddress
+
+from user_service import rate_limits
+from user_service.errors import TooManyAttempts
+from user_service.rate_limits import RateLimits
+
+
+class Throttle:
+    """The limits of one kind of call: for one account from one address, and for one address whatever the account.
+
+    There is none for an account by itself, which a stranger could use up to keep its owner out.
+    """
+
+    def __init__(self, counts: RateLimits, call: str, per_account: str, per_address: str) -> None:
+        """
+        :param call: what is limited; the same account and address have another count for another call
+        :param per_account: as `rate_limits.parse` reads it, and `per_address` too
+        """
+        self._counts = counts
+        self._call = call
+        self._per_account = rate_limits.parse(per_account)
+        self._per_address = rate_limits.parse(per_address)
+
+    async def admit(self, ip: str | None, account: str | None = None) -> None:
+        """Count one more try; raises TooManyAttempts.
+
+        :param account: whose it is, by whatever name the call knows it; None where that cannot be told
+        """
+        network = _network(ip)
+        waits = [await self._counts.hit(item, self._call, network) for item in self._per_address]
+        # What is refused anyway does not count against the account.
+        if account is not None and not any(waits):
+            waits += [await self._counts.hit(item, self._call, network, account) for item in self._per_account]
+        too_long = [wait for wait in waits if wait is not None]
+        if too_long:
+            raise TooManyAttempts(max(too_long))
+
+    async def forget(self, ip: str | None, account: str) -> None:
+        """Who got in may try as often again as if for the first time."""
+        for item in self._per_account:
+            await self._counts.forget(item, self._call, _network(ip), account)
+
+
+def _network(ip: str | None) -> str:
+    """Whom an address stands for: one who has IPv6 has 2**64 addresses to try from."""
+    try:
+        address = ipaddress.ip_address(ip or "")
+    except ValueError:
+        return ip or ""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
+    return str(address)
