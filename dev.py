@@ -72,6 +72,7 @@ class Service:
 USER = Service("user-service", "user_service", 8001, "user")
 PRODUCT = Service("product-service", "product_service", 8002, "product")
 SERVICES = {service.folder: service for service in (USER, PRODUCT)}
+BENCHMARKS = ["login-timing"]  # Each is a module of bench/.
 
 
 class Refusal(Exception):
@@ -385,6 +386,19 @@ def serve(args: argparse.Namespace) -> int:
     become([PYTHON, "-m", service.module], ROOT / service.folder)
 
 
+def manage(args: argparse.Namespace) -> int:
+    """Run a command of a service, create-admin of the user service say; without one, list them."""
+    service = SERVICES[args.service]
+    install([service])
+    become([PYTHON, "-m", service.module, *(args.arguments or ["--help"])], ROOT / service.folder)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Run a benchmark; all further arguments go to it."""
+    install_for_development()
+    become([PYTHON, f"bench/{args.benchmark.replace('-', '_')}.py", *args.arguments])
+
+
 def test(args: argparse.Namespace) -> int:
     """Run the test suite; all further arguments go to pytest."""
     install_for_development()
@@ -499,7 +513,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             # argparse would take pytest's options for its own.
             return argparse.Namespace(action=run_pytest, pytest=words[1:])
 
-    ports, data, service, message, pytest, upgrade = (argparse.ArgumentParser(add_help=False) for _ in range(6))
+    ports, data, service, message, pytest, upgrade, benchmark, rest = (
+        argparse.ArgumentParser(add_help=False) for _ in range(8)
+    )
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} if left out"
         ports.add_argument(f"--{each.label}-port", metavar="N", type=port_number, default=each.port, help=text)
@@ -508,14 +524,18 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     message.add_argument("message", metavar="MESSAGE", help="what the migration does, in a few words")
     pytest.add_argument("pytest", metavar="ARGUMENT", nargs="*", help="handed to pytest as it is")
     upgrade.add_argument("--upgrade", action="store_true", help="move to the newest versions that are allowed")
+    benchmark.add_argument("benchmark", metavar="BENCHMARK", choices=BENCHMARKS, help=" or ".join(BENCHMARKS))
+    rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="handed on as it is")
 
     parser = argparse.ArgumentParser(prog="dev.py", description="Runs, tests and maintains both services.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     takes: dict[Action, list[argparse.ArgumentParser]] = {up: [ports, data], migrate: [data], seed: [ports]}
     takes |= {serve: [service], revision: [service, message], lock: [upgrade]}
-    takes |= {test: [pytest], test_containers: [pytest]}
-    actions: list[Action] = [up, serve, test, test_containers, check, fix, migrate, revision, openapi, seed, lock]
-    for action in actions:
+    takes |= {manage: [service, rest], test: [pytest], test_containers: [pytest], bench: [benchmark, rest]}
+    for action in (
+        *(up, serve, manage, test, test_containers, check, fix, bench),
+        *(migrate, revision, openapi, seed, lock),
+    ):
         name, text = command_name(action), action.__doc__ or ""
         commands.add_parser(name, help=text, description=text, parents=takes.get(action, [])).set_defaults(
             action=action

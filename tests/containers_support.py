@@ -20,7 +20,8 @@ SERVICES = ("user-service", "product-service")
 DATABASES = {"user-service": "user-database", "product-service": "product-database"}
 # What the developer's environment may say of another system than the one that is tested here.
 _SETTINGS = re.compile(
-    "ENVIRONMENT|SECRET_KEY|.*_DATABASE_PASSWORD|ALLOWED_ORIGINS|LOG_LEVEL|BIND_ADDRESS|.*_SERVICE_PORT|COMPOSE_.*"
+    "ENVIRONMENT|SECRET_KEY.*|SERVICE_KEY|TRUSTED_PROXIES|.*_DATABASE_PASSWORD|ALLOWED_ORIGINS|LOG_LEVEL|BIND_ADDRESS"
+    "|.*_SERVICE_PORT|COMPOSE_.*"
 )
 
 

@@ -15,6 +15,7 @@ from system_support import Service, Services
 import product_service.main
 import user_service.main
 from product_service.settings import Settings as ProductSettings
+from user_service.schemas import CREDENTIALS_EXAMPLE
 from user_service.settings import Settings as UserSettings
 
 pytestmark = pytest.mark.xdist_group("documentation-pages")
@@ -25,10 +26,20 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "product-service": product_service.main.documented_app().openapi(),
 }
 STATUSES = {
-    "POST /register": {201, 400, 409, 413, 415, 422, 503},
-    "POST /login": {200, 400, 401, 413, 415, 422, 503},
-    "POST /validate-token": {200, 400, 413, 415, 422, 503},
+    "POST /register": {201, 400, 409, 413, 415, 422, 429, 503},
     "GET /me": {200, 401, 422, 503},
+    "POST /me/password": {204, 400, 401, 403, 413, 415, 422, 429, 503},
+    "DELETE /me": {204, 400, 401, 403, 409, 413, 415, 422, 429, 503},
+    "POST /login": {200, 400, 401, 413, 415, 422, 429, 503},
+    "POST /refresh": {200, 400, 401, 413, 415, 422, 429, 503},
+    "POST /logout": {204, 401, 422, 503},
+    "POST /logout-all": {204, 401, 422, 503},
+    "GET /sessions": {200, 401, 422, 503},
+    "DELETE /sessions/{session_id}": {204, 401, 404, 422, 503},
+    "POST /validate-token": {200, 400, 401, 413, 415, 422, 503},
+    "GET /users": {200, 401, 403, 422, 503},
+    "GET /users/{user_id}": {200, 401, 403, 404, 422, 503},
+    "PATCH /users/{user_id}": {200, 400, 401, 403, 404, 409, 413, 415, 422, 503},
     "GET /products": {200, 422, 503},
     "GET /products/{product_id}": {200, 404, 422, 503},
     "POST /products": {201, 400, 401, 409, 413, 415, 422, 503},
@@ -38,11 +49,15 @@ STATUSES = {
     "GET /health/live": {200, 422},
     "GET /health/ready": {200, 422, 503},
 }
-HEADERS = {201: "Location", 401: "WWW-Authenticate", 503: "Retry-After"}
+HEADERS = {201: "Location", 401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+PUBLIC = {
+    *("POST /register", "POST /login", "POST /refresh", "POST /validate-token"),
+    *("GET /products", "GET /products/{product_id}", "GET /health", "GET /health/live", "GET /health/ready"),
+}
 # The keywords of JSON Schema that the documents have a use for; anything else is a constraint lost in translation.
 KEYWORDS = {
     *("type", "enum", "const", "anyOf", "$ref", "title", "description", "default", "examples", "format", "pattern"),
-    *("properties", "required", "additionalProperties", "items", "minLength", "maxLength"),
+    *("properties", "required", "additionalProperties", "items", "minLength", "maxLength", "maxItems"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 # Swagger UI asks for a token with these, even where the client's id and secret are empty.
@@ -232,29 +247,56 @@ def test_authorize_gets_a_token_that_the_page_may_read(services: Services) -> No
 
 
 def test_every_example_of_a_body_is_accepted_as_it_stands(services: Services) -> None:
+    # The last three change or end the account of the examples; between them it is brought back to what they say.
+    last = ["POST /me/password", "PATCH /users/{user_id}", "DELETE /me"]
+    username, password = str(CREDENTIALS_EXAMPLE["username"]), str(CREDENTIALS_EXAMPLE["password"])
+    changed = "a new horse, a new battery"
+    back = {
+        last[0]: ("POST", "/me/password", {"current_password": changed, "new_password": password}),
+        last[1]: ("PATCH", "/users/1", {"is_active": True}),
+    }
+    admin = services.sign_up()
+    services.users.sql("UPDATE users SET is_admin = true WHERE id = :id", id=admin.id)
+    todo = [
+        (service, DOCUMENTS[service.name], name, operation)
+        for service in (services.users, services.products)
+        for name, operation in operations(DOCUMENTS[service.name])
+        if "requestBody" in operation
+    ]
+    todo.sort(key=lambda each: last.index(each[2]) if each[2] in last else -1)
     sent = []
-    bearer: dict[str, str] = {}
-    for service in (services.users, services.products):
-        document = DOCUMENTS[service.name]
-        for name, operation in operations(document):
-            method, path = name.split(" ")
-            for parameter in operation.get("parameters", ()):
-                path = path.replace(f"{{{parameter['name']}}}", str(parameter.get("example")))
-            for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-                for example in examples(content, document):
-                    body = {"data": example} if "form" in media_type else {"json": example}
-                    with service.client(headers=bearer) as client:
-                        answer = client.request(method, path, **body)
+    for service, document, name, operation in todo:
+        method, path = name.split(" ")
+        for parameter in operation.get("parameters", ()):
+            path = path.replace(f"{{{parameter['name']}}}", str(parameter.get("example")))
+        bearer = {}
+        if "/users" in path:
+            bearer = admin.bearer
+        elif name not in PUBLIC:
+            bearer = {"Authorization": f"Bearer {services.log_in(username, password)}"}
+        for media_type, content in operation["requestBody"]["content"].items():
+            for example in examples(content, document):
+                with service.client(headers=bearer) as client:
+                    answer = client.request(method, path, **{"data" if "form" in media_type else "json": example})
+                    if name in back:
+                        client.request(*back[name][:2], json=back[name][2])
+                if name == "POST /refresh":
+                    # An example of a token is nobody's.
+                    assert answer.json()["code"] == "session-revoked"
+                else:
                     assert answer.is_success, f"{name}: {answer.text}"
-                    described = operation["responses"][str(answer.status_code)]["content"]["application/json"]
-                    validate(answer.json(), described["schema"], document)
-                    sent.append(f"{name} {media_type}")
-                    if path == "/login":
-                        bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+                    described = operation["responses"][str(answer.status_code)].get("content", {})
+                    if described:
+                        validate(answer.json(), described["application/json"]["schema"], document)
+                sent.append(f"{name} {media_type}")
     assert sorted(sent) == [
+        "DELETE /me application/json",
+        "PATCH /users/{user_id} application/json",
         "POST /login application/json",
         "POST /login application/x-www-form-urlencoded",
+        "POST /me/password application/json",
         "POST /products application/json",
+        "POST /refresh application/json",
         "POST /register application/json",
         "POST /validate-token application/json",
         "PUT /products/{product_id} application/json",
@@ -282,8 +324,10 @@ def test_every_example_is_what_its_schema_says_and_in_the_order_of_its_fields(do
                     validate(example, content["schema"], document)
                     checked += 1
         for parameter in operation.get("parameters", ()):
-            value = parameter["example"] if "example" in parameter else parameter["schema"]["default"]
-            validate(value, parameter["schema"], document)
+            if "example" in parameter or parameter["required"]:
+                validate(parameter["example"], parameter["schema"], document)
+            elif "default" in parameter["schema"]:
+                validate(parameter["schema"]["default"], parameter["schema"], document)
     for schema in document["components"]["schemas"].values():
         for example in schema.get("examples", ()):
             validate(example, schema, document)
@@ -325,8 +369,9 @@ def test_every_answer_documents_its_headers_and_every_refusal_is_a_problem(docum
 
 def test_every_protected_operation_asks_for_the_login_and_no_other_does(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
-        protected = name in ("GET /me", "POST /products") or name.startswith(("PUT", "DELETE"))
-        assert operation.get("security") == ([{"Login": []}] if protected else None), name
+        # A service key is asked for where SERVICE_KEYS is set, so that a client may or may not need one.
+        public: list[dict[str, Any]] | None = [{"Service key": []}, {}] if name == "POST /validate-token" else None
+        assert operation.get("security") == (public if name in PUBLIC else [{"Login": []}]), name
 
 
 def test_operations_have_names_for_people_and_for_generated_clients(document: dict[str, Any]) -> None:
@@ -344,7 +389,10 @@ def test_the_pages_begin_with_what_a_newcomer_needs_first() -> None:
     tags = {}
     for name, document in DOCUMENTS.items():
         tags[name] = list(dict.fromkeys(tag for _, operation in operations(document) for tag in operation["tags"]))
-    assert tags == {"user-service": ["accounts", "tokens", "health"], "product-service": ["products", "health"]}
+    assert tags == {
+        "user-service": ["accounts", "sessions", "tokens", "administration", "health"],
+        "product-service": ["products", "health"],
+    }
     assert next(iter(DOCUMENTS["user-service"]["paths"])) == "/register"
     assert all("Authorize" in document["info"]["description"] for document in DOCUMENTS.values())
 

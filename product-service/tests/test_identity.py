@@ -8,15 +8,18 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from product_support import ADA, CONTRACT, VALID, UserServiceStub
+from pydantic import SecretStr
 
 from chassis.errors import InvalidToken
 from product_service import identity
 from product_service.errors import AuthUnavailable
 from product_service.identity import Caller, IdentityClient
+from product_service.settings import Settings
 
 
 @pytest.fixture
@@ -181,3 +184,20 @@ async def test_health_is_asked_at_most_every_five_seconds(
     assert await client.answers()
     client._health_asked -= identity.HEALTH_EVERY
     assert not await client.answers()
+
+
+@pytest.mark.parametrize("key", ["too-short", "with a space " * 4, "x" * 40 + "\n", "\u00e9" * 40, "with,commas" * 4])
+def test_a_service_key_that_no_header_can_hold_or_the_user_service_cannot_have_stops_the_start(key: str) -> None:
+    with pytest.raises(ValueError, match="32 or more letters, digits and signs without a comma") as refusal:
+        Settings(_env_file=None, service_key=SecretStr(key))
+    assert key not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "INFO"), (401, "WARNING")])
+async def test_a_question_that_was_not_answered_is_a_warning_in_the_log(
+    client: IdentityClient, user_service: UserServiceStub, caplog: pytest.LogCaptureFixture, status: int, level: str
+) -> None:
+    user_service.answer = lambda _: (status, json.dumps(VALID).encode())
+    with suppress(AuthUnavailable):
+        await client.identify(ADA)
+    assert caplog.records[-1].levelname == level

@@ -90,6 +90,11 @@ def test_the_sample_passwords_and_the_missing_key_are_refused_in_production(comp
         ("user-service", {}, ("DATABASE_URL", "SECRET_KEY")),
         ("user-service", {"SECRET_KEY": key}, (password,)),
         ("user-service", {"USER_DATABASE_PASSWORD": "one-of-our-own"}, ("cannot start: SECRET_KEY has to be set",)),
+        (
+            "user-service",
+            {"USER_DATABASE_PASSWORD": "one-of-our-own", "SECRET_KEY": key},
+            ("cannot start: SERVICE_KEYS has the key of docker-compose.yml; choose one of your own",),
+        ),
         ("product-service", {}, (password,)),
     ):
         said = composed.compose(*run, service, check=False, ENVIRONMENT="production", **given)

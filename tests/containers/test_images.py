@@ -148,7 +148,8 @@ def test_a_container_that_waits_for_another_ones_migration_ends_at_once_when_it_
 
 def test_with_a_key_and_passwords_of_its_own_the_system_runs_in_production(composed: Composition) -> None:
     passwords = {"USER_DATABASE_PASSWORD": "one-of-our-own", "PRODUCT_DATABASE_PASSWORD": "another-of-our-own"}
-    with composition(composed.folder, ENVIRONMENT="production", SECRET_KEY=KEY, **passwords) as production:
+    keys = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY[::-1].replace(" ", "-")}
+    with composition(composed.folder, ENVIRONMENT="production", **keys, **passwords) as production:
         production.up()
         owner = production.services.sign_up()
         assert production.services.create_product(owner)["owner_id"] == owner.id

@@ -23,7 +23,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
 SERVICES = ("user-service", "product-service")
-COMMANDS = ("up", "serve", "test", "test-containers", "check", "fix", "migrate", "revision", "openapi", "seed", "lock")
+COMMANDS = (
+    *("up", "serve", "manage", "test", "test-containers", "check", "fix", "bench"),
+    *("migrate", "revision", "openapi", "seed", "lock"),
+)
 # What the caller of these tests may have in the environment, and what must not reach the launcher from there.
 SETTINGS = re.compile(
     "ALLOWED_ORIGINS|DATABASE_URL|DATA_DIR|ENVIRONMENT|HOST|LOG_.*|MIGRATE_ON_START|PORT|SECRET_.*|USER_SERVICE_.*|"
@@ -55,6 +58,9 @@ if sys.argv[1:2] == ["revision"]:
 if sys.argv[1:2] == ["openapi"]:
     print(json.dumps({"title": service + " \u00e9"}, ensure_ascii=False) + "\n")
     sys.exit(5 if told == "fail to describe itself" else 0)
+if sys.argv[1:]:
+    print("manage", sys.argv[1:], "in", service)
+    sys.exit(6)
 if told == "refuse to start":
     print("cannot start: it was told so", file=sys.stderr)
     sys.exit(2)
@@ -297,6 +303,8 @@ def copy_with_standins(tree: Path) -> Path:
         )
     for tool in ("pytest", "ruff", "mypy", "uv"):
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)  # `python -m` finds it in the current folder.
+    (tree / "bench").mkdir()
+    (tree / "bench" / "login_timing.py").write_text(STANDIN_TOOL)
     first = Terminal(tree.parent)
     assert first.dev(tree, "migrate").status() == 0, first.started[0].output
     assert "Making .venv" in first.started[0].output

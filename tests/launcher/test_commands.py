@@ -33,6 +33,21 @@ def test_test_hands_all_arguments_to_pytest_and_its_status_back(standin: Path, t
     assert started.last_line == f"pytest {arguments} in {standin.name}"
 
 
+def test_manage_runs_a_command_of_a_service_in_its_folder_with_all_arguments(standin: Path, terminal: Terminal) -> None:
+    started = terminal.dev(standin, "manage", "user-service", "create-admin", "root", "--help", "--", "up")
+    assert started.status() == 6
+    assert started.last_line == "manage ['create-admin', 'root', '--help', '--', 'up'] in user-service"
+    assert terminal.dev(standin, "manage", "product-service").status() == 6
+    assert terminal.started[-1].last_line == "manage ['--help'] in product-service"
+
+
+def test_bench_hands_all_arguments_to_the_benchmark_and_its_status_back(standin: Path, terminal: Terminal) -> None:
+    started = terminal.dev(standin, "bench", "login-timing", "--cost", "4", "--break", STANDIN_LOGIN_TIMING=1)
+    assert started.status() == 1
+    assert started.last_line == f"login_timing ['--cost', '4', '--break'] in {standin.name}"
+    assert terminal.dev(standin, "bench", "everything").status() == 2
+
+
 def test_the_tests_of_the_containers_are_asked_for_and_need_docker(standin: Path, terminal: Terminal) -> None:
     programs = terminal.folder / "programs"
     programs.mkdir()

@@ -9,7 +9,7 @@ from user_support import KEY, MakeSettings, sign_up
 from chassis.testing import running
 from user_service.main import create_app
 
-NEW, OLD, OTHER = (f"{name} {KEY.decode()}" for name in ("new", "old", "other"))
+NEW, OLD, OTHER = (f"{name}-{KEY.decode()}".replace(" ", "-") for name in ("new", "old", "other"))
 KEYS = f"products:{NEW}, products-until-june:{OLD},orders:{OTHER}"
 
 
@@ -49,7 +49,22 @@ async def test_the_key_is_not_logged(make_settings: MakeSettings, caplog: pytest
     assert NEW not in repr(settings)
 
 
-@pytest.mark.parametrize("keys", ["products", "products:", ":" + NEW, "products:short", f"a:{NEW},a:{OLD}", NEW])
+async def test_the_log_says_whose_key_it_was(make_settings: MakeSettings, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(create_app(make_settings(service_keys=KEYS))) as client:
+        await validate(client, "a token", OLD)
+        await client.get("/me")
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict) and record.msg.get("route")]
+    assert [line.get("asked_by") for line in lines] == ["products-until-june", None]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *("products", "products:", ":" + NEW, "products:short", f"a:{NEW},a:{OLD}", NEW),
+        # What no header can hold would be refused each time it is sent.
+        *(f"a: {NEW}", f"a:{NEW} x", f"a:{NEW}\u00e9", f"a b:{NEW}"),
+    ],
+)
 def test_keys_that_are_no_keys_stop_the_start(make_settings: MakeSettings, keys: str) -> None:
     with pytest.raises(ValueError, match="name") as refusal:
         make_settings(service_keys=keys)

@@ -8,7 +8,7 @@ from user_support import KEY, MakeSettings
 
 from chassis.settings import load
 from user_service.keys import signing_key
-from user_service.settings import SAMPLE_KEYS, Settings
+from user_service.settings import SAMPLE_KEYS, SAMPLE_SERVICE_KEY, Settings
 
 GOOD = {"ENVIRONMENT": "production", "SECRET_KEY": KEY.decode()}
 
@@ -31,6 +31,14 @@ def test_production_starts_with_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch
         ({"SECRET_KEY": SAMPLE_KEYS[0]}, "SECRET_KEY is the sample"),
         ({"SECRET_KEY": "hunter2-hunter2"}, "SECRET_KEY has to be at least 32 bytes"),
         ({"SECRET_KEY": "hunter2-hunter2", "ENVIRONMENT": "development"}, "SECRET_KEY has to be at least 32 bytes"),
+        ({"SECRET_KEY": "hunter2," * 8}, "SECRET_KEY must have no comma in it, and no space at either end"),
+        ({"SECRET_KEY": "hunter2 " * 8}, "SECRET_KEY must have no comma in it, and no space at either end"),
+        ({"SECRET_KEYS_ACCEPTED": "hunter2"}, "SECRET_KEYS_ACCEPTED: each has to be at least 32 bytes long"),
+        ({"SERVICE_KEYS": "hunter2"}, "SERVICE_KEYS: must be like name:key,name:key, each key 32 or more"),
+        ({"SERVICE_KEYS": f"a:{SAMPLE_SERVICE_KEY}"}, "SERVICE_KEYS has the key of docker-compose.yml"),
+        ({"RATE_LIMIT_LOGIN": "often"}, "RATE_LIMIT_LOGIN: must be like 10/minute"),
+        ({"RATE_LIMIT_STORAGE_URL": "http://hunter2@host"}, "RATE_LIMIT_STORAGE_URL: must be memory://, redis://"),
+        ({"TRUSTED_PROXIES": "*"}, "TRUSTED_PROXIES: each must be like 10.0.0.5 or 10.0.0.0/8"),
         ({"BCRYPT_COST": "11"}, "BCRYPT_COST has to be at least 12 in production"),
         ({"BCRYPT_COST": "3"}, "BCRYPT_COST: "),
         ({"PORT": "none"}, "PORT: "),

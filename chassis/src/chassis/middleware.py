@@ -70,6 +70,7 @@ class RequestContext:
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
                 user_id=state.get("user_id"),
+                **({"asked_by": state["asked_by"]} if "asked_by" in state else {}),
             )
             structlog.contextvars.reset_contextvars(**tokens)
 

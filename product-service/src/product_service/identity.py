@@ -99,7 +99,8 @@ class IdentityClient:
             outcome = type(error).__name__
             raise AuthUnavailable from error
         finally:
-            self._log.info(
+            answered = outcome in ("valid", "refused")
+            (self._log.info if answered else self._log.warning)(
                 "called user-service",
                 call="POST /validate-token",
                 status=status,

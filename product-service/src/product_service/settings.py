@@ -1,11 +1,14 @@
 """The settings of the product service. There is no signing key among them: tokens are the user service's affair."""
 
+import re
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import ServiceSettings
+
+_SERVICE_KEY = re.compile(r"[!-+\--~]{32,}")  # As the user service has it in SERVICE_KEYS.
 
 WriteAccess = Literal["owner", "authenticated"]
 
@@ -30,6 +33,13 @@ class Settings(ServiceSettings):
     product_write_access: WriteAccess = Field(
         default="owner", description="Who may change a product: its `owner`, or everybody `authenticated`."
     )
+
+    @field_validator("service_key")
+    @classmethod
+    def _fits_into_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not _SERVICE_KEY.fullmatch(key.get_secret_value()):
+            raise ValueError("must be 32 or more letters, digits and signs without a comma, as in SERVICE_KEYS")
+        return key
 
     @field_validator("user_service_url", "user_service_public_url")
     @classmethod

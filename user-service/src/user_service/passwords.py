@@ -24,7 +24,7 @@ class Verdict:
     """Whether the password is right, and whether its hash is not as new ones are: another scheme, or another cost."""
 
     matches: bool
-    is_outdated: bool = False
+    is_outdated: bool
 
 
 class Passwords:
@@ -56,17 +56,20 @@ class Passwords:
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
         try:
-            if stored is not None:
-                secret = password.encode()
-                if self._schemes.identify(stored) == "bcrypt":
-                    secret = secret[:_LONGEST_FOR_BCRYPT]
-                matches = bool(self._schemes.verify(secret, stored))
-                return Verdict(matches, matches and bool(self._schemes.needs_update(stored)))
+            return self._compare(password, stored)
         except ValueError:
             # What is stored is no hash that can be read: nobody's password is right for it.
-            pass
-        self._schemes.verify(password, self._nobodys)
-        return Verdict(matches=False)
+            return self._compare(password, None)
+
+    def _compare(self, password: str, stored: str | None) -> Verdict:
+        # The same steps for somebody and for nobody, right and wrong: what is left out could be measured.
+        compared = self._nobodys if stored is None else stored
+        secret = password.encode()
+        if self._schemes.identify(compared) == "bcrypt":
+            secret = secret[:_LONGEST_FOR_BCRYPT]
+        matches = bool(self._schemes.verify(secret, compared))
+        is_outdated = bool(self._schemes.needs_update(compared))
+        return Verdict(matches and stored is not None, is_outdated)
 
 
 def normalised(password: str) -> str:

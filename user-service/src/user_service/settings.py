@@ -1,6 +1,7 @@
 """The settings of the user service."""
 
 import ipaddress
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -13,18 +14,22 @@ from user_service import rate_limits
 
 SHORTEST_KEY = 32  # bytes; RFC 7518, section 3.2, for HS256
 CHEAPEST_PRODUCTION_COST = 12
+# A key travels in a header, so that it is of printable ASCII, and in a list, so that it has no comma.
+_NAMED_KEY = re.compile(rf"(?P<name>[A-Za-z0-9._-]+):(?P<key>[!-+\--~]{{{SHORTEST_KEY},}})")
+SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # It stands in docker-compose.yml.
 SAMPLE_KEYS = ("change-me-to-a-random-string-of-at-least-32-bytes",)
 
 
 def _named_keys(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    named = [entry.strip().partition(":") for entry in value.split(",") if entry.strip()]
-    if not all(name and separator and len(key.encode()) >= SHORTEST_KEY for name, separator, key in named):
-        raise ValueError(f"must be like name:key,name:key, each key at least {SHORTEST_KEY} bytes long")
-    if len({name for name, _, _ in named}) != len(named):
+    named = [_NAMED_KEY.fullmatch(entry.strip()) for entry in value.split(",") if entry.strip()]
+    keys = {match["name"]: match["key"] for match in named if match}
+    if not all(named):
+        raise ValueError(f"must be like name:key,name:key, each key {SHORTEST_KEY} or more letters, digits and signs")
+    if len(keys) != len(named):
         raise ValueError("has the same name twice")
-    return {name: key for name, _, key in named}
+    return keys
 
 
 ServiceKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_named_keys)]
@@ -127,6 +132,9 @@ class Settings(ServiceSettings):
         key = self.secret_key.get_secret_value() if self.secret_key else None
         if key is not None and len(key.encode()) < SHORTEST_KEY:
             raise ValueError(f"SECRET_KEY has to be at least {SHORTEST_KEY} bytes long")
+        if key is not None and ("," in key or key != key.strip()):
+            # One day it will stand in SECRET_KEYS_ACCEPTED, which would take it for another one.
+            raise ValueError("SECRET_KEY must have no comma in it, and no space at either end")
         kept = self.development_key_file
         if key is None and kept.is_file() and kept.stat().st_size < SHORTEST_KEY:
             raise ValueError(f"{kept} holds no key of at least {SHORTEST_KEY} bytes: remove it, and one is made")
@@ -135,6 +143,8 @@ class Settings(ServiceSettings):
                 raise ValueError("SECRET_KEY has to be set in production")
             if key in SAMPLE_KEYS:
                 raise ValueError("SECRET_KEY is the sample from the documentation; make one of your own")
+            if SAMPLE_SERVICE_KEY in self.service_keys.values():
+                raise ValueError("SERVICE_KEYS has the key of docker-compose.yml; choose one of your own")
             if self.bcrypt_cost < CHEAPEST_PRODUCTION_COST:
                 raise ValueError(f"BCRYPT_COST has to be at least {CHEAPEST_PRODUCTION_COST} in production")
         return self

@@ -52,20 +52,20 @@ _service_key = APIKeyHeader(
 )
 
 
-async def _service_name(request: Request, key: Annotated[str | None, Security(_service_key)]) -> str | None:
-    """The name of the service that asks; None where no keys are configured. Raises InvalidServiceKey."""
+async def _require_service_key(request: Request, key: Annotated[str | None, Security(_service_key)]) -> None:
+    """Raises InvalidServiceKey where keys are configured and none of them was sent."""
     keys: dict[str, str] = request.app.state.service_keys
     if not keys:
-        return None
+        return
     given = (key or "").encode()
     # Every key is compared, and each in the same time, whatever is given.
     names = [name for name, known in keys.items() if hmac.compare_digest(known.encode(), given)]
     if not names:
         raise InvalidServiceKey
-    request.state.service_name = names[0]
-    return names[0]
+    # For the log: whose key it was, so that an old one is removed when nobody has it any more.
+    request.state.asked_by = names[0]
 
 
 ClientAddress = Annotated[str | None, Depends(_client_address)]
-ServiceName = Annotated[str | None, Depends(_service_name)]
+ServiceKey = Annotated[None, Depends(_require_service_key)]
 CurrentIdentity = Annotated[Identity, Depends(_caller)]

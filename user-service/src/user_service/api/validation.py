@@ -4,7 +4,7 @@ from chassis.bodies import JSON
 from chassis.errors import READ_ERRORS, InvalidToken
 from chassis.problems import documented
 from chassis.routing import Router
-from user_service.api.dependencies import ServiceName, SessionsService
+from user_service.api.dependencies import ServiceKey, SessionsService
 from user_service.errors import InvalidServiceKey
 from user_service.schemas import (
     REFUSED_TOKEN_EXAMPLE,
@@ -27,8 +27,10 @@ _EXAMPLES = {"valid": {"value": VALID_TOKEN_EXAMPLE}, "not valid": {"value": REF
     summary="Is this token good at this moment?",
     response_description="What the token is worth; `valid` says which of the two it is.",
     responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(InvalidServiceKey, *READ_ERRORS)},
+    # The other choice beside the key, for it is needed only where SERVICE_KEYS is set.
+    openapi_extra={"security": [{}]},
 )
-async def validate_token(_: ServiceName, body: TokenToValidate, sessions: SessionsService) -> ValidToken | RefusedToken:
+async def validate_token(_: ServiceKey, body: TokenToValidate, sessions: SessionsService) -> ValidToken | RefusedToken:
     """For other services, on every protected request of theirs.
 
     200 for every token given as text. An answer is true at its moment only: kept in a cache it lets revoked tokens in.

@@ -16,6 +16,7 @@ from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
 from user_service.passwords import Passwords
 from user_service.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.repositories import Repositories
+from user_service.repositories.users import Credentials
 from user_service.services import audit
 from user_service.services.throttling import Throttle
 from user_service.tokens import TokenRefused, Tokens
@@ -82,35 +83,36 @@ class Sessions:
         """
         account = username.casefold()
         await self._logins.admit(ip, account)
-        user = await self._read(lambda of: of.users.find_by_username(username))
-        token = await self._open(user, password, user_agent, ip)
-        if user is None or token is None:
+        credentials = await self._read(lambda of: of.users.credentials(username))
+        token = await self._open(credentials, password, user_agent, ip)
+        if credentials.user_id is None or token is None:
             # The name is not logged: people type passwords into the wrong field.
-            audit.log("login refused", user_id=user.id if user else None, ip=ip)
+            audit.log("login refused", user_id=credentials.user_id, ip=ip)
             raise InvalidCredentials
         await self._logins.forget(ip, account)
-        audit.log("logged in", user_id=user.id, session_id=token.session_id, ip=ip)
-        return self._grant(user.id, token)
+        audit.log("logged in", user_id=credentials.user_id, session_id=token.session_id, ip=ip)
+        return self._grant(credentials.user_id, token)
 
     async def _open(
-        self, user: User | None, password: str, user_agent: str | None, ip: str | None
+        self, credentials: Credentials, password: str, user_agent: str | None, ip: str | None
     ) -> RefreshToken | None:
         """The first refresh token of a new session; None where this is nobody who may have one."""
-        verdict = await self._passwords.verify(password, user.password_hash if user else None)
-        if user is None or not verdict.matches or not user.is_active:
+        verdict = await self._passwords.verify(password, credentials.password_hash)
+        user_id = credentials.user_id
+        if user_id is None or not verdict.matches or not credentials.is_active:
             return None
         new_hash = await self._passwords.hash(password) if verdict.is_outdated else None
 
         def store(to: Repositories) -> RefreshToken | None:
-            locked = to.users.find(user.id, for_update=True)
-            if locked is None or not locked.is_active or locked.password_hash != user.password_hash:
+            locked = to.users.find(user_id, for_update=True)
+            if locked is None or not locked.is_active or locked.password_hash != credentials.password_hash:
                 return None
             if new_hash is not None:
                 locked.password_hash = new_hash
             now = datetime.now(UTC)
             session = to.sessions.add(
                 Session(
-                    user_id=user.id,
+                    user_id=user_id,
                     created_at=now,
                     last_used_at=now,
                     expires_at=now + self._lifetime,

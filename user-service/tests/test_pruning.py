@@ -1,0 +1,83 @@
+"""Expired sessions are removed, a few at a time, by whichever process looks first."""
+
+import asyncio
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine, text
+from user_support import MakeSettings, sign_up
+
+from chassis.testing import running
+from user_service import main
+from user_service.main import create_app
+from user_service.services import sessions
+
+EXPIRED = """
+INSERT INTO sessions (user_id, created_at, last_used_at, expires_at, family_hash, refresh_hash)
+SELECT user_id, created_at, last_used_at, created_at, family_hash, refresh_hash FROM sessions
+"""
+
+
+def count(database: Engine) -> int:
+    with database.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM sessions")).scalar_one())
+
+
+def let_expire(database: Engine) -> None:
+    """One session goes on, and 31 are over."""
+    with database.begin() as connection:
+        for _ in range(5):
+            connection.execute(text(EXPIRED))
+
+
+async def test_all_that_has_expired_is_removed_in_batches_and_nothing_else(
+    app: FastAPI, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "PRUNE_BATCH", 10)
+    batches: list[int] = []
+    write = app.state.services.sessions._write
+
+    async def counted(work: object) -> int:
+        batches.append(await write(work))
+        return batches[-1]
+
+    async with running(app) as client:
+        ada = await sign_up(client)
+        let_expire(database)
+        monkeypatch.setattr(app.state.services.sessions, "_write", counted)
+        assert await app.state.services.sessions.prune() == 31
+        assert batches == [10, 10, 10, 1]
+        assert count(database) == 1
+        assert (await client.get("/me", headers=ada.headers)).status_code == 200
+
+
+async def test_two_who_prune_at_once_remove_each_session_once(
+    make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "PRUNE_BATCH", 3)
+    one, other = create_app(make_settings()), create_app(make_settings())
+    async with running(one) as client, running(other):
+        await sign_up(client)
+        let_expire(database)
+        removed = await asyncio.gather(*(app.state.services.sessions.prune() for app in (one, other)))
+        # A batch that finds others at work is small, and the last one: what it left is for the next time.
+        removed.append(await one.state.services.sessions.prune())
+    assert sum(removed) == 31
+    assert count(database) == 1
+
+
+async def test_the_service_prunes_by_itself_and_goes_on_after_an_outage(
+    make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "PRUNE_EVERY", 0.05)
+    async with running(create_app(make_settings())) as client:
+        await sign_up(client)
+        with database.begin() as connection:
+            connection.execute(text("ALTER TABLE sessions RENAME TO away"))
+        await asyncio.sleep(0.2)
+        with database.begin() as connection:
+            connection.execute(text("ALTER TABLE away RENAME TO sessions"))
+        let_expire(database)
+        async with asyncio.timeout(10):
+            while count(database) > 1:  # noqa: ASYNC110 - it is the database that changes, and nothing tells of it.
+                await asyncio.sleep(0.02)
