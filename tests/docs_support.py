@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,11 +178,13 @@ def follow(document: str, folder: Path, services: Pair) -> None:
 
 
 def _addressed(block: str, services: Pair) -> str:
-    """The block with the addresses of these services, instead of those that a reader's have."""
+    """The block with the addresses and the folders of these services, instead of those that a reader's have."""
     ports = {"8001": services.users.port, "8002": services.products.port}
     assert not re.search(r"(?<!localhost):800\d|:800[^12]", block), (
         f"an address that is not of these services:\n{block}"
     )
+    as_the_service = rf"env -C \1-service {sys.executable} -m \1_service"
+    block = re.sub(r"python3 dev\.py manage (user|product)-service\b", as_the_service, block)
     return re.sub(r"localhost:(8001|8002)\b", lambda address: f"localhost:{ports[address[1]]}", block)
 
 

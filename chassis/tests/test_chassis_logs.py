@@ -101,3 +101,11 @@ def test_to_configure_again_replaces_the_first() -> None:
         logs.configure("museum", "INFO", "json")
         logs.get("library").info("once")
     assert [line["service"] for line in log.lines] == ["museum"]
+
+
+def test_the_audit_log_is_written_whatever_the_level() -> None:
+    with logged("ERROR") as log:
+        logs.get("museum").warning("a visitor")
+        logs.get(f"{logs.AUDIT}.museum").info("the keys changed hands")
+        logs.get(f"{logs.AUDIT}.museum").debug("nothing happened")
+    assert [line["message"] for line in log.lines] == ["the keys changed hands"]

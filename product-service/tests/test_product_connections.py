@@ -42,7 +42,7 @@ async def test_no_connection_is_held_while_the_user_service_is_waited_for(
     ]
     assert await asyncio.to_thread(asked.wait, 10)
     library = app.state.read_products.run.__self__
-    assert [lane.engine.pool.checkedout() for lane in (library._reads, library._writes)] == [0, 0]
+    assert [engine.pool.checkedout() for engine in (library._read_engine, library._write_engine)] == [0, 0]
     if database.dialect.name == "postgresql":
         with database.connect() as connection:
             assert connection.execute(text(OPEN_TRANSACTIONS)).scalar_one() == 0

@@ -17,7 +17,7 @@ EXECUTED = [document for document in DOCUMENTS if any(kind == "run" for kind, _ 
 
 @pytest.mark.parametrize("document", EXECUTED)
 def test_what_a_reader_pastes_prints_what_the_document_says(document: str, tmp_path: Path) -> None:
-    with running_services(tmp_path) as services:
+    with running_services(tmp_path, RATE_LIMIT_LOGIN="10/minute") as services:
         follow(document, tmp_path, services)
 
 

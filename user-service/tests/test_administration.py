@@ -174,6 +174,9 @@ async def test_each_change_leaves_a_line_without_a_secret(
     await change(client, root, ada.user_id, {"is_active": False, "roles": ["user"]})
     await client.post("/logout", headers=root.headers)
     told = [record.msg for record in caplog.records if isinstance(record.msg, dict) and record.msg.get("audit")]
+    assert {record.name for record in caplog.records if isinstance(record.msg, dict) and record.msg.get("audit")} == {
+        "audit.user_service"
+    }
     events = [(line["event"], line["account_id"]) for line in told]
     assert events == [
         ("account opened", root.user_id),

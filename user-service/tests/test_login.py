@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import httpx
@@ -66,6 +67,18 @@ async def test_an_outdated_hash_is_replaced_at_a_login(
         replaced = connection.execute(text("SELECT password_hash FROM users")).scalar_one()
     assert replaced.startswith("$bcrypt-sha256$v=2,t=2b,r=4$")
     assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 200
+
+
+async def test_two_who_log_in_while_the_hash_is_replaced_are_both_let_in(
+    client: httpx.AsyncClient, database: Engine
+) -> None:
+    await sign_up(client, "ada")
+    outdated = {"stored": bcrypt.using(rounds=4).hash(PASSWORD)}
+    with database.begin() as connection:
+        connection.execute(text("UPDATE users SET password_hash = :stored"), outdated)
+    login = {"username": "ada", "password": PASSWORD}
+    answers = await asyncio.gather(*(client.post("/login", json=login) for _ in range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
 
 
 async def test_a_malformed_hash_is_a_failed_login(client: httpx.AsyncClient, database: Engine) -> None:

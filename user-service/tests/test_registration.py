@@ -92,6 +92,24 @@ async def test_a_common_password_is_refused_with_a_clear_message(client: httpx.A
     assert count(database) == 0
 
 
+async def test_a_password_is_as_long_as_what_is_hashed_of_it(client: httpx.AsyncClient) -> None:
+    for password, status in (("e\u0301" * 7, 422), ("e\u0301" * 8, 201)):
+        answer = await client.post("/register", json={"username": "ada", "password": password})
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("password", "detail"),
+    [
+        ("", "Text should have at least 1 characters, not 0"),
+        ("x" * 257, "Text should have at most 256 characters, not 257"),
+    ],
+)
+async def test_a_length_is_told_in_characters(client: httpx.AsyncClient, password: str, detail: str) -> None:
+    answer = await client.post("/register", json={"username": "ada", "password": password})
+    assert answer.json()["errors"] == [{"pointer": "/password", "detail": detail}]
+
+
 async def test_the_shortest_password_is_a_setting(make_settings: MakeSettings) -> None:
     async with running(create_app(make_settings(password_min_length=12))) as client:
         short = await client.post("/register", json={"username": "ada", "password": "x" * 11})

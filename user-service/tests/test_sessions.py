@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from passlib.hash import bcrypt
 from sqlalchemy import Engine, text
 from user_support import KEY, PASSWORD, Person, log_in, sign_up
 
@@ -267,12 +268,44 @@ class TestOwnAccount:
         assert answer.status_code == 422
         assert [error["pointer"] for error in answer.json()["errors"]] == ["/new_password"]
 
+    async def test_a_login_that_renews_the_hash_meanwhile_is_no_wrong_password(
+        self, client: httpx.AsyncClient, database: Engine
+    ) -> None:
+        ada = await sign_up(client)
+        outdated = {"stored": bcrypt.using(rounds=4).hash(PASSWORD)}
+        with database.begin() as connection:
+            connection.execute(text("UPDATE users SET password_hash = :stored"), outdated)
+        answers = await asyncio.gather(
+            client.post("/login", json={"username": "ada", "password": PASSWORD}),
+            self.change(client, ada, PASSWORD, "a new password"),
+        )
+        assert answers[1].status_code == 204
+        # The login was first, or came too late; either way only the new password is good now.
+        assert answers[0].status_code in (200, 401)
+        await log_in(client, ada.user_id, "ada", "a new password")
+
     async def test_of_two_changes_at_once_one_wins(self, client: httpx.AsyncClient) -> None:
         ada = await sign_up(client)
         answers = await asyncio.gather(
             self.change(client, ada, PASSWORD, "the first one"), self.change(client, ada, PASSWORD, "the second one")
         )
         assert sorted(answer.status_code for answer in answers) == [204, 403]
+
+    async def test_no_validation_that_begins_after_a_change_finds_another_session_good(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        ada = await sign_up(client)
+        others = [await log_in(client, ada.user_id, "ada") for _ in range(3)]
+
+        async def validate_until(change: asyncio.Task[httpx.Response]) -> None:
+            while not change.done():
+                await asyncio.gather(*(is_good(client, each.token) for each in others))
+            assert not any([await is_good(client, each.token) for each in others])
+
+        change = asyncio.create_task(self.change(client, ada, PASSWORD, "a new password"))
+        await asyncio.gather(*(validate_until(change) for _ in range(4)))
+        assert change.result().status_code == 204
+        assert await is_good(client, ada.token)
 
     async def test_a_deleted_account_is_gone_with_its_sessions_and_its_name_is_free(
         self, client: httpx.AsyncClient, database: Engine

@@ -13,6 +13,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 LogFormat = Literal["console", "json"]
 
+AUDIT = "audit"
+"""The loggers below this name are not silenced by a level: who asks for warnings only still wants these lines."""
+
 
 def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
     """Send all logging of this process to one stream, in one format. Calling it again replaces the first.
@@ -67,6 +70,7 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
         logger.handlers, logger.propagate = [], True
     # There is one line per request already, with more in it.
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger(AUDIT).setLevel(logging.INFO)
     # httpx logs each call with its address at INFO; the services log their calls to each other themselves.
     for noisy in ("httpx", "httpcore", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

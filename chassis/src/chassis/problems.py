@@ -6,6 +6,7 @@ form. An answer never holds an exception's text, a statement or an internal name
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
@@ -227,6 +228,8 @@ _SENTENCES = {
 def _field_problem(kind: str, location: Sequence[int | str], message: str) -> FieldProblem:
     where, *path = location
     detail = _SENTENCES.get(kind, message.removeprefix("Value error, "))
+    # What Pydantic says of a text whose length it looks at after a check of ours; of a list it says "List should".
+    detail = re.sub(r"^Value should have (.* \d+) items? after validation", r"Text should have \1 characters", detail)
     if where == "body":
         pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
         return FieldProblem(pointer=pointer, detail=detail)

@@ -54,7 +54,7 @@ class ServiceSettings(BaseSettings):
     port: int = Field(ge=1, le=65535, description="The port to listen on.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes. Migrations run once, before them.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="What is logged from this level on."
+        default="INFO", description="What is logged from this level on; the audit log is always."
     )
     log_format: LogFormat = Field(default="console", description="`console` for people, `json` for machines.")
     data_dir: Path = Field(

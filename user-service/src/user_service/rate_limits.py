@@ -29,7 +29,7 @@ STORAGE_PAUSE = 5.0
 """Seconds after which a storage that was away is asked again."""
 
 _IN_MEMORY = "memory://"
-_SHARED = ("redis://", "rediss://", "valkey://", "valkeys://")
+_SHARED = ("redis", "rediss", "valkey", "valkeys")
 
 T = TypeVar("T")
 
@@ -49,9 +49,26 @@ def parse(text: str) -> list[RateLimitItem]:
 
 def check_storage_url(url: str) -> str:
     """Return it, or raise ValueError."""
-    if url != _IN_MEMORY and not url.startswith(_SHARED):
-        raise ValueError(f"must be {_IN_MEMORY}, redis://host:6379/0 or valkey://host:6379/0")
+    try:
+        if url != _IN_MEMORY:
+            _pool(url)
+    except ValueError:
+        raise ValueError(f"must be {_IN_MEMORY}, redis://host:6379/0 or valkey://host:6379/0") from None
     return url
+
+
+def _pool(storage_url: str) -> ConnectionPool:
+    """Connections to a shared storage, none of them made yet; raises ValueError for what is no address of one."""
+    scheme, separator, rest = storage_url.partition("://")
+    if scheme not in _SHARED or not rest:
+        raise ValueError(storage_url)
+    return ConnectionPool.from_url(
+        # One protocol, one client; it has no name for Valkey's.
+        scheme.replace("valkey", "redis") + separator + rest,
+        socket_timeout=STORAGE_TIMEOUT,
+        socket_connect_timeout=STORAGE_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 class RateLimits:
@@ -65,13 +82,7 @@ class RateLimits:
         self._here = FixedWindowRateLimiter(MemoryStorage())
         self._pool: ConnectionPool | None = None
         if storage_url != _IN_MEMORY:
-            self._pool = ConnectionPool.from_url(
-                # One protocol, one client; it has no name for Valkey's.
-                storage_url.replace("valkey", "redis", 1),
-                socket_timeout=STORAGE_TIMEOUT,
-                socket_connect_timeout=STORAGE_TIMEOUT,
-                retry=Retry(NoBackoff(), 0),
-            )
+            self._pool = _pool(storage_url)
             storage = RedisStorage("async+redis://", implementation="redispy", connection_pool=self._pool)  # type: ignore[arg-type]
             self._shared = FixedWindowRateLimiter(storage)
         self._is_away = False

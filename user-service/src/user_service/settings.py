@@ -143,6 +143,8 @@ class Settings(ServiceSettings):
                 raise ValueError("SECRET_KEY has to be set in production")
             if key in SAMPLE_KEYS:
                 raise ValueError("SECRET_KEY is the sample from the documentation; make one of your own")
+            if set(self.secret_keys_accepted) & set(SAMPLE_KEYS):
+                raise ValueError("SECRET_KEYS_ACCEPTED has the sample from the documentation; take it out")
             if SAMPLE_SERVICE_KEY in self.service_keys.values():
                 raise ValueError("SERVICE_KEYS has the key of docker-compose.yml; choose one of your own")
             if self.bcrypt_cost < CHEAPEST_PRODUCTION_COST:

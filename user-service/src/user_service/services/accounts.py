@@ -1,13 +1,14 @@
 """Accounts: how they begin, change their password and end."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from chassis.database import Unit
-from chassis.errors import FieldError, Invalid
+from chassis.errors import FieldError, Invalid, InvalidToken
 from user_service.common_passwords import HOW_MANY, is_common
 from user_service.errors import LastAdmin, UserNotFound, WrongPassword
 from user_service.models import User
-from user_service.passwords import Passwords
+from user_service.passwords import Passwords, normalised
 from user_service.repositories import Repositories
 from user_service.services import audit
 from user_service.services.sessions import Identity
@@ -61,13 +62,20 @@ class Accounts:
     async def change_password(self, identity: Identity, current: str, new: str, ip: str | None) -> None:
         """Set a new password, and end every other session; raises WrongPassword, Invalid or TooManyAttempts."""
         self._check(new, "/new_password")
-        await self._prove(identity.user, current, ip)
-        new_hash = await self._passwords.hash(new)
 
-        def store(to: Repositories) -> None:
-            self._replace_password(to, self._unchanged(to, identity.user), new_hash, but=identity.session_id)
+        async def change(proven_hash: str) -> str | None:
+            new_hash = await self._passwords.hash(new)
 
-        await self._write(store)
+            def store(to: Repositories) -> str | None:
+                user = self._locked(to, identity.user.id)
+                if user.password_hash != proven_hash:
+                    return user.password_hash
+                self._replace_password(to, user, new_hash, but=identity.session_id)
+                return None
+
+            return await self._write(store)
+
+        await self._with_proof(identity.user, current, ip, change)
         audit.log("password changed", user_id=identity.user.id, ip=ip)
 
     async def set_password(self, username: str, new: str) -> None:
@@ -90,40 +98,57 @@ class Accounts:
 
         Raises WrongPassword, LastAdmin or TooManyAttempts.
         """
-        await self._prove(identity.user, current, ip)
 
-        def remove(to: Repositories) -> None:
-            admins = to.users.lock_active_admins()
-            user = self._unchanged(to, identity.user)
-            if admins == [user.id]:
-                raise LastAdmin
-            to.users.remove(user)
+        async def delete(proven_hash: str) -> str | None:
+            def remove(to: Repositories) -> str | None:
+                admins = to.users.lock_active_admins()
+                user = self._locked(to, identity.user.id)
+                if user.password_hash != proven_hash:
+                    return user.password_hash
+                if admins == [user.id]:
+                    raise LastAdmin
+                to.users.remove(user)
+                return None
 
-        await self._write(remove)
+            return await self._write(remove)
+
+        await self._with_proof(identity.user, current, ip, delete)
         audit.log("account deleted", user_id=identity.user.id, ip=ip)
 
     def _check(self, password: str, pointer: str) -> None:
+        # As it is hashed: what is typed as two characters may be one.
+        password = normalised(password)
         if len(password) < self._password_min_length:
             shortest = f"The password needs at least {self._password_min_length} characters"
             raise Invalid([FieldError(pointer, shortest)])
         if is_common(password):
             raise Invalid([FieldError(pointer, f"This is one of the {HOW_MANY:,} most common passwords")])
 
-    async def _prove(self, user: User, password: str, ip: str | None) -> None:
+    async def _with_proof(
+        self, user: User, password: str, ip: str | None, act: Callable[[str], Awaitable[str | None]]
+    ) -> None:
+        """Prove the password, then act on it; raises WrongPassword or TooManyAttempts.
+
+        :param act: is given the hash that the password was proven for. Where the account has another one by now, which
+            may be of the same password at another cost, it changes nothing and returns it, to be proven again.
+        """
         await self._logins.admit(ip, user.username_key)
-        verdict = await self._passwords.verify(password, user.password_hash)
-        if not verdict.matches:
-            audit.log("password refused", user_id=user.id, ip=ip)
-            raise WrongPassword
+        stored: str | None = user.password_hash
+        while stored is not None:
+            verdict = await self._passwords.verify(password, stored)
+            if not verdict.matches:
+                audit.log("password refused", user_id=user.id, ip=ip)
+                raise WrongPassword
+            stored = await act(stored)
         await self._logins.forget(ip, user.username_key)
 
     @staticmethod
-    def _unchanged(to: Repositories, user: User) -> User:
-        """The account's row, locked, with the password that was proven; raises WrongPassword where it has another."""
-        locked = to.users.find(user.id, for_update=True)
-        if locked is None or locked.password_hash != user.password_hash:
-            raise WrongPassword
-        return locked
+    def _locked(to: Repositories, user_id: int) -> User:
+        """The account's row, which stays as it is until this transaction ends; raises InvalidToken if it is gone."""
+        user = to.users.find(user_id, for_update=True)
+        if user is None:
+            raise InvalidToken
+        return user
 
     @staticmethod
     def _replace_password(to: Repositories, user: User, new_hash: str, *, but: int | None = None) -> None:

@@ -69,7 +69,7 @@ class Administration:
         """End all sessions of an account; raises UserNotFound."""
 
         def end(to: Repositories) -> User:
-            user = _found(to.users.find_by_username(username))
+            user = _found(to.users.find_by_username(username, for_update=True))
             to.sessions.end_all(user.id)
             return user
 

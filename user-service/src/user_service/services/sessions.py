@@ -3,11 +3,11 @@
 import asyncio
 import hmac
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
+from chassis import logs
 from chassis.database import Unit
 from chassis.errors import WRITE_ERRORS, InvalidToken
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
@@ -16,7 +16,6 @@ from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
 from user_service.passwords import Passwords
 from user_service.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.repositories import Repositories
-from user_service.repositories.users import Credentials
 from user_service.services import audit
 from user_service.services.throttling import Throttle
 from user_service.tokens import TokenRefused, Tokens
@@ -83,32 +82,33 @@ class Sessions:
         """
         account = username.casefold()
         await self._logins.admit(ip, account)
-        credentials = await self._read(lambda of: of.users.credentials(username))
-        token = await self._open(credentials, password, user_agent, ip)
-        if credentials.user_id is None or token is None:
-            # The name is not logged: people type passwords into the wrong field.
-            audit.log("login refused", user_id=credentials.user_id, ip=ip)
-            raise InvalidCredentials
+        while True:
+            credentials = await self._read(lambda of: of.users.credentials(username))
+            verdict = await self._passwords.verify(password, credentials.password_hash)
+            user_id = credentials.user_id
+            if user_id is None or not verdict.matches or not credentials.is_active:
+                # The name is not logged: people type passwords into the wrong field.
+                audit.log("login refused", user_id=user_id, ip=ip)
+                raise InvalidCredentials
+            new_hash = await self._passwords.hash(password) if verdict.is_outdated else None
+            token = await self._open(user_id, credentials.password_hash, new_hash, user_agent, ip)
+            if token is not None:
+                break
         await self._logins.forget(ip, account)
-        audit.log("logged in", user_id=credentials.user_id, session_id=token.session_id, ip=ip)
-        return self._grant(credentials.user_id, token)
+        audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=ip)
+        return self._grant(user_id, token)
 
     async def _open(
-        self, credentials: Credentials, password: str, user_agent: str | None, ip: str | None
+        self, user_id: int, proven_hash: str | None, new_hash: str | None, user_agent: str | None, ip: str | None
     ) -> RefreshToken | None:
-        """The first refresh token of a new session; None where this is nobody who may have one."""
-        verdict = await self._passwords.verify(password, credentials.password_hash)
-        user_id = credentials.user_id
-        if user_id is None or not verdict.matches or not credentials.is_active:
-            return None
-        new_hash = await self._passwords.hash(password) if verdict.is_outdated else None
+        """The first refresh token of a new session; None where the account is not as it was when it was looked at."""
 
         def store(to: Repositories) -> RefreshToken | None:
-            locked = to.users.find(user_id, for_update=True)
-            if locked is None or not locked.is_active or locked.password_hash != credentials.password_hash:
+            user = to.users.find(user_id, for_update=True)
+            if user is None or not user.is_active or user.password_hash != proven_hash:
                 return None
             if new_hash is not None:
-                locked.password_hash = new_hash
+                user.password_hash = new_hash
             now = datetime.now(UTC)
             session = to.sessions.add(
                 Session(
@@ -190,7 +190,13 @@ class Sessions:
 
     async def log_out_everywhere(self, identity: Identity) -> None:
         """End all sessions of the account."""
-        await self._write(lambda to: to.sessions.end_all(identity.user.id))
+
+        def end(to: Repositories) -> None:
+            # Locked, so that two who do this at once do not wait for each other's rows.
+            to.users.find(identity.user.id, for_update=True)
+            to.sessions.end_all(identity.user.id)
+
+        await self._write(end)
         audit.log("logged out everywhere", user_id=identity.user.id)
 
     async def list(self, identity: Identity) -> Sequence[Session]:
@@ -216,8 +222,12 @@ class Sessions:
         """Prune each time so many seconds have passed; while the database is away there is another time."""
         while True:
             await asyncio.sleep(every)
-            with suppress(*WRITE_ERRORS):
+            try:
                 await self.prune()
+            except WRITE_ERRORS:
+                pass  # chassis.database has logged it.
+            except Exception:
+                logs.get("user_service.sessions").exception("pruning failed")
 
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
