@@ -2,7 +2,7 @@
 """The front door for people: makes the environment and starts things, with the standard library only.
 
     python3 dev.py up        both services, at http://localhost:8001/docs and http://localhost:8002/docs
-    python3 dev.py test      the whole test suite, but for what needs Docker
+    python3 dev.py test      the test suite, but for what needs Docker or installs everything anew
     python3 dev.py --help    everything else
 
 Whatever needs a library lives in a module beside what it exercises; this file runs it with the Python of `.venv`.
@@ -419,6 +419,12 @@ def test_containers(args: argparse.Namespace) -> int:
     become([PYTHON, "-m", "pytest", "tests/containers", "-n", "0", "-p", "no:chassis", *args.pytest])
 
 
+def test_installation(args: argparse.Namespace) -> int:
+    """Test fresh copies of the project, which install everything anew; all further arguments go to pytest."""
+    install_for_development()
+    become([PYTHON, "-m", "pytest", "tests/installation", *args.pytest])
+
+
 def check(_: argparse.Namespace) -> int:
     """Run the linters, the formatter, the type checker and the dependency rules; change nothing."""
     dockerfiles = [f"{service.folder}/Dockerfile" for service in install_for_development()]
@@ -508,7 +514,7 @@ def command_name(action: Action) -> str:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    for run_pytest in (test, test_containers):
+    for run_pytest in (test, test_installation, test_containers):
         if words[:1] == [command_name(run_pytest)] and words[1:] not in (["-h"], ["--help"]):
             # argparse would take pytest's options for its own.
             return argparse.Namespace(action=run_pytest, pytest=words[1:])
@@ -531,9 +537,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     takes: dict[Action, list[argparse.ArgumentParser]] = {up: [ports, data], migrate: [data], seed: [ports]}
     takes |= {serve: [service], revision: [service, message], lock: [upgrade]}
-    takes |= {manage: [service, rest], test: [pytest], test_containers: [pytest], bench: [benchmark, rest]}
+    takes |= {manage: [service, rest], bench: [benchmark, rest]}
+    takes |= {test: [pytest], test_installation: [pytest], test_containers: [pytest]}
     for action in (
-        *(up, serve, manage, test, test_containers, check, fix, bench),
+        *(up, serve, manage, test, test_installation, test_containers, check, fix, bench),
         *(migrate, revision, openapi, seed, lock),
     ):
         name, text = command_name(action), action.__doc__ or ""

@@ -2,11 +2,10 @@
 
 from chassis.server import run_command
 from user_service.commands import COMMANDS
-from user_service.keys import signing_key
-from user_service.main import documented_app, migrations
+from user_service.main import documented_app, migrations, prepare
 from user_service.settings import Settings
 
 if __name__ == "__main__":
     run_command(
-        Settings, migrations, "user_service.main:create_worker_app", documented_app, prepare=signing_key, own=COMMANDS
+        Settings, migrations, "user_service.main:create_worker_app", documented_app, prepare=prepare, own=COMMANDS
     )

@@ -17,10 +17,10 @@ from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, sessions, users, validation
 from user_service.api import health as own_health
-from user_service.keys import accepted_keys
+from user_service.keys import accepted_keys, signing_key
 from user_service.models import Base
 from user_service.passwords import Passwords
-from user_service.rate_limits import RateLimits
+from user_service.rate_limits import IN_MEMORY, RateLimits
 from user_service.repositories import Repositories
 from user_service.repositories.sessions import SessionRepository
 from user_service.repositories.users import UserRepository
@@ -122,6 +122,15 @@ def _repositories(session: Session) -> Repositories:
 
 def migrations(settings: Settings) -> Migrations:
     return Migrations(Path(__file__).parent / "migrations", Base.metadata, settings.database_url)
+
+
+def prepare(settings: Settings) -> None:
+    """What is done once, before any worker; raises OSError where the development key cannot be kept."""
+    signing_key(settings)
+    if settings.workers > 1 and settings.rate_limit_storage_url == IN_MEMORY:
+        logs.get("user_service.main").warning(
+            "each worker counts attempts by itself: set RATE_LIMIT_STORAGE_URL", workers=settings.workers
+        )
 
 
 def documented_app() -> FastAPI:

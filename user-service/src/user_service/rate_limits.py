@@ -28,7 +28,7 @@ STORAGE_TIMEOUT = 0.5
 STORAGE_PAUSE = 5.0
 """Seconds after which a storage that was away is asked again."""
 
-_IN_MEMORY = "memory://"
+IN_MEMORY = "memory://"
 _SHARED = ("redis", "rediss", "valkey", "valkeys")
 
 T = TypeVar("T")
@@ -50,10 +50,10 @@ def parse(text: str) -> list[RateLimitItem]:
 def check_storage_url(url: str) -> str:
     """Return it, or raise ValueError."""
     try:
-        if url != _IN_MEMORY:
+        if url != IN_MEMORY:
             _pool(url)
     except ValueError:
-        raise ValueError(f"must be {_IN_MEMORY}, redis://host:6379/0 or valkey://host:6379/0") from None
+        raise ValueError(f"must be {IN_MEMORY}, redis://host:6379/0 or valkey://host:6379/0") from None
     return url
 
 
@@ -81,7 +81,7 @@ class RateLimits:
         """
         self._here = FixedWindowRateLimiter(MemoryStorage())
         self._pool: ConnectionPool | None = None
-        if storage_url != _IN_MEMORY:
+        if storage_url != IN_MEMORY:
             self._pool = _pool(storage_url)
             storage = RedisStorage("async+redis://", implementation="redispy", connection_pool=self._pool)  # type: ignore[arg-type]
             self._shared = FixedWindowRateLimiter(storage)

@@ -9,7 +9,7 @@ only what was made here.
 import os
 import shutil
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ from chassis import logs
 from chassis.database_url import as_text, normalise
 from chassis.migrations import Migrations
 from chassis.settings import ServiceSettings
+from chassis.testing.emptying import Shape, is_emptied, shape_of
 from chassis.testing.postgresql import NoPostgreSQL, Server
 
 MigrationsOf = Callable[[str], Migrations]
@@ -117,17 +118,23 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Databases:
-    """Makes databases on one of the two, as copies of a migrated one, and takes them away again."""
+    """Makes databases on one of the two, as copies of a migrated one, and takes them away again.
+
+    On PostgreSQL a copy takes ten times as long as emptying one does. A database that a test leaves as it was, but for
+    its rows, is therefore emptied and given to the next test.
+    """
 
     def __init__(self, backend: str, folder: Path) -> None:
         self._folder = folder
         self._templates: dict[MigrationsOf | None, str] = {None: ""}
+        self._shapes: dict[MigrationsOf | None, Shape] = {}
+        self._emptied: defaultdict[MigrationsOf | None, list[str]] = defaultdict(list)
         self._server = normalise(os.environ[_URL]) if backend == POSTGRESQL else None
 
     @contextmanager
     def made(self) -> Iterator[NewDatabase]:
-        """What makes databases that are gone at the end."""
-        mine: list[str] = []
+        """What makes databases that are gone, or emptied, at the end."""
+        mine: list[tuple[MigrationsOf | None, str]] = []
 
         def make(migrations_of: MigrationsOf | None) -> str:
             if migrations_of not in self._templates:
@@ -136,17 +143,28 @@ class Databases:
                 assert migrations_of is not None  # noqa: S101 - the empty template is always there
                 migrations_of(template).upgrade()
                 self._templates[migrations_of] = template
-            mine.append(self._address())
-            self._copy(self._templates[migrations_of], mine[-1])
-            return mine[-1]
+                if self._server is not None:
+                    self._shapes[migrations_of] = shape_of(template)
+            if self._emptied[migrations_of]:
+                address = self._emptied[migrations_of].pop()
+            else:
+                address = self._address()
+                self._copy(self._templates[migrations_of], address)
+            mine.append((migrations_of, address))
+            return address
 
         try:
             yield make
         finally:
-            self._remove(mine)
+            for migrations_of, address in mine:
+                if migrations_of in self._shapes and is_emptied(address, self._shapes[migrations_of]):
+                    self._emptied[migrations_of].append(address)
+                else:
+                    self._remove([address])
 
     def close(self) -> None:
         self._remove([template for template in self._templates.values() if template])
+        self._remove([address for addresses in self._emptied.values() for address in addresses])
 
     def _address(self) -> str:
         name = f"seam_test_{uuid.uuid4().hex}"

@@ -3,11 +3,11 @@
 import asyncio
 import hmac
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
-from chassis import logs
 from chassis.database import Unit
 from chassis.errors import WRITE_ERRORS, InvalidToken
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
@@ -222,12 +222,8 @@ class Sessions:
         """Prune each time so many seconds have passed; while the database is away there is another time."""
         while True:
             await asyncio.sleep(every)
-            try:
+            with suppress(*WRITE_ERRORS):
                 await self.prune()
-            except WRITE_ERRORS:
-                pass  # chassis.database has logged it.
-            except Exception:
-                logs.get("user_service.sessions").exception("pruning failed")
 
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
