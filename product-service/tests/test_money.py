@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_service import money
-from product_service.models import Money
+from product_service.models.products import Money
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from product_service.api import health as own_health
 from product_service.api import products
 from product_service.identity import IdentityClient
 from product_service.models import Base
-from product_service.repositories import ProductRepository
-from product_service.services import Products
+from product_service.repositories.products import ProductRepository
+from product_service.services.products import Products
 from product_service.settings import Settings
 
 DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vouched for by the user service.

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from chassis.health import Health
 from chassis.text import Line, Lines, NotBlank
 from product_service import money
-from product_service.models import (
+from product_service.models.products import (
     LARGEST_QUANTITY,
     LONGEST_CATEGORY,
     LONGEST_DESCRIPTION,

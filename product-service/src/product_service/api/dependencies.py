@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from chassis.bearer import BearerToken
 from chassis.database import Unit
 from product_service.identity import Caller, IdentityClient
-from product_service.services import Products
+from product_service.services.products import Products
 
 
 async def _read(request: Request) -> Unit[Products]:

@@ -1,13 +1,14 @@
-"""The tables of the product service."""
+"""Products."""
 
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, CheckConstraint, Dialect, Integer, MetaData, String, UniqueConstraint
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, CheckConstraint, Dialect, Integer, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from chassis.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
+from chassis.models import NEVER_REUSE_IDS, Numbered
+from product_service.models.schema import Base
 from product_service.money import SCALE
 
 LONGEST_NAME = 255
@@ -28,11 +29,6 @@ class Money(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value) / SCALE
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = COLUMN_TYPES
 
 
 class Product(Numbered, Base):

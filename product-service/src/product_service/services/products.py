@@ -1,4 +1,4 @@
-"""What may happen to products, and who may do it."""
+"""Products: what may happen to them, and who may do it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from product_service import money
 from product_service.errors import NotTheOwner, ProductNotFound
 from product_service.identity import Caller
 from product_service.models import Product
-from product_service.repositories import ProductRepository
+from product_service.repositories.products import ProductRepository
 from product_service.schemas import ProductCreate, ProductPatch
 from product_service.settings import WriteAccess
 

@@ -1,0 +1,6 @@
+"""The tables of the product service."""
+
+from product_service.models.products import Product
+from product_service.models.schema import Base
+
+__all__ = ["Base", "Product"]

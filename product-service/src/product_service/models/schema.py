@@ -1,0 +1,11 @@
+"""What the tables of this database have in common."""
+
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+
+from chassis.models import COLUMN_TYPES, NAMING_CONVENTION
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = COLUMN_TYPES

@@ -1,0 +1,1 @@
+"""What may happen to products, and who may do it."""
