@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx
+
 from product_service.settings import Settings
 
 CONTRACT: dict[str, Any] = json.loads(
@@ -17,18 +19,30 @@ CONTRACT: dict[str, Any] = json.loads(
 )
 VALID, *REFUSED = (interaction["body"] for interaction in CONTRACT["interactions"])
 
-ADA, BOB = "token-of-ada", "token-of-bob"
+ADA, BOB, ROOT = "token-of-ada", "token-of-bob", "token-of-root"
 """Tokens that the stand-in for the user service knows; it says that every other one is not valid."""
 
 DRAFT: dict[str, Any] = {"name": "Lamp", "price": "19.99", "quantity": 3}
 
 MakeSettings = Callable[..., Settings]
 
-_ACCOUNTS = {ADA: {"user_id": 1, "username": "ada"}, BOB: {"user_id": 2, "username": "bob"}}
+_ACCOUNTS = {
+    ADA: {"user_id": 1, "username": "ada"},
+    BOB: {"user_id": 2, "username": "bob"},
+    ROOT: {"user_id": 9, "username": "root", "roles": ["user", "admin"]},
+}
 
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+async def create(client: httpx.AsyncClient, token: str = ADA, **changes: Any) -> dict[str, Any]:
+    """A product, as it is answered; the fields given, over those of a lamp."""
+    answer = await client.post("/products", json={**DRAFT, **changes}, headers=bearer(token))
+    assert answer.status_code == 201, answer.text
+    product: dict[str, Any] = answer.json()
+    return product
 
 
 def answer_as_the_contract_says(token: str) -> tuple[int, bytes]:

@@ -3,18 +3,11 @@ from typing import Any
 
 import httpx
 import pytest
-from product_support import ADA, BOB, DRAFT, MakeSettings, UserServiceStub, bearer
+from product_support import ADA, BOB, DRAFT, MakeSettings, UserServiceStub, bearer, create
 from sqlalchemy import Engine, text
 
 from chassis.testing import running
 from product_service.main import create_app
-
-
-async def create(client: httpx.AsyncClient, token: str = ADA, **changes: Any) -> dict[str, Any]:
-    answer = await client.post("/products", json={**DRAFT, **changes}, headers=bearer(token))
-    assert answer.status_code == 201, answer.text
-    product: dict[str, Any] = answer.json()
-    return product
 
 
 async def change(client: httpx.AsyncClient, product_id: int, changes: object, token: str = ADA) -> httpx.Response:

@@ -142,4 +142,5 @@ def test_the_database_of_one_service_is_refused_by_the_other(stopped: Services) 
     (line,) = stopped.users.log.splitlines()
     assert line.startswith("cannot start: ")
     assert "another service" in line
-    assert stopped.users.sql("SELECT version_num FROM alembic_version") == [("product_service_0001",)]
+    [[revision]] = stopped.users.sql("SELECT version_num FROM alembic_version")
+    assert revision.startswith("product_service_")

@@ -11,13 +11,23 @@ CONFIGURATION = """
 # Which currencies there are, and how many decimals a price may have in which, is no matter of a schema: a product that
 # is valid by the schema may be refused for these two reasons (the others are in tests/system/test_bad_input.py).
 [[operations]]
-include-name = ["POST /products", "PUT /products/{product_id}"]
-checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
+include-name = ["POST /products", "PUT /products/{product_id}", "PATCH /products/{product_id}"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422"]
 
-# No schema could make up a cursor, or says which roles go together.
+# No schema could make up a cursor, or says which roles go together; and what is sent as a condition is not always what
+# the schema of the header says.
 [[operations]]
-include-name = ["GET /users", "PATCH /users/{user_id}"]
-checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
+include-name = [
+    "GET /users", "PATCH /users/{user_id}", "GET /products/{product_id}", "DELETE /products/{product_id}",
+    "POST /products/{product_id}/stock",
+]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "304", "401", "403", "404", "409", "412", "422"]
+
+# The history goes on after the product was deleted.
+[[operations]]
+include-name = ["GET /products/{product_id}/history"]
+checks.use_after_free.enabled = false
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "422"]
 
 # These end the session that all the requests are made with.
 [[operations]]
@@ -61,6 +71,9 @@ def test_a_service_does_as_its_document_says(services: Services, name: str, tmp_
             ("POST", "/products", 201),
             ("GET", "/products", 200),
             ("PUT", "/products/{product_id}", 200),
+            ("PATCH", "/products/{product_id}", 200),
+            ("POST", "/products/{product_id}/stock", 200),
+            ("GET", "/products/{product_id}/history", 200),
             ("DELETE", "/products/{product_id}", 204),
         },
     }[name]

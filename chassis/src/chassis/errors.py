@@ -6,6 +6,7 @@
     ├── Forbidden          the caller is known and may not
     ├── NotFound           there is no such thing
     ├── Conflict           it cannot be done in the present state
+    ├── PreconditionFailed it has changed since the caller looked
     ├── Throttled          it was asked for too often
     └── Unavailable        something that is needed does not answer at the moment
 
@@ -75,6 +76,17 @@ class NotFound(DomainError):
 
 class Conflict(DomainError):
     pass
+
+
+class PreconditionFailed(DomainError):
+    """`version` is the one that is current."""
+
+    code = "precondition-failed"
+    detail = "It has changed since you looked at it, and was left as it is; the current version is in ETag."
+
+    def __init__(self, version: int) -> None:
+        super().__init__()
+        self.version = version
 
 
 class Throttled(DomainError):

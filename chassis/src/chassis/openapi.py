@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.routing import APIRoute
 
-from chassis import problems
+from chassis import bodies, problems
 from chassis.problems import FRAMEWORK, Problem
 
 _BODY_REFUSALS = (400, 413, 415)
@@ -32,7 +32,10 @@ def complete(document: dict[str, Any], log_in_at: str | None) -> dict[str, Any]:
     for schema in schemas.values():
         _order_examples(schema)
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
+            if method == "patch":
+                content = operation["requestBody"]["content"]
+                content[bodies.MERGE_PATCH] = content[bodies.JSON]
             _complete_operation(operation)
             _place_examples(operation, path, schemas)
     if log_in_at is not None:
@@ -42,6 +45,12 @@ def complete(document: dict[str, Any], log_in_at: str | None) -> dict[str, Any]:
 
 def _complete_operation(operation: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", ()):
+        # A parameter may be left out; a null is nothing that a path, a query or a header could hold.
+        choices = [each for each in parameter["schema"].pop("anyOf", ()) if each != {"type": "null"}]
+        if len(choices) == 1:
+            parameter["schema"] |= choices[0]
+        elif choices:
+            parameter["schema"]["anyOf"] = choices
         if "examples" in parameter["schema"]:
             # Swagger UI fills in nothing else.
             parameter["example"] = parameter["schema"].pop("examples")[0]

@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from chassis.models import LARGEST_ID
 from chassis.routing import QueryParameters
@@ -45,6 +45,21 @@ def read_cursor(cursor: str) -> Any:
     if not content or checksum != _checksum(content):
         raise ValueError("This is no cursor from here; begin without one")
     return json.loads(content)
+
+
+def _is_id(cursor: str) -> str:
+    position = read_cursor(cursor)
+    if not isinstance(position, int) or not 0 <= position <= LARGEST_ID:
+        raise ValueError("This is no cursor from here; begin without one")
+    return cursor
+
+
+Limit = Annotated[int, Field(ge=1, le=100, description="Rows to answer at most."), Digits]
+
+IdCursor = Annotated[
+    str, AfterValidator(_is_id), Field(description="Where to go on; from the `Link` of the page before.")
+]
+"""A cursor whose position is the id of a row."""
 
 
 def _checksum(content: bytes) -> bytes:

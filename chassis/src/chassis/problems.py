@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from chassis import errors
+from chassis import errors, etags
 from chassis.errors import DomainError
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,6 +33,7 @@ STATUS_OF: dict[type[DomainError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     errors.Throttled: 429,
     errors.Unavailable: 503,
 }
@@ -57,6 +58,7 @@ _MOST_ERRORS = 100  # in one answer
 # The header that comes with a status, and what it says.
 _HEADERS = {
     401: {"WWW-Authenticate": '`Bearer`, with `error="invalid_token"` where a token was sent.'},
+    412: {"ETag": "The current version."},
     429: {"Retry-After": "Seconds after which the next try is let through."},
     503: {"Retry-After": "Seconds after which another try is worth it."},
 }
@@ -188,6 +190,8 @@ async def _domain_error(request: Request, error: Exception) -> Response:
     fields = None
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = f'Bearer error="{error.bearer_error}"' if error.bearer_error else "Bearer"
+    if isinstance(error, errors.PreconditionFailed):
+        headers["ETag"] = etags.written(error.version)
     if isinstance(error, errors.Throttled | errors.Unavailable):
         # In whole seconds, and rounded up: a client that waits this long finds the door open.
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))

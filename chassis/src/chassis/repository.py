@@ -33,7 +33,10 @@ class BaseRepository(Generic[M]):
     def find(self, row_id: int, *, for_update: bool = False) -> M | None:
         """The row with this id; `for_update` makes others who want to change it wait for this transaction's end."""
         statement = self.base().where(self._id == row_id)
-        return self._one(statement.with_for_update() if for_update else statement)
+        if for_update:
+            # As the row is once it is locked, also where this transaction has read it before.
+            statement = statement.with_for_update().execution_options(populate_existing=True)
+        return self._one(statement)
 
     def page(self, skip: int, limit: int) -> Sequence[M]:
         """Up to `limit` rows after the first `skip`, by id."""

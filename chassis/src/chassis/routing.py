@@ -41,9 +41,12 @@ class Route(APIRoute):
         if self.body_field is None:
             return handle
 
+        # Every PATCH here sets the fields that are sent, and clears with null: a merge patch.
+        accepted = (bodies.MERGE_PATCH, bodies.JSON) if "PATCH" in (self.methods or ()) else (bodies.JSON,)
+
         async def decode_and_handle(request: Request) -> Response:
             limit: int = self.body_limit or request.app.state.max_body_bytes
-            return await handle(DecodedRequest(request, await bodies.read(request, limit)))
+            return await handle(DecodedRequest(request, await bodies.read(request, limit, accepted)))
 
         return decode_and_handle
 

@@ -13,6 +13,16 @@ class NotTheOwner(Forbidden):
     detail = "Only the owner of a product, or an admin, may change it."
 
 
+class InsufficientStock(Conflict):
+    code = "insufficient-stock"
+    detail = "There are not as many in stock. Nothing was changed."
+
+
+class TooMuchStock(Conflict):
+    code = "too-much-stock"
+    detail = "There would be more in stock than can be counted. Nothing was changed."
+
+
 class SkuTaken(Conflict):
     code = "sku-taken"
     detail = "Another product has this sku."

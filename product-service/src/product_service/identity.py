@@ -34,6 +34,10 @@ class Caller:
     username: str
     roles: tuple[str, ...]
 
+    @property
+    def is_admin(self) -> bool:
+        return "admin" in self.roles
+
 
 class _Verdict(BaseModel):
     """Our own copy of the few fields that we read; whatever else the answer has is none of our business."""

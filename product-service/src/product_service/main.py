@@ -16,6 +16,7 @@ from product_service.api import health as own_health
 from product_service.api import products
 from product_service.identity import IdentityClient
 from product_service.models import Base
+from product_service.repositories.changes import ChangeRepository
 from product_service.repositories.products import ProductRepository
 from product_service.services.products import Products
 from product_service.settings import Settings
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
     def build(session: Session) -> Products:
-        return Products(ProductRepository(session), settings.product_write_access)
+        return Products(ProductRepository(session), ChangeRepository(session), settings.product_write_access)
 
     app.state.identity = identity
     app.state.read_products = UnitOf(database.read, build)

@@ -4,11 +4,20 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+)
 
 from chassis.health import Health
 from chassis.text import Line, Lines, NotBlank
 from product_service import money
+from product_service.models.changes import LONGEST_REASON
 from product_service.models.products import (
     LARGEST_QUANTITY,
     LONGEST_CATEGORY,
@@ -140,6 +149,59 @@ class ProductRead(BaseModel):
             created_at=product.created_at,
             updated_at=product.updated_at,
         )
+
+
+class StockAdjustment(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"delta": -3, "reason": "sold"}]})
+
+    delta: int = Field(
+        strict=True,
+        ge=-LARGEST_QUANTITY,
+        le=LARGEST_QUANTITY,
+        description="How many are added, or with a minus taken away; not 0.",
+        json_schema_extra={"not": {"const": 0}},
+    )
+    reason: Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_REASON, description="For the history.")]
+
+    @field_validator("delta")
+    @classmethod
+    def _changes_something(cls, delta: int) -> int:
+        if delta == 0:
+            raise ValueError("0 changes nothing")
+        return delta
+
+
+class ChangeRead(BaseModel):
+    """One entry of a product's history."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 7,
+                    "product_id": 1,
+                    "version": 2,
+                    "action": "stock",
+                    "changed_by": 1,
+                    "changed_at": "2026-01-31T12:00:00.000000Z",
+                    "reason": "sold",
+                    "before": {"quantity": 12},
+                    "after": {"quantity": 9},
+                }
+            ]
+        },
+    )
+
+    id: int
+    product_id: int
+    version: int = Field(description="Of the product, after the change; of a deletion, the last one.")
+    action: Literal["created", "changed", "stock", "deleted"]
+    changed_by: int = Field(description="The account that made the change.")
+    changed_at: datetime
+    reason: str | None = Field(description="What was given with a change of the stock.")
+    before: dict[str, str | int | None] | None = Field(description="The fields that changed; null for `created`.")
+    after: dict[str, str | int | None] | None = Field(description="The same fields after it; null for `deleted`.")
 
 
 class UserServiceHealth(BaseModel):

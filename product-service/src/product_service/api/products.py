@@ -1,18 +1,41 @@
 """The catalogue: public reads, and writes of whom the user service vouches for."""
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import Query, Response
 
-from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
-from chassis.paging import Page, RowId, next_link
+from chassis import etags
+from chassis.errors import (
+    READ_ERRORS,
+    WRITE_ERRORS,
+    DomainError,
+    InvalidToken,
+    NotAuthenticated,
+    PreconditionFailed,
+)
+from chassis.etags import IfMatch, IfNoneMatch
+from chassis.paging import IdCursor, Limit, Page, RowId, next_link, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
-from chassis.routing import Router
+from chassis.routing import QueryParameters, Router
 from product_service.api.dependencies import CurrentCaller, Read, Write
-from product_service.errors import AuthUnavailable, NotTheOwner, ProductNotFound, SkuTaken
-from product_service.schemas import ProductCreate, ProductPatch, ProductRead
+from product_service.errors import (
+    AuthUnavailable,
+    InsufficientStock,
+    NotTheOwner,
+    ProductNotFound,
+    SkuTaken,
+    TooMuchStock,
+)
+from product_service.models import Product
+from product_service.schemas import ChangeRead, ProductCreate, ProductPatch, ProductRead, StockAdjustment
 
 router = Router(prefix="/products", tags=["products"])
+
+
+class HistoryQuery(QueryParameters):
+    limit: Limit = 20
+    cursor: IdCursor | None = None
 
 
 def _public(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
@@ -21,6 +44,20 @@ def _public(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
 
 def _protected(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     return documented(NotAuthenticated, InvalidToken, *errors, AuthUnavailable, *WRITE_ERRORS)
+
+
+def _protected_read(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+    return documented(NotAuthenticated, InvalidToken, *errors, AuthUnavailable, *READ_ERRORS)
+
+
+_ETAG = {"ETag": "The version of the product, for `If-Match` and `If-None-Match`."}
+_TAGGED: dict[str, Any] = {"headers": documented_headers(_ETAG)}
+_NEXT = 'The next page, as `rel="next"`, where there is one.'
+
+
+def _tagged(product: Product, response: Response) -> ProductRead:
+    response.headers["ETag"] = etags.written(product.version)
+    return ProductRead.of(product)
 
 
 @router.get(
@@ -42,10 +79,18 @@ async def list_products(page: Annotated[Page, Query()], read: Read, response: Re
     "/{product_id}",
     summary="Show a product",
     response_description="The product.",
-    responses=_public(ProductNotFound),
+    responses={
+        200: _TAGGED,
+        304: {"description": "It is of a version that the client has.", **_TAGGED},
+        **_public(ProductNotFound),
+    },
+    response_model=ProductRead,
 )
-async def show_product(product_id: RowId, read: Read) -> ProductRead:
-    return ProductRead.of(await read(lambda products: products.get(product_id)))
+async def show_product(product_id: RowId, known: IfNoneMatch, read: Read, response: Response) -> ProductRead | Response:
+    product = await read(lambda products: products.get(product_id))
+    if product.version in known:
+        return Response(status_code=304, headers={"ETag": etags.written(product.version)})
+    return _tagged(product, response)
 
 
 @router.post(
@@ -54,25 +99,43 @@ async def show_product(product_id: RowId, read: Read) -> ProductRead:
     summary="Create a product",
     response_description="The new product; it belongs to the caller.",
     responses={
-        201: {"headers": documented_headers({"Location": "The address of the product."})},
+        201: {"headers": documented_headers({"Location": "The address of the product.", **_ETAG})},
         **_protected(SkuTaken),
     },
 )
 async def create_product(draft: ProductCreate, caller: CurrentCaller, write: Write, response: Response) -> ProductRead:
     product = await write(lambda products: products.create(draft, owner=caller))
     response.headers["Location"] = f"/products/{product.id}"
-    return ProductRead.of(product)
+    return _tagged(product, response)
 
 
 @router.put(
     "/{product_id}",
     summary="Change a product",
     response_description="The product as it is now.",
-    responses=_protected(ProductNotFound, NotTheOwner, SkuTaken),
+    responses={200: _TAGGED, **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
 )
-async def change_product(product_id: RowId, patch: ProductPatch, caller: CurrentCaller, write: Write) -> ProductRead:
-    """The fields sent are set, those left out stay as they are; null clears `description`, `sku` and `category`."""
-    return ProductRead.of(await write(lambda products: products.change(product_id, patch, caller)))
+async def change_product(
+    product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, write: Write, response: Response
+) -> ProductRead:
+    """The fields sent are set, those left out stay as they are; null clears `description`, `sku` and `category`.
+
+    With the `ETag` of the product that you saw in `If-Match`, nobody's change is lost: if there was one, this is a 412.
+    """
+    return _tagged(await write(lambda products: products.change(product_id, patch, caller, versions)), response)
+
+
+@router.patch(
+    "/{product_id}",
+    summary="Change a product with a merge patch",
+    response_description="The product as it is now.",
+    responses={200: _TAGGED, **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
+)
+async def patch_product(
+    product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, write: Write, response: Response
+) -> ProductRead:
+    """The same as PUT, as RFC 7396 has it."""
+    return await change_product(product_id, patch, caller, versions, write, response)
 
 
 @router.delete(
@@ -80,8 +143,49 @@ async def change_product(product_id: RowId, patch: ProductPatch, caller: Current
     status_code=204,
     summary="Delete a product",
     response_description="It is gone.",
-    responses=_protected(ProductNotFound, NotTheOwner),
+    responses=_protected(ProductNotFound, NotTheOwner, PreconditionFailed),
 )
-async def delete_product(product_id: RowId, caller: CurrentCaller, write: Write) -> Response:
-    await write(lambda products: products.delete(product_id, caller))
+async def delete_product(product_id: RowId, caller: CurrentCaller, versions: IfMatch, write: Write) -> Response:
+    await write(lambda products: products.delete(product_id, caller, versions))
     return Response(status_code=204)
+
+
+@router.post(
+    "/{product_id}/stock",
+    summary="Add to the stock, or take from it",
+    response_description="The product as it is now.",
+    responses={
+        200: _TAGGED,
+        **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, InsufficientStock, TooMuchStock),
+    },
+)
+async def adjust_stock(
+    product_id: RowId,
+    adjustment: StockAdjustment,
+    caller: CurrentCaller,
+    versions: IfMatch,
+    write: Write,
+    response: Response,
+) -> ProductRead:
+    """One step, however many do it at once: never more is taken than there is."""
+    delta, reason = adjustment.delta, adjustment.reason
+    product = await write(lambda products: products.adjust_stock(product_id, delta, reason, caller, versions))
+    return _tagged(product, response)
+
+
+@router.get(
+    "/{product_id}/history",
+    summary="Who changed a product",
+    response_description="Changes, the newest first.",
+    responses={200: {"headers": documented_headers({"Link": _NEXT})}, **_protected_read(ProductNotFound, NotTheOwner)},
+)
+async def show_history(
+    product_id: RowId, query: Annotated[HistoryQuery, Query()], caller: CurrentCaller, read: Read, response: Response
+) -> list[ChangeRead]:
+    """For the owner and for admins. It goes on after the product was deleted, for the last owner."""
+    before = read_cursor(query.cursor) if query.cursor else None
+    changes, more = await read(lambda products: products.history(product_id, caller, before, query.limit))
+    if more:
+        parameters = {"limit": query.limit, "cursor": write_cursor(changes[-1].id)}
+        response.headers["Link"] = f'</products/{product_id}/history?{urlencode(parameters)}>; rel="next"'
+    return [ChangeRead.model_validate(change) for change in changes]

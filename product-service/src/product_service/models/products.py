@@ -2,14 +2,15 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, Dialect, Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from chassis.models import NEVER_REUSE_IDS, Numbered
+from product_service import money
 from product_service.models.schema import Base
-from product_service.money import SCALE
 
 LONGEST_NAME = 255
 LONGEST_DESCRIPTION = 1000
@@ -25,10 +26,10 @@ class Money(TypeDecorator[Decimal]):
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
-        return None if value is None else int(value * SCALE)
+        return None if value is None else int(value * money.SCALE)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value) / SCALE
+        return None if value is None else Decimal(value) / money.SCALE
 
 
 class Product(Numbered, Base):
@@ -56,3 +57,16 @@ class Product(Numbered, Base):
     updated_at: Mapped[datetime]
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - as SQLAlchemy declares it
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What people say of the product, as clients see it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "price": money.written(self.price, self.currency),
+            "currency": self.currency,
+            "quantity": self.quantity,
+            "sku": self.sku,
+            "category": self.category,
+        }

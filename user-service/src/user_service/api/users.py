@@ -4,11 +4,10 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Query, Response
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
-from chassis.models import LARGEST_ID
-from chassis.paging import Digits, RowId, read_cursor, write_cursor
+from chassis.paging import IdCursor, Limit, RowId, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
 from chassis.text import Line
@@ -20,18 +19,9 @@ from user_service.services.administration import Change
 router = Router(prefix="/users", tags=["administration"])
 
 
-def _position(cursor: str) -> str:
-    position = read_cursor(cursor)
-    if not isinstance(position, int) or not 0 <= position <= LARGEST_ID:
-        raise ValueError("This is no cursor from here; begin without one")
-    return cursor
-
-
 class UserQuery(QueryParameters):
-    limit: Annotated[int, Digits] = Field(default=20, ge=1, le=100, description="Accounts to answer at most.")
-    cursor: Annotated[str, AfterValidator(_position)] | None = Field(
-        default=None, description="Where to go on; from the `Link` of the page before."
-    )
+    limit: Limit = 20
+    cursor: IdCursor | None = None
     q: Annotated[Line, Field(min_length=1, max_length=50)] | None = Field(
         default=None, description="A part of the name, whatever its case."
     )
