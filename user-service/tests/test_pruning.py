@@ -7,10 +7,10 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 from user_support import MakeSettings, sign_up
 
+from chassis import pruning
 from chassis.testing import running
 from user_service import main
 from user_service.main import create_app
-from user_service.services import sessions
 
 EXPIRED = """
 INSERT INTO sessions (user_id, created_at, last_used_at, expires_at, family_hash, refresh_hash)
@@ -33,7 +33,7 @@ def let_expire(database: Engine) -> None:
 async def test_all_that_has_expired_is_removed_in_batches_and_nothing_else(
     app: FastAPI, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "PRUNE_BATCH", 10)
+    monkeypatch.setattr(pruning, "BATCH", 10)
     batches: list[int] = []
     write = app.state.services.sessions._write
 
@@ -54,7 +54,7 @@ async def test_all_that_has_expired_is_removed_in_batches_and_nothing_else(
 async def test_two_who_prune_at_once_remove_each_session_once(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "PRUNE_BATCH", 3)
+    monkeypatch.setattr(pruning, "BATCH", 3)
     one, other = create_app(make_settings()), create_app(make_settings())
     async with running(one) as client, running(other):
         await sign_up(client)

@@ -22,10 +22,14 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class FieldError:
-    """What is wrong with one field: `pointer` is a JSON Pointer (RFC 6901) into the body, `/price` say."""
+    """What is wrong with one field: `pointer` is a JSON Pointer (RFC 6901) into the body, `/price` say.
 
-    pointer: str
+    `parameter` is the name of a header or of a query parameter instead.
+    """
+
+    pointer: str | None
     detail: str
+    parameter: str | None = None
 
 
 class DomainError(Exception):
@@ -33,6 +37,8 @@ class DomainError(Exception):
 
     code: ClassVar[str]
     detail: str
+    retry_after: timedelta | None = None
+    """How long a caller does well to wait before it tries again, where that may help."""
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -90,17 +96,13 @@ class PreconditionFailed(DomainError):
 
 
 class Throttled(DomainError):
-    """`retry_after` is when the next try is let through."""
-
     def __init__(self, retry_after: timedelta) -> None:
         super().__init__()
         self.retry_after = retry_after
 
 
 class Unavailable(DomainError):
-    """`retry_after` is how long a caller does well to wait before it tries again."""
-
-    retry_after: ClassVar[timedelta] = timedelta(seconds=2)
+    retry_after = timedelta(seconds=2)
 
 
 class DatabaseUnavailable(Unavailable):

@@ -192,11 +192,13 @@ async def _domain_error(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = f'Bearer error="{error.bearer_error}"' if error.bearer_error else "Bearer"
     if isinstance(error, errors.PreconditionFailed):
         headers["ETag"] = etags.written(error.version)
-    if isinstance(error, errors.Throttled | errors.Unavailable):
+    if error.retry_after is not None:
         # In whole seconds, and rounded up: a client that waits this long finds the door open.
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if isinstance(error, errors.Invalid):
-        fields = [FieldProblem(pointer=each.pointer, detail=each.detail) for each in error.errors]
+        fields = [
+            FieldProblem(pointer=each.pointer, parameter=each.parameter, detail=each.detail) for each in error.errors
+        ]
     return respond(request, status_of(type(error)), error.code, error.detail, fields=fields, headers=headers)
 
 

@@ -1,6 +1,8 @@
 """What can be said against a request of the product service."""
 
-from chassis.errors import Conflict, Forbidden, NotFound, Unavailable
+from datetime import timedelta
+
+from chassis.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unavailable
 
 
 class ProductNotFound(NotFound):
@@ -26,6 +28,20 @@ class TooMuchStock(Conflict):
 class SkuTaken(Conflict):
     code = "sku-taken"
     detail = "Another product has this sku."
+
+
+class IdempotencyInProgress(Conflict):
+    code = "idempotency-in-progress"
+    detail = "A request with this Idempotency-Key is being worked on. Please try again."
+    retry_after = timedelta(seconds=2)
+
+
+class IdempotencyKeyReused(Invalid):
+    code = "idempotency-key-reused"
+    detail = "This Idempotency-Key was sent with another request; choose a new one."
+
+    def __init__(self) -> None:
+        super().__init__([FieldError(None, "It was sent with another request", "Idempotency-Key")])
 
 
 class AuthUnavailable(Unavailable):

@@ -1,5 +1,6 @@
 """The composition of the product service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 from chassis import application, health, logs
 from chassis.database import Database, UnitOf
 from chassis.migrations import Migrations
+from chassis.pruning import prune_for_ever
 from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as own_health
@@ -17,7 +19,9 @@ from product_service.api import products
 from product_service.identity import IdentityClient
 from product_service.models import Base
 from product_service.repositories.changes import ChangeRepository
+from product_service.repositories.idempotency import KeptAnswerRepository
 from product_service.repositories.products import ProductRepository
+from product_service.services.idempotency import Idempotency
 from product_service.services.products import Products
 from product_service.settings import Settings
 
@@ -25,6 +29,10 @@ DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vo
 
 To write: press "Authorize" and give the name and password of an account, which the user service opens for you.
 """
+
+
+PRUNE_EVERY = 600.0
+"""Seconds between two looks for answers that are kept no longer."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -40,8 +48,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        pruning = asyncio.create_task(prune_for_ever(remove_expired, PRUNE_EVERY))
         with readiness.draining_on_sigterm(settings.drain_seconds):
             yield
+        pruning.cancel()
         await identity.close()
         database.close()
 
@@ -58,9 +68,16 @@ def create_app(settings: Settings) -> FastAPI:
     def build(session: Session) -> Products:
         return Products(ProductRepository(session), ChangeRepository(session), settings.product_write_access)
 
+    def build_with_keys(session: Session) -> tuple[Products, Idempotency]:
+        return build(session), Idempotency(KeptAnswerRepository(session))
+
+    async def remove_expired(limit: int) -> int:
+        return await database.write(lambda session: build_with_keys(session)[1].remove_expired(limit))
+
     app.state.identity = identity
     app.state.read_products = UnitOf(database.read, build)
     app.state.write_products = UnitOf(database.write, build)
+    app.state.write_once = UnitOf(database.write, build_with_keys)
     return app
 
 

@@ -13,6 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from chassis import application, health, logs
 from chassis.database import Database, UnitOf
 from chassis.migrations import Migrations
+from chassis.pruning import prune_for_ever
 from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, sessions, users, validation
@@ -88,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        pruning = asyncio.create_task(services.sessions.prune_for_ever(PRUNE_EVERY))
+        pruning = asyncio.create_task(prune_for_ever(services.sessions.remove_expired, PRUNE_EVERY))
         with readiness.draining_on_sigterm(settings.drain_seconds):
             yield
         pruning.cancel()

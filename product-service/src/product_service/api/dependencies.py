@@ -1,12 +1,17 @@
 """The vocabulary of the endpoints' signatures."""
 
+from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request, Response
+from pydantic import Field
 
 from chassis.bearer import BearerToken
+from chassis.bodies import JSON
 from chassis.database import Unit
 from product_service.identity import Caller, IdentityClient
+from product_service.models.idempotency import LONGEST_KEY
+from product_service.services.idempotency import Answer, Idempotency, KeyedRequest
 from product_service.services.products import Products
 
 
@@ -30,3 +35,47 @@ async def _caller(request: Request, token: BearerToken) -> Caller:
 Read = Annotated[Unit[Products], Depends(_read)]
 Write = Annotated[Unit[Products], Depends(_write)]
 CurrentCaller = Annotated[Caller, Depends(_caller)]
+
+
+class _Once:
+    """Does what a request asks for, once for each Idempotency-Key, and answers it."""
+
+    def __init__(self, request: Request, caller: Caller, key: str | None) -> None:
+        self._request = request
+        self._caller = caller
+        self._key = key
+
+    async def __call__(self, content: str, work: Callable[[Products], Answer]) -> Response:
+        """
+        :param content: all that makes a difference to what is done, in one form
+        """
+        key = self._key
+        if key is None:
+            write: Unit[Products] = self._request.app.state.write_products
+            return _response(await write(work))
+        request = KeyedRequest(self._caller.user_id, key, self._request.method, self._request.url.path, content)
+        write_once: Unit[tuple[Products, Idempotency]] = self._request.app.state.write_once
+        answer, replayed = await write_once(lambda of: of[1].once(request, lambda: work(of[0])))
+        return _response(answer, {"Idempotency-Replayed": "true"} if replayed else {})
+
+
+def _response(answer: Answer, more: dict[str, str] | None = None) -> Response:
+    return Response(answer.body, answer.status, {**answer.headers, **(more or {})}, JSON)
+
+
+async def _once(
+    request: Request,
+    caller: CurrentCaller,
+    key: Annotated[
+        Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, pattern="^[!-~]+$")] | None,
+        Header(
+            alias="Idempotency-Key",
+            description="A random text of yours; a request that is sent again with the same one gets the same answer, "
+            "and is done once. Kept for 24 hours.",
+        ),
+    ] = None,
+) -> _Once:
+    return _Once(request, caller, key)
+
+
+Once = Annotated[_Once, Depends(_once)]

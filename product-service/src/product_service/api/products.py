@@ -18,9 +18,11 @@ from chassis.etags import IfMatch, IfNoneMatch
 from chassis.paging import IdCursor, Limit, Page, RowId, next_link, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
-from product_service.api.dependencies import CurrentCaller, Read, Write
+from product_service.api.dependencies import CurrentCaller, Once, Read, Write
 from product_service.errors import (
     AuthUnavailable,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
     InsufficientStock,
     NotTheOwner,
     ProductNotFound,
@@ -29,6 +31,8 @@ from product_service.errors import (
 )
 from product_service.models import Product
 from product_service.schemas import ChangeRead, ProductCreate, ProductPatch, ProductRead, StockAdjustment
+from product_service.services.idempotency import Answer
+from product_service.services.products import Products
 
 router = Router(prefix="/products", tags=["products"])
 
@@ -51,8 +55,15 @@ def _protected_read(*errors: type[DomainError]) -> dict[int | str, dict[str, Any
 
 
 _ETAG = {"ETag": "The version of the product, for `If-Match` and `If-None-Match`."}
+_REPLAYED = {"Idempotency-Replayed": "`true` where this was answered before."}
+_ONCE_ERRORS = (IdempotencyInProgress, IdempotencyKeyReused)
 _TAGGED: dict[str, Any] = {"headers": documented_headers(_ETAG)}
 _NEXT = 'The next page, as `rel="next"`, where there is one.'
+
+
+def _answer(status: int, product: Product, headers: dict[str, str] | None = None) -> Answer:
+    tagged = {**(headers or {}), "ETag": etags.written(product.version)}
+    return Answer(status, tagged, ProductRead.of(product).model_dump_json())
 
 
 def _tagged(product: Product, response: Response) -> ProductRead:
@@ -99,14 +110,17 @@ async def show_product(product_id: RowId, known: IfNoneMatch, read: Read, respon
     summary="Create a product",
     response_description="The new product; it belongs to the caller.",
     responses={
-        201: {"headers": documented_headers({"Location": "The address of the product.", **_ETAG})},
-        **_protected(SkuTaken),
+        201: {"headers": documented_headers({"Location": "The address of the product.", **_ETAG, **_REPLAYED})},
+        **_protected(SkuTaken, *_ONCE_ERRORS),
     },
+    response_model=ProductRead,
 )
-async def create_product(draft: ProductCreate, caller: CurrentCaller, write: Write, response: Response) -> ProductRead:
-    product = await write(lambda products: products.create(draft, owner=caller))
-    response.headers["Location"] = f"/products/{product.id}"
-    return _tagged(product, response)
+async def create_product(draft: ProductCreate, caller: CurrentCaller, once: Once) -> Response:
+    def create(products: Products) -> Answer:
+        product = products.create(draft, owner=caller)
+        return _answer(201, product, {"Location": f"/products/{product.id}"})
+
+    return await once(draft.model_dump_json(), create)
 
 
 @router.put(
@@ -155,22 +169,21 @@ async def delete_product(product_id: RowId, caller: CurrentCaller, versions: IfM
     summary="Add to the stock, or take from it",
     response_description="The product as it is now.",
     responses={
-        200: _TAGGED,
-        **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, InsufficientStock, TooMuchStock),
+        200: {"headers": documented_headers({**_ETAG, **_REPLAYED})},
+        **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, InsufficientStock, TooMuchStock, *_ONCE_ERRORS),
     },
+    response_model=ProductRead,
 )
 async def adjust_stock(
-    product_id: RowId,
-    adjustment: StockAdjustment,
-    caller: CurrentCaller,
-    versions: IfMatch,
-    write: Write,
-    response: Response,
-) -> ProductRead:
+    product_id: RowId, adjustment: StockAdjustment, caller: CurrentCaller, versions: IfMatch, once: Once
+) -> Response:
     """One step, however many do it at once: never more is taken than there is."""
     delta, reason = adjustment.delta, adjustment.reason
-    product = await write(lambda products: products.adjust_stock(product_id, delta, reason, caller, versions))
-    return _tagged(product, response)
+
+    def adjust(products: Products) -> Answer:
+        return _answer(200, products.adjust_stock(product_id, delta, reason, caller, versions))
+
+    return await once(f"{adjustment.model_dump_json()} {sorted(versions) if versions is not None else None}", adjust)
 
 
 @router.get(

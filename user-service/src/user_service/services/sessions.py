@@ -1,15 +1,13 @@
 """Sessions: opened by a login, kept going by refresh tokens, looked at by every validation of an access token."""
 
-import asyncio
 import hmac
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
 
 from chassis.database import Unit
-from chassis.errors import WRITE_ERRORS, InvalidToken
+from chassis.errors import InvalidToken
+from chassis.pruning import prune
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
 from user_service.models import Session, User
 from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
@@ -25,9 +23,6 @@ GRACE = timedelta(seconds=10)
 
 MOST_LISTED = 100
 """Sessions that a list shows at most: a script that logs in each minute has thousands."""
-
-PRUNE_BATCH = 500
-"""Expired sessions that are removed in one transaction, so that nobody waits for long."""
 
 
 @dataclass(frozen=True)
@@ -211,19 +206,11 @@ class Sessions:
 
     async def prune(self) -> int:
         """Remove the sessions that have expired, a batch at a time; how many there were."""
-        removed = 0
-        while True:
-            batch = await self._write(lambda to: to.sessions.remove_expired(datetime.now(UTC), PRUNE_BATCH))
-            removed += batch
-            if batch < PRUNE_BATCH:
-                return removed
+        return await prune(self.remove_expired)
 
-    async def prune_for_ever(self, every: float) -> NoReturn:
-        """Prune each time so many seconds have passed; while the database is away there is another time."""
-        while True:
-            await asyncio.sleep(every)
-            with suppress(*WRITE_ERRORS):
-                await self.prune()
+    async def remove_expired(self, limit: int) -> int:
+        """Remove up to so many sessions that have expired, in one transaction; how many there were."""
+        return await self._write(lambda to: to.sessions.remove_expired(datetime.now(UTC), limit))
 
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
