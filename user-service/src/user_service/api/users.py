@@ -22,7 +22,7 @@ router = Router(prefix="/users", tags=["administration"])
 
 def _position(cursor: str) -> str:
     position = read_cursor(cursor)
-    if not isinstance(position, int) or not 0 <= position <= LARGEST_ID:
+    if type(position) is not int or not 0 <= position <= LARGEST_ID:
         raise ValueError("This is no cursor from here; begin without one")
     return cursor
 
