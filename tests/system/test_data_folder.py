@@ -6,11 +6,14 @@ from pathlib import Path
 from system_support import Service
 
 
-def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_folder_and_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     service = Service("user-service", tmp_path / "users")
     try:
         service.start().wait_ready()
         assert stat.S_IMODE(service.data.stat().st_mode) == 0o700
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in service.data.iterdir()}
+        assert {"secret-key", "user-service.db", "user-service.db-wal"} <= set(modes)
+        assert set(modes.values()) == {0o600}
     finally:
         service.close()
 

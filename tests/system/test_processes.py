@@ -1,5 +1,6 @@
 """Starting, serving with several processes, and ending."""
 
+import errno
 import os
 import signal
 import socket
@@ -232,12 +233,16 @@ def test_a_service_that_cannot_start_says_why_in_one_line_for_each_mistake(make:
         assert SECRET[:16] not in service.log, what
 
 
-def test_a_port_that_is_taken_is_said_in_a_line(make: Make) -> None:
+def test_an_address_that_nothing_can_listen_at_is_said_in_a_line(make: Make) -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        service = make("product-service", PORT=str(taken.getsockname()[1]))
-        assert service.start().wait_ended(30) != 0
-    (error,) = [line["message"] for line in service.log_lines if line["level"] == "error"]
-    assert "address already in use" in error
-    assert "Traceback" not in service.log
+        service = make("product-service", "taken", PORT=str(taken.getsockname()[1]))
+        nowhere = make("user-service", "nowhere", HOST="192.0.2.1")
+        assert [each.start().wait_ended(30) for each in (service, nowhere)] == [2, 2]
+    address = f"127.0.0.1:{service.port}"
+    assert (
+        service.log == f"cannot start: nothing can listen at {address} (HOST, PORT): {os.strerror(errno.EADDRINUSE)}\n"
+    )
+    assert nowhere.log.startswith("cannot start: nothing can listen at 192.0.2.1:")
+    assert nowhere.log.count("\n") == 1

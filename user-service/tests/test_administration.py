@@ -1,6 +1,8 @@
 """What admins may do, and that there is always one left."""
 
 import asyncio
+import base64
+import hashlib
 
 import httpx
 import pytest
@@ -71,6 +73,21 @@ async def test_a_parameter_that_is_wrong_is_named(client: httpx.AsyncClient, dat
     answer = await client.get(f"/users?{query}", headers=root.headers)
     assert answer.status_code == 422
     assert [error["parameter"].partition(".")[0] for error in answer.json()["errors"]] == [query.partition("=")[0]]
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 3000, b"true", b"1.5", b"-1", b'"1"', b"9" * 20, b"9" * 5000, b"\xff", b"{", b""]
+)
+async def test_a_cursor_that_somebody_made_up_is_invalid(
+    client: httpx.AsyncClient, database: Engine, content: bytes
+) -> None:
+    root = await an_admin(client, database)
+    made_up = base64.urlsafe_b64encode(hashlib.sha256(b"cursor" + content).digest()[:6] + content).rstrip(b"=").decode()
+    answer = await client.get(f"/users?cursor={made_up}", headers=root.headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {"parameter": "cursor", "detail": "This is no cursor from here; begin without one"}
+    ]
 
 
 async def test_a_disabled_account_is_out_at_once_and_for_good(client: httpx.AsyncClient, database: Engine) -> None:

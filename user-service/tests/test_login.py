@@ -43,6 +43,11 @@ async def test_the_case_of_the_name_does_not_matter(client: httpx.AsyncClient) -
     assert (await client.post("/login", data={"username": "aDA", "password": PASSWORD})).status_code == 200
 
 
+async def test_a_letter_that_folds_to_one_of_ascii_is_another_one(client: httpx.AsyncClient) -> None:
+    await sign_up(client, "skunk")
+    assert (await client.post("/login", json={"username": "\u017f\u212aunk", "password": PASSWORD})).status_code == 401
+
+
 async def test_composed_and_decomposed_characters_are_the_same_password(client: httpx.AsyncClient) -> None:
     await client.post("/register", json={"username": "ada", "password": "gar\u00e7on \u00e9l\u00e8ve"})
     login = await client.post("/login", json={"username": "ada", "password": "garc\u0327on e\u0301le\u0300ve"})

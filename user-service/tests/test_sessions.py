@@ -141,6 +141,10 @@ class TestRefresh:
         await refresh(client, ada.refresh_token)
         assert count(database) == 0
 
+    @pytest.mark.parametrize("number", [0, 2**63 - 1, 2**63, 2**64 - 1])
+    async def test_a_session_that_no_database_can_have_is_none(self, client: httpx.AsyncClient, number: int) -> None:
+        assert (await refresh(client, RefreshToken.draw(number).write())).status_code == 401
+
     async def test_a_session_that_was_not_refreshed_in_time_is_over(
         self, client: httpx.AsyncClient, database: Engine
     ) -> None:

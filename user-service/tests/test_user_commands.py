@@ -35,7 +35,9 @@ def command(
     settings = make_settings()
 
     def run(name: str, username: str = "", *, password: str = "") -> str:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{password}\n"))
+        monkeypatch.setattr(
+            sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{password}\n".encode(errors="surrogateescape")))
+        )
         [chosen] = [each for each in COMMANDS if each.name == name]
         capsys.readouterr()
         # In a thread, because a command brings its own event loop, and a test may have one.
@@ -97,6 +99,14 @@ async def test_a_new_password_ends_all_sessions(command: Command, client: httpx.
     await log_in(client, ada.user_id, "ada", OTHER)
 
 
+async def test_the_mark_at_the_beginning_of_a_file_is_no_part_of_the_password(
+    command: Command, client: httpx.AsyncClient
+) -> None:
+    ada = await sign_up(client)
+    command("set-password", "ada", password=f"\ufeff{OTHER}")
+    await log_in(client, ada.user_id, "ada", OTHER)
+
+
 async def test_an_account_is_disabled_and_enabled(command: Command, client: httpx.AsyncClient) -> None:
     ada = await sign_up(client)
     assert command("disable", "ada") == "ada is disabled; all sessions of the account are over.\n"
@@ -139,7 +149,12 @@ async def test_expired_sessions_are_removed(command: Command, client: httpx.Asyn
     [
         ("create-admin", "ada", PASSWORD, UsernameTaken, "This username is taken"),
         ("create-admin", "a b", PASSWORD, Invalid, "The username is not valid: String should match pattern"),
-        ("create-admin", "eve", "", Invalid, "The password is not valid"),
+        ("create-admin", "eve", "", Invalid, "The password is not valid: Text should have at least 1 characters"),
+        ("create-admin", "eve", "\udce4" * 12, Invalid, "The password is not UTF-8 text."),
+        ("disable", "\udcff", "", UserNotFound, "There is no such account."),
+        ("enable", "\udcff", "", UserNotFound, "There is no such account."),
+        ("sessions", "\udcff", "", UserNotFound, "There is no such account."),
+        ("revoke", "\udcff", "", UserNotFound, "There is no such account."),
         ("create-admin", "eve", "short", Invalid, "The password needs at least 8 characters"),
         ("create-admin", "eve", "password123", Invalid, "This is one of the 10,000 most common passwords"),
         ("create-admin", "eve", "a\tb" * 8, Invalid, "The password is not valid"),

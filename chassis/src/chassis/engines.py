@@ -35,10 +35,22 @@ class Timeouts:
         return self.for_work + 0.5
 
 
-def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
+def make_folder(url: str) -> None:
+    """Make the folder of a SQLite database, for its owner alone; one that is there stays as it is."""
     path = make_url(url).database
     if path:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def make_file(url: str) -> None:
+    """Make the file of a SQLite database, for its owner alone: SQLite would let everybody read it."""
+    path = make_url(url).database
+    if path:
+        Path(path).touch(mode=0o600)
+
+
+def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
+    make_folder(url)
     engine = create_engine(
         url,
         pool_size=connections,
@@ -48,6 +60,10 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
         connect_args={"timeout": timeouts.for_lock},
         **({} if writes else _READ_OPTIONS),
     )
+
+    @event.listens_for(engine, "do_connect")
+    def make_file_private(*_: object) -> None:
+        make_file(url)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: SQLiteConnection, _record: object) -> None:

@@ -19,6 +19,8 @@ from sqlalchemy import Column, Connection, MetaData, NullPool, create_engine, ev
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from chassis.engines import make_file, make_folder
+
 # One number for every service: each has a database of its own, and the lock belongs to the database.
 _ADVISORY_LOCK = 7_305_218_433_005_317_116
 _LOCK_TIMEOUT = 60  # seconds that a process waits for another one's migration
@@ -152,8 +154,8 @@ class Migrations:
                 yield connection
             return
 
-        if url.database:
-            Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._url)
+        make_file(self._url)
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT})
 
         @event.listens_for(engine, "connect")

@@ -231,11 +231,16 @@ _SENTENCES = {
 }
 
 
+def sentence(kind: str, message: str) -> str:
+    """What people are told of a mistake that Pydantic found, by its kind and message."""
+    told = _SENTENCES.get(kind, message.removeprefix("Value error, "))
+    # What Pydantic says of a text whose length it looks at after a check of ours; of a list it says "List should".
+    return re.sub(r"^Value should have (.* \d+) items? after validation", r"Text should have \1 characters", told)
+
+
 def _field_problem(kind: str, location: Sequence[int | str], message: str) -> FieldProblem:
     where, *path = location
-    detail = _SENTENCES.get(kind, message.removeprefix("Value error, "))
-    # What Pydantic says of a text whose length it looks at after a check of ours; of a list it says "List should".
-    detail = re.sub(r"^Value should have (.* \d+) items? after validation", r"Text should have \1 characters", detail)
+    detail = sentence(kind, message)
     if where == "body":
         pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
         return FieldProblem(pointer=pointer, detail=detail)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ def run_command(
     :param own: the commands that this service has beside those of both
     """
     parser = argparse.ArgumentParser(prog=f"python -m {settings_class.service.replace('-', '_')}")
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     commands.add_parser("serve", help="migrate, then serve in the foreground (the default)")
     commands.add_parser("migrate", help="bring the database up to date")
     revision = commands.add_parser("revision", help="write a migration for what changed in the models")
@@ -81,6 +82,8 @@ def run_command(
             _migrate(migrations)
             print(migrations.write_revision(arguments.message))
         else:
+            if not chosen:
+                _require_address(settings.host, settings.port)
             if settings.migrate_on_start:
                 _migrate(migrations)
             if chosen:
@@ -106,13 +109,30 @@ def _migrate(migrations: Migrations) -> None:
 def _run(command: Command[S], settings: S, arguments: argparse.Namespace) -> None:
     try:
         command.run(settings, arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except OSError as error:
+        print(f"{command.name}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(1) from None
     except DomainError as error:
         mistakes = error.errors if isinstance(error, Invalid) else ()
         for line in [mistake.detail for mistake in mistakes] or [error.detail]:
             print(f"{command.name}: {line}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _require_address(host: str, port: int) -> None:
+    """End the start with one line where nothing can listen here; the server would say it after it has started."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if sys.platform != "win32":
+                # As the server does: connections that ended a moment ago are no reason to wait.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        fail(f"nothing can listen at {host}:{port} (HOST, PORT): {error.strerror}")
 
 
 def _serve(settings: ServiceSettings, worker_factory: str) -> None:

@@ -14,7 +14,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from chassis.errors import FieldError, Invalid
+from chassis.problems import sentence
 from chassis.server import Command
+from user_service.errors import UserNotFound
 from user_service.main import Services
 from user_service.schemas import Registration
 from user_service.services.administration import Change
@@ -39,18 +41,18 @@ def _set_password(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def _disable(settings: Settings, arguments: argparse.Namespace) -> None:
     change = Change(is_active=False)
-    user = _with_services(settings, lambda of: of.administration.change_as_operator(arguments.username, change))
+    user = _with_services(settings, lambda of: of.administration.change_as_operator(_name(arguments), change))
     print(f"{user.username} is disabled; all sessions of the account are over.")
 
 
 def _enable(settings: Settings, arguments: argparse.Namespace) -> None:
     change = Change(is_active=True)
-    user = _with_services(settings, lambda of: of.administration.change_as_operator(arguments.username, change))
+    user = _with_services(settings, lambda of: of.administration.change_as_operator(_name(arguments), change))
     print(f"{user.username} may log in again.")
 
 
 def _sessions(settings: Settings, arguments: argparse.Namespace) -> None:
-    sessions = _with_services(settings, lambda of: of.administration.sessions_of(arguments.username))
+    sessions = _with_services(settings, lambda of: of.administration.sessions_of(_name(arguments)))
     line = "{:>8}  {:20}  {:20}  {:20}  {:39}  {}".format
     print(line("id", "created", "last used", "expires", "address", "user agent"))
     for each in sessions:
@@ -59,7 +61,7 @@ def _sessions(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:
-    _with_services(settings, lambda of: of.administration.end_sessions_of(arguments.username))
+    _with_services(settings, lambda of: of.administration.end_sessions_of(_name(arguments)))
     print(f"All sessions of {arguments.username} are over.")
 
 
@@ -89,6 +91,14 @@ def _with_services(settings: Settings, use: Callable[[Services], Awaitable[T]]) 
     return asyncio.run(run())
 
 
+def _name(arguments: argparse.Namespace) -> str:
+    """The name of an account; raises UserNotFound for what can be none, and which no database might take."""
+    username: str = arguments.username
+    if not username.isascii():
+        raise UserNotFound
+    return username
+
+
 def _registration(username: str) -> Registration:
     """The name with a password that is asked for; raises Invalid for what `POST /register` would refuse as well."""
     try:
@@ -96,19 +106,25 @@ def _registration(username: str) -> Registration:
     except ValidationError as error:
         raise Invalid(
             [
-                FieldError(f"/{mistake['loc'][0]}", f"The {mistake['loc'][0]} is not valid: {mistake['msg']}.")
+                FieldError(
+                    f"/{mistake['loc'][0]}",
+                    f"The {mistake['loc'][0]} is not valid: {sentence(mistake['type'], mistake['msg'])}.",
+                )
                 for mistake in error.errors()
             ]
         ) from None
 
 
 def _ask_password() -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
     try:
+        if not sys.stdin.isatty():
+            # Some editors begin a file with a mark that nobody would type.
+            return sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n")
         password = getpass("Password: ")
         if getpass("The same again: ") != password:
             raise Invalid([FieldError("/password", "These were two different passwords; nothing was changed.")])
     except EOFError:
         raise Invalid([FieldError("/password", "No password was given.")]) from None
+    except UnicodeError:
+        raise Invalid([FieldError("/password", "The password is not UTF-8 text.")]) from None
     return password

@@ -31,11 +31,20 @@ STORAGE_PAUSE = 5.0
 IN_MEMORY = "memory://"
 _SHARED = ("redis", "rediss", "valkey", "valkeys")
 
+# What is not Redis at all may make the client stumble over its answers.
+_AWAY = (RedisError, OSError, TimeoutError, TypeError, ValueError)
+
+Limit = RateLimitItem
+"""So many, in such a time."""
+
 T = TypeVar("T")
 
 
-def parse(text: str) -> list[RateLimitItem]:
-    """The limits of a setting, `10/minute` or `10/minute; 100/hour`; none where it is `off`. Raises ValueError."""
+def parse(text: str) -> list[Limit]:
+    """The limits of a setting, `10/minute` or `10/minute; 100/hour`, the shortest first; none where it is `off`.
+
+    Raises ValueError.
+    """
     if text == OFF:
         return []
     try:
@@ -44,15 +53,16 @@ def parse(text: str) -> list[RateLimitItem]:
         items = []
     if not items or not all(item.amount > 0 and item.get_expiry() > 0 for item in items):
         raise ValueError("must be like 10/minute, or 10/minute; 100/hour, or off")
-    return items
+    return sorted(items, key=Limit.get_expiry)
 
 
 def check_storage_url(url: str) -> str:
     """Return it, or raise ValueError."""
     try:
         if url != IN_MEMORY:
-            _pool(url)
-    except ValueError:
+            # Connects to nothing, and notices an option that no connection has.
+            _pool(url).make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
         raise ValueError(f"must be {IN_MEMORY}, redis://host:6379/0 or valkey://host:6379/0") from None
     return url
 
@@ -89,7 +99,7 @@ class RateLimits:
         self._ask_again_at = 0.0
         self._log = logs.get("user_service.rate_limits")
 
-    async def hit(self, item: RateLimitItem, *key: str) -> timedelta | None:
+    async def hit(self, item: Limit, *key: str) -> timedelta | None:
         """Count one more for this key. None if that is within the limit, or else how long until the next one is."""
         name = _name(key)
 
@@ -101,7 +111,7 @@ class RateLimits:
 
         return await self._somewhere(count)
 
-    async def forget(self, item: RateLimitItem, *key: str) -> None:
+    async def forget(self, item: Limit, *key: str) -> None:
         """Start anew for this key."""
         await self._somewhere(lambda limiter: limiter.clear(item, _name(key)))
 
@@ -115,7 +125,7 @@ class RateLimits:
         try:
             async with asyncio.timeout(STORAGE_TIMEOUT):
                 result = await use(self._shared)
-        except (RedisError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             if not self._is_away:
                 # Only the kind of the error: its text may hold the address, and with it a password.
                 self._log.warning("rate limit storage away, counting in memory", reason=type(error).__name__)

@@ -17,6 +17,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chassis.models import LARGEST_ID
+
 _ID_BYTES, _FAMILY_BYTES, _SECRET_BYTES = 8, 16, 32
 LONGEST = 100  # characters; ours have 75
 
@@ -55,7 +57,7 @@ class RefreshToken:
             raise NotARefreshToken from None
         number, rest = int.from_bytes(content[:_ID_BYTES]), content[_ID_BYTES:]
         token = cls(number, rest[:_FAMILY_BYTES], rest[_FAMILY_BYTES:])
-        if len(token.secret) != _SECRET_BYTES or token.write() != text:
+        if len(token.secret) != _SECRET_BYTES or not 1 <= number <= LARGEST_ID or token.write() != text:
             raise NotARefreshToken
         return token
 

@@ -36,6 +36,20 @@ ServiceKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_named_keys)]
 """Keys by the names of those who have them; several at once for one caller make a change of its key possible."""
 
 
+def _require_key(key: str) -> None:
+    """Raise ValueError for what cannot sign, or would not be the same key in SECRET_KEYS_ACCEPTED."""
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text") from None
+    if length < SHORTEST_KEY:
+        raise ValueError(f"has to be at least {SHORTEST_KEY} bytes long")
+    if "," in key or key != key.strip():
+        raise ValueError("must have no comma in it, and no space at either end")
+    if "ssh-rsa" in key or "-----BEGIN" in key:
+        raise ValueError("is a key of a pair, and HS256 signs with a random text")
+
+
 def _is_rate_limit(text: str) -> str:
     rate_limits.parse(text)
     return text
@@ -122,19 +136,21 @@ class Settings(ServiceSettings):
 
     @field_validator("secret_keys_accepted")
     @classmethod
-    def _are_long_enough(cls, keys: list[str]) -> list[str]:
-        if any(len(key.encode()) < SHORTEST_KEY for key in keys):
-            raise ValueError(f"each has to be at least {SHORTEST_KEY} bytes long")
+    def _are_keys(cls, keys: list[str]) -> list[str]:
+        for key in keys:
+            _require_key(key)
         return keys
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            _require_key(key.get_secret_value())
+        return key
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
         key = self.secret_key.get_secret_value() if self.secret_key else None
-        if key is not None and len(key.encode()) < SHORTEST_KEY:
-            raise ValueError(f"SECRET_KEY has to be at least {SHORTEST_KEY} bytes long")
-        if key is not None and ("," in key or key != key.strip()):
-            # One day it will stand in SECRET_KEYS_ACCEPTED, which would take it for another one.
-            raise ValueError("SECRET_KEY must have no comma in it, and no space at either end")
         kept = self.development_key_file
         if key is None and kept.is_file() and kept.stat().st_size < SHORTEST_KEY:
             raise ValueError(f"{kept} holds no key of at least {SHORTEST_KEY} bytes: remove it, and one is made")

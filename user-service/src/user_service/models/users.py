@@ -11,6 +11,11 @@ from user_service.models.schema import Base
 LONGEST_USERNAME = 50
 
 
+def username_key(username: str) -> str:
+    """What names are compared by, without regard to case; names are ASCII, and no other letter stands for theirs."""
+    return username.lower() if username.isascii() else username
+
+
 class User(Numbered, Base):
     """An account."""
 

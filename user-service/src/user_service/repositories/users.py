@@ -10,6 +10,7 @@ from chassis.errors import DomainError
 from chassis.repository import BaseRepository
 from user_service.errors import UsernameTaken
 from user_service.models import User
+from user_service.models.users import username_key
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class UserRepository(BaseRepository[User]):
 
     def find_by_username(self, username: str, *, for_update: bool = False) -> User | None:
         """The account of this name, whatever the case of its letters; locked until the end with `for_update`."""
-        statement = self.base().where(User.username_key == username.casefold())
+        statement = self.base().where(User.username_key == username_key(username))
         return self._one(statement.with_for_update() if for_update else statement)
 
     def credentials(self, username: str) -> Credentials:
@@ -40,7 +41,7 @@ class UserRepository(BaseRepository[User]):
         statement = (
             select(User.id, User.password_hash, User.is_active)
             .select_from(nobody)
-            .outerjoin(User, User.username_key == username.casefold())
+            .outerjoin(User, User.username_key == username_key(username))
         )
         return Credentials(*self._session.execute(statement).one())
 
@@ -50,7 +51,7 @@ class UserRepository(BaseRepository[User]):
         """Up to `limit` accounts by id, after this one; `q` is a part of the name, None leaves a question open."""
         statement = self.base().where(User.id > row_id)
         if q is not None:
-            statement = statement.where(User.username_key.contains(q.casefold(), autoescape=True))
+            statement = statement.where(User.username_key.contains(username_key(q), autoescape=True))
         if is_active is not None:
             statement = statement.where(User.is_active == is_active)
         if is_admin is not None:

@@ -8,6 +8,7 @@ from chassis.errors import FieldError, Invalid, InvalidToken
 from user_service.common_passwords import HOW_MANY, is_common
 from user_service.errors import LastAdmin, UserNotFound, WrongPassword
 from user_service.models import User
+from user_service.models.users import username_key
 from user_service.passwords import Passwords, normalised
 from user_service.repositories import Repositories
 from user_service.services import audit
@@ -35,7 +36,7 @@ class Accounts:
 
     async def register(self, username: str, password: str, ip: str | None) -> User:
         """Open an account for whoever asks; raises what `open` does, and TooManyAttempts."""
-        await self._registrations.admit(ip, username.casefold())
+        await self._registrations.admit(ip, username_key(username))
         return await self.open(username, password)
 
     async def open(self, username: str, password: str, *, is_admin: bool = False) -> User:
@@ -47,7 +48,7 @@ class Accounts:
             lambda to: to.users.add(
                 User(
                     username=username,
-                    username_key=username.casefold(),
+                    username_key=username_key(username),
                     password_hash=password_hash,
                     is_active=True,
                     is_admin=is_admin,

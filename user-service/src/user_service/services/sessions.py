@@ -11,6 +11,7 @@ from chassis.pruning import prune
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
 from user_service.models import Session, User
 from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
+from user_service.models.users import username_key
 from user_service.passwords import Passwords
 from user_service.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.repositories import Repositories
@@ -75,7 +76,7 @@ class Sessions:
         Raises InvalidCredentials, after the same time, for an unknown name, a wrong password and a disabled account;
         TooManyAttempts, or PasswordsBusy.
         """
-        account = username.casefold()
+        account = username_key(username)
         await self._logins.admit(ip, account)
         while True:
             credentials = await self._read(lambda of: of.users.credentials(username))
@@ -135,7 +136,8 @@ class Sessions:
         except NotARefreshToken:
             await self._refreshes.admit(ip)
             raise SessionRevoked from None
-        await self._refreshes.admit(ip, str(token.session_id))
+        # With the family, which nobody can make up: guesses at a session do not use up its owner's tries.
+        await self._refreshes.admit(ip, f"{token.session_id} {token.family_hash}")
         session, successor = await self._write(lambda to: self._replace(to, token))
         # Raised and logged after the commit: an exception inside the transaction would bring the ended session back.
         if session is not None and successor is None:

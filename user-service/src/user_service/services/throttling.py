@@ -29,13 +29,16 @@ class Throttle:
         :param account: whose it is, by whatever name the call knows it; None where that cannot be told
         """
         network = _network(ip)
-        waits = [await self._counts.hit(item, self._call, network) for item in self._per_address]
-        # What is refused anyway does not count against the account.
-        if account is not None and not any(waits):
-            waits += [await self._counts.hit(item, self._call, network, account) for item in self._per_account]
-        too_long = [wait for wait in waits if wait is not None]
-        if too_long:
-            raise TooManyAttempts(max(too_long))
+        of_address = (self._call, network)
+        of_account = (*of_address, account or "")
+        counts: list[tuple[rate_limits.Limit, tuple[str, ...]]] = [(item, of_address) for item in self._per_address]
+        counts += [(item, of_account) for item in self._per_account if account is not None]
+        for item, key in counts:
+            # What is refused by one limit does not count for those behind it: who tries again too soon for the limit
+            # of a minute must not use up that of an hour.
+            wait = await self._counts.hit(item, *key)
+            if wait is not None:
+                raise TooManyAttempts(wait)
 
     async def forget(self, ip: str | None, account: str) -> None:
         """Who got in may try as often again as if for the first time."""
