@@ -7,22 +7,25 @@ from psycopg2.errorcodes import LOCK_NOT_AVAILABLE
 from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 
-from chassis.errors import DomainError
+from chassis.errors import Conflict, DomainError
 from chassis.repository import BaseRepository
 from product_service.errors import IdempotencyInProgress
 from product_service.models import KeptAnswer
 
 
-class AlreadyKept(DomainError):
-    """Another request had the key first."""
+class _AlreadyKept(Conflict):
+    """Another request had the key first. Nobody hears of it: its answer is found instead."""
+
+    code = "already-kept"
+    detail = "There is an answer for this key already."
 
 
 class KeptAnswerRepository(BaseRepository[KeptAnswer]):
     model = KeptAnswer
     conflicts: ClassVar[dict[str, type[DomainError]]] = {
         # As SQLite tells it, and by the name that PostgreSQL tells.
-        ", ".join(f"kept_answers.{column}" for column in ("caller_id", "key", "method", "path")): AlreadyKept,
-        "kept_answers.caller_id_key_method_path": AlreadyKept,
+        ", ".join(f"kept_answers.{column}" for column in ("caller_id", "key", "method", "path")): _AlreadyKept,
+        "kept_answers.caller_id_key_method_path": _AlreadyKept,
     }
 
     def claim(self, claim: KeptAnswer, expired: datetime) -> KeptAnswer | None:
@@ -41,7 +44,7 @@ class KeptAnswerRepository(BaseRepository[KeptAnswer]):
             # Within a savepoint: what comes after a violated constraint is refused by PostgreSQL.
             with self._session.begin_nested():
                 self.add(claim)
-        except AlreadyKept:
+        except _AlreadyKept:
             return self._one(select(KeptAnswer).where(*same))
         except OperationalError as error:
             if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:

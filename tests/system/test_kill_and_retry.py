@@ -1,0 +1,74 @@
+"""A service that is killed between the commit and the answer, and a client that sends its request again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from dying_product_service import ORDER
+from system_support import SETTINGS, Account, Service, Services
+
+TESTS = Path(__file__).resolve().parents[1]
+LAMP = {"name": "Lamp", "price": "19.99", "quantity": 3}
+
+
+class DyingService(Service):
+    """The product service as a process that can be ordered to die after the next commit."""
+
+    @property
+    def module(self) -> str:
+        return "dying_product_service"
+
+    def die_after_the_next_commit(self) -> None:
+        (self.folder / ORDER).touch()
+
+
+@pytest.fixture
+def products(services_on_both: Services) -> Iterator[DyingService]:
+    services_on_both.products.stop()
+    settings = {name: value for name, value in services_on_both.products.environment.items() if name in SETTINGS}
+    service = DyingService("product-service", services_on_both.products.folder, **settings)
+    service.environment["PYTHONPATH"] = str(TESTS)
+    try:
+        yield service.start().wait_ready()
+    finally:
+        service.close()
+        services_on_both.products.start().wait_ready()
+
+
+@pytest.fixture(scope="module")
+def owner(services_on_both: Services) -> Account:
+    return services_on_both.sign_up()
+
+
+def test_a_creation_is_made_once_and_the_retry_hears_what_the_first_would_have_heard(
+    products: DyingService, owner: Account
+) -> None:
+    headers = {**owner.bearer, "Idempotency-Key": "the-key-of-a-creation"}
+    with products.client(headers=headers) as client:
+        products.die_after_the_next_commit()
+        with pytest.raises(httpx.TransportError):
+            client.post("/products", json=LAMP)
+        products.wait_ended()
+        [(stored,)] = products.sql("SELECT id FROM products")
+        products.start().wait_ready()
+        answer = client.post("/products", json=LAMP)
+        assert (answer.status_code, answer.headers["idempotency-replayed"]) == (201, "true")
+        assert answer.headers["location"] == f"/products/{stored}"
+        assert client.get(answer.headers["location"]).json() == answer.json()
+        assert len(client.get("/products").json()) == 1
+
+
+def test_a_change_of_the_stock_is_made_once(services_on_both: Services, products: DyingService, owner: Account) -> None:
+    product = services_on_both.create_product(owner, quantity=3)
+    path = f"/products/{product['id']}"
+    headers = {**owner.bearer, "Idempotency-Key": "the-key-of-a-sale"}
+    sale = {"delta": -1, "reason": "sold"}
+    with products.client(headers=headers) as client:
+        products.die_after_the_next_commit()
+        with pytest.raises(httpx.TransportError):
+            client.post(f"{path}/stock", json=sale)
+        products.wait_ended()
+        products.start().wait_ready()
+        assert client.post(f"{path}/stock", json=sale).json()["quantity"] == 2
+        assert client.get(path).json()["quantity"] == 2
