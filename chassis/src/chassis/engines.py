@@ -1,5 +1,6 @@
 """Engines for the two databases, each for reads alone or for writes."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
@@ -46,7 +47,9 @@ def make_file(url: str) -> None:
     """Make the file of a SQLite database, for its owner alone: SQLite would let everybody read it."""
     path = make_url(url).database
     if path:
-        Path(path).touch(mode=0o600)
+        # Where it cannot be made, SQLite says so in a moment.
+        with suppress(OSError):
+            Path(path).touch(mode=0o600)
 
 
 def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
