@@ -85,6 +85,7 @@ async def test_a_key_belongs_to_its_caller_and_its_address(client: httpx.AsyncCl
     assert (await send(client, "a-key")).json()["id"] == 1
     assert (await send(client, "a-key", token=BOB)).json()["id"] == 2
     assert (await send(client, "another-key")).json()["id"] == 3
+    assert [(await send(client, "a-key", token=token)).json()["id"] for token in (ADA, BOB)] == [1, 2]
     for product_id in (1, 3):
         answer = await send(client, "a-key", STOCK, path=f"/products/{product_id}/stock")
         assert (answer.json()["id"], answer.json()["quantity"]) == (product_id, 2)
