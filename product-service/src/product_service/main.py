@@ -16,6 +16,7 @@ from product_service.api import health as own_health
 from product_service.api import products
 from product_service.identity import IdentityClient
 from product_service.models import Base
+from product_service.models.products import MADE_BY_MIGRATIONS
 from product_service.repositories.products import ProductRepository
 from product_service.services.products import Products
 from product_service.settings import Settings
@@ -64,7 +65,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def migrations(settings: Settings) -> Migrations:
-    return Migrations(Path(__file__).parent / "migrations", Base.metadata, settings.database_url)
+    folder = Path(__file__).parent / "migrations"
+    return Migrations(folder, Base.metadata, settings.database_url, MADE_BY_MIGRATIONS)
 
 
 def documented_app() -> FastAPI:

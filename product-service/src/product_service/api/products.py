@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
-from chassis.paging import Page, RowId, next_link
+from chassis.paging import RowId, link_header
 from chassis.problems import documented, documented_headers
 from chassis.routing import Router
 from product_service.api.dependencies import CurrentCaller, Read, Write
 from product_service.errors import AuthUnavailable, NotTheOwner, ProductNotFound, SkuTaken
+from product_service.listing import ProductQuery
 from product_service.schemas import ProductCreate, ProductPatch, ProductRead
 
 router = Router(prefix="/products", tags=["products"])
@@ -26,16 +27,27 @@ def _protected(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
 @router.get(
     "",
     summary="List products",
-    response_description="A page of products, by id.",
-    responses={200: {"headers": documented_headers({"Link": "The next page (RFC 8288)."})}, **_public()},
+    response_description="A page of products.",
+    responses={
+        200: {
+            "headers": documented_headers(
+                {
+                    "Link": 'The first page, as `rel="first"`, and the next one, as `rel="next"`, where there is one.',
+                    "X-Total-Count": "How many products there are on all pages; with `count=true`.",
+                }
+            )
+        },
+        **_public(),
+    },
 )
-async def list_products(page: Annotated[Page, Query()], read: Read, response: Response) -> list[ProductRead]:
-    """`Link` leads to the next page, where there is one."""
-    products, more = await read(lambda products: products.page(page.skip, page.limit))
-    link = next_link("/products", page) if more else None
-    if link:
-        response.headers["Link"] = link
-    return [ProductRead.of(product) for product in products]
+async def list_products(query: Annotated[ProductQuery, Query()], read: Read, response: Response) -> list[ProductRead]:
+    """Follow `Link` to see every product once, whatever is inserted or deleted meanwhile."""
+    page = await read(lambda products: products.page(query))
+    following = {"next": query.next(page.products[-1])} if page.more else {}
+    response.headers["Link"] = link_header("/products", first=query.first(), **following)
+    if page.total is not None:
+        response.headers["X-Total-Count"] = str(page.total)
+    return [ProductRead.of(product) for product in page.products]
 
 
 @router.get(

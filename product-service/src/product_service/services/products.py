@@ -1,6 +1,7 @@
 """Products: what may happen to them, and who may do it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -8,10 +9,20 @@ from chassis.errors import FieldError, Invalid
 from product_service import money
 from product_service.errors import NotTheOwner, ProductNotFound
 from product_service.identity import Caller
+from product_service.listing import ProductQuery
 from product_service.models import Product
 from product_service.repositories.products import ProductRepository
 from product_service.schemas import ProductCreate, ProductPatch
 from product_service.settings import WriteAccess
+
+
+@dataclass(frozen=True)
+class ProductPage:
+    products: Sequence[Product]
+    more: bool
+    """Whether there are others behind these."""
+    total: int | None
+    """How many there are on all pages, where it was asked for."""
 
 
 class Products:
@@ -28,10 +39,12 @@ class Products:
             raise ProductNotFound
         return product
 
-    def page(self, skip: int, limit: int) -> tuple[Sequence[Product], bool]:
-        """The products of one page, by id, and whether there are more after it."""
-        products = self._repository.page(skip, limit + 1)
-        return products[:limit], len(products) > limit
+    def page(self, query: ProductQuery) -> ProductPage:
+        """One page of the products that are asked for."""
+        criteria, after = query.criteria, query.cursor.after if query.cursor else None
+        products = self._repository.selected(criteria, query.limit + 1, skip=query.skip or 0, after=after)
+        total = self._repository.count(criteria) if query.count == "true" else None
+        return ProductPage(products[: query.limit], len(products) > query.limit, total)
 
     def create(self, draft: ProductCreate, owner: Caller) -> Product:
         """Raises SkuTaken, or Invalid for a price with more decimals than its currency has."""

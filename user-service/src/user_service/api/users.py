@@ -1,14 +1,13 @@
 """The accounts of others, for admins."""
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import Query, Response
 from pydantic import AfterValidator, Field
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
 from chassis.models import LARGEST_ID
-from chassis.paging import Digits, RowId, read_cursor, write_cursor
+from chassis.paging import NO_CURSOR, Limit, RowId, link_header, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
 from chassis.text import Line
@@ -23,12 +22,12 @@ router = Router(prefix="/users", tags=["administration"])
 def _position(cursor: str) -> str:
     position = read_cursor(cursor)
     if not isinstance(position, int) or not 0 <= position <= LARGEST_ID:
-        raise ValueError("This is no cursor from here; begin without one")
+        raise ValueError(NO_CURSOR)
     return cursor
 
 
 class UserQuery(QueryParameters):
-    limit: Annotated[int, Digits] = Field(default=20, ge=1, le=100, description="Accounts to answer at most.")
+    limit: Limit = Field(default=20, description="Accounts to answer at most.")
     cursor: Annotated[str, AfterValidator(_position)] | None = Field(
         default=None, description="Where to go on; from the `Link` of the page before."
     )
@@ -70,7 +69,7 @@ async def list_users(
     )
     if more:
         parameters = {**query.model_dump(exclude_none=True), "cursor": write_cursor(users[-1].id)}
-        response.headers["Link"] = f'</users?{urlencode(parameters)}>; rel="next"'
+        response.headers["Link"] = link_header("/users", next=parameters)
     return [UserRead.model_validate(user) for user in users]
 
 
