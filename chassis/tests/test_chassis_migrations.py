@@ -264,6 +264,14 @@ def test_models_that_drifted_from_their_migrations_are_found(tmp_path: Path, emp
     assert {difference[0] for difference in migrations.differences()} >= {"add_table", "remove_table"}
 
 
+def test_what_only_one_of_the_databases_knows_is_left_to_the_migrations(tmp_path: Path, empty_url: str) -> None:
+    folder = write_migrations(tmp_path, FIRST)
+    Migrations(folder, MetaData(), empty_url).upgrade()
+    names = {"shelves", "books"}
+    assert {each[1].name for each in Migrations(folder, MetaData(), empty_url).differences()} >= names
+    assert Migrations(folder, MetaData(), empty_url, names).differences() == []
+
+
 @pytest.mark.postgresql
 class TestOnPostgreSQL:
     def test_a_type_that_a_downgrade_forgot_is_found(self, tmp_path: Path, empty_url: str) -> None:

@@ -71,12 +71,51 @@ async def test_a_page_is_in_the_order_of_ids_and_has_its_bounds(library: Databas
     await library.write(with_books(fill))
 
     async def page(skip: int, limit: int) -> list[int]:
-        return [book.id for book in await library.read(with_books(lambda books: books.page(skip, limit)))]
+        return [book.id for book in await library.read(with_books(lambda books: books.page(limit, skip=skip)))]
 
     assert await page(0, 3) == [1, 2, 3]
     assert await page(3, 3) == [4, 5]
     assert await page(5, 3) == []
     assert await page(0, 100) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_a_page_goes_on_behind_a_place_in_the_order_of_a_column_and_the_id(
+    library: Database, *, descending: bool
+) -> None:
+    shelf_ids = [2, 1, 2, 3, 1, 2]
+
+    def fill(session: Session) -> None:
+        for name in "123":
+            ShelfRepository(session).add(Shelf(name=name))
+        for number, shelf_id in enumerate(shelf_ids):
+            BookRepository(session).add(Book(title=f"Book {number}", shelf_id=shelf_id))
+
+    await library.write(fill)
+    expected = sorted(zip(shelf_ids, range(1, 7), strict=True), reverse=descending)
+    seen: list[tuple[int | None, int]] = []
+    while True:
+        after = seen[-1] if seen else None
+        page = await library.read(
+            with_books(partial(BookRepository.page, limit=2, by=Book.shelf_id, descending=descending, after=after))
+        )
+        if not page:
+            break
+        seen += [(book.shelf_id, book.id) for book in page]
+    assert seen == expected
+
+
+async def test_a_page_has_the_rows_that_meet_all_conditions(library: Database) -> None:
+    def fill(books: BookRepository) -> None:
+        for title in "abcde":
+            books.add(Book(title=title))
+
+    await library.write(with_books(fill))
+
+    def find(books: BookRepository) -> list[str]:
+        return [book.title for book in books.page(2, Book.title > "a", Book.title != "c", after=(2,))]
+
+    assert await library.read(with_books(find)) == ["d", "e"]
 
 
 async def test_what_is_removed_is_gone(library: Database, library_url: str) -> None:
@@ -146,4 +185,4 @@ async def test_a_subclass_narrows_all_finding_with_its_base_statement(library: D
 
     await library.write(fill)
     assert await library.read(lambda session: Unshelved(session).find(1)) is None
-    assert [book.title for book in await library.read(lambda session: Unshelved(session).page(0, 9))] == ["Lost"]
+    assert [book.title for book in await library.read(lambda session: Unshelved(session).page(9))] == ["Lost"]

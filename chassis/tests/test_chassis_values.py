@@ -1,5 +1,7 @@
 """The small types: text, numbers in paths and queries, pages, and database addresses."""
 
+import base64
+import hashlib
 import re
 import unicodedata
 from typing import Any
@@ -11,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from chassis.database_url import UnusableDatabaseUrl, normalise
 from chassis.models import LARGEST_ID
-from chassis.paging import LARGEST_SKIP, Page, RowId, next_link
+from chassis.paging import LARGEST_SKIP, NO_CURSOR, Limit, RowId, Skip, link_header, read_cursor, write_cursor
 from chassis.text import Line, Lines, NotBlank
 
 # What ECMA-262, whose regular expressions JSON Schema uses, takes for white space.
@@ -77,8 +79,8 @@ def test_a_text_type_says_what_is_wrong_in_its_own_words() -> None:
 )
 def test_a_number_in_an_address_is_written_in_digits_and_nothing_else(text: str) -> None:
     assert not accepts(RowId, text)
-    assert not accepts(Page, {"limit": text})
-    assert not accepts(Page, {"skip": text})
+    assert not accepts(Limit, text)
+    assert not accepts(Skip, text)
 
 
 @given(st.text(max_size=4))
@@ -95,38 +97,61 @@ def test_an_id_is_a_positive_number_of_64_bits(text: str, *, accepted: bool) -> 
     assert accepts(RowId, text) == accepted
 
 
-@pytest.mark.parametrize(
-    ("page", "accepted"),
-    [
-        ({}, True),
-        ({"skip": "0", "limit": "1"}, True),
-        ({"skip": str(LARGEST_SKIP), "limit": "100"}, True),
-        ({"skip": "-1"}, False),
-        ({"skip": str(LARGEST_SKIP + 1)}, False),
-        ({"limit": "0"}, False),
-        ({"limit": "101"}, False),
-        ({"page": "1"}, False),
-    ],
-)
-def test_a_page_has_its_range(page: dict[str, str], *, accepted: bool) -> None:
-    assert accepts(Page, page) == accepted
+def test_a_page_has_its_range() -> None:
+    assert [accepts(Limit, text) for text in ("0", "1", "100", "101")] == [False, True, True, False]
+    assert [accepts(Skip, text) for text in ("-1", "0", "10000", "10001")] == [False, True, True, False]
+    assert LARGEST_SKIP == 10_000
 
 
-def test_the_link_leads_to_the_next_page_with_the_same_limit() -> None:
-    assert next_link("/books", Page()) == '</books?skip=20&limit=20>; rel="next"'
-    assert next_link("/books", Page(skip=3, limit=7)) == '</books?skip=10&limit=7>; rel="next"'
+def test_a_link_header_leads_to_each_page_with_its_parameters() -> None:
+    assert link_header("/books", next={"limit": 7, "q": "a&b ☕"}) == '</books?limit=7&q=a%26b+%E2%98%95>; rel="next"'
+    both = link_header("/books", first={"limit": 7}, next={"cursor": "x"})
+    assert both == '</books?limit=7>; rel="first", </books?cursor=x>; rel="next"'
 
 
-def test_the_link_keeps_the_other_parameters_of_the_query() -> None:
-    class Search(Page):
-        q: str = ""
-
-    assert next_link("/books", Search(q="a&b ☕")) == '</books?skip=20&limit=20&q=a%26b+%E2%98%95>; rel="next"'
+POSITIONS: list[Any] = [0, "ß ☕", ["a", None], {"sort": "-price", "after": ["19.99", 7]}]
 
 
-def test_there_is_no_link_beyond_what_skip_may_be() -> None:
-    assert next_link("/books", Page(skip=LARGEST_SKIP - 20, limit=20)) is not None
-    assert next_link("/books", Page(skip=LARGEST_SKIP - 19, limit=20)) is None
+@pytest.mark.parametrize("position", POSITIONS, ids=str)
+def test_a_cursor_is_read_as_what_was_written_and_is_fit_for_an_address(position: Any) -> None:
+    cursor = write_cursor(position)
+    assert read_cursor(cursor) == position
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor)
+
+
+def forged(content: bytes) -> str:
+    """A cursor with this content and the right checksum: how that is made is no secret."""
+    checksum = hashlib.sha256(b"cursor" + content).digest()[:6]
+    return base64.urlsafe_b64encode(checksum + content).rstrip(b"=").decode()
+
+
+CURSOR = write_cursor(POSITIONS[-1])
+NO_CURSORS = {
+    "nothing": "",
+    "no base64": "!",
+    "not ASCII": "é",
+    "white space": f" {CURSOR}",
+    "padding": f"{CURSOR}====",
+    "a part": CURSOR[:-2],
+    "mistyped": CURSOR[:20] + ("A" if CURSOR[20] != "A" else "B") + CURSOR[21:],
+    "another checksum": base64.urlsafe_b64encode(bytes(6) + b"7").rstrip(b"=").decode(),
+    "no content": forged(b""),
+    "no JSON": forged(b"{"),
+    "no UTF-8": forged(b'"\xff"'),
+    "written otherwise": forged(b"[1, 2]"),
+    "not a number": forged(b"NaN"),
+    "a lone surrogate": forged(b'["\\ud800"]'),
+    "a lone surrogate as a name": forged(b'{"\\udfff":1}'),
+    "too deep": forged(b"[" * 100_000),
+    "too long a number": forged(b"9" * 5_000),
+}
+
+
+@pytest.mark.parametrize("cursor", NO_CURSORS.values(), ids=NO_CURSORS.keys())
+def test_what_was_not_written_here_is_no_cursor(cursor: str) -> None:
+    assert read_cursor(forged(b"7")) == 7
+    with pytest.raises(ValueError, match=NO_CURSOR):
+        read_cursor(cursor)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,20 @@
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
+from product_service.models import Product
 from product_service.settings import Settings
 
 CONTRACT: dict[str, Any] = json.loads(
@@ -31,6 +36,26 @@ _ACCOUNTS = {
     BOB: {"user_id": 2, "username": "bob"},
     ROOT: {"user_id": 9, "username": "root", "roles": ["user", "admin"]},
 }
+
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def product(**fields: Any) -> Product:
+    """A product that was not sent to the service, but can be stored beside it: `store`."""
+    values = {"name": "Lamp", "price": Decimal("19.99"), "currency": "USD", "quantity": 3, "owner_id": 1}
+    return Product(**{**values, "created_at": NEW_YEAR, "updated_at": NEW_YEAR, **fields})
+
+
+def store(database: Engine, products: Iterable[Product]) -> list[int]:
+    """Put the products into the database, and return their ids."""
+    with Session(database) as session:
+        stored = list(products)
+        session.add_all(stored)
+        session.flush()
+        ids = [each.id for each in stored]
+        session.commit()
+    return ids
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from fastapi import FastAPI
@@ -35,7 +36,8 @@ AWKWARD = [
     "%",
     "_",
 ]
-TEXTS = st.text(max_size=8) | st.sampled_from(AWKWARD)
+WORDY = ["lamp", "Straße a", "机械 1.2", "ada@example.org"]
+TEXTS = st.text(max_size=8) | st.sampled_from(AWKWARD) | st.sampled_from(WORDY)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "name": TEXTS | st.sampled_from(["💡" * 255, "x" * 256]),
     "description": TEXTS | st.sampled_from(["é\n" * 500, "x" * 1001, None]),
@@ -53,10 +55,52 @@ DRAFTS = CHANGES.map(lambda fields: {"name": "Lamp", "price": "19.99", "quantity
 IDS = st.sampled_from(["{1}", "{2}", "{3}", "{4}", "{5}", 0, -1, 2**31, 2**63 - 1, 2**63, 2**64])
 PRODUCTS = IDS.map(lambda row_id: f"/products/{row_id}")
 PAGES = st.sampled_from(["", "?limit=2", "?limit=2&skip=1", "?skip=-1", "?skip=9999", "?limit=0", "?skip=" + "9" * 20])
+SEARCHES = TEXTS | st.sampled_from(
+    [
+        *(
+            "lamp",
+            "l a",
+            "LÄMP",
+            "ss",
+            "ß",
+            "机",
+            "1.2",
+            "ada@example.org",
+            "a AND b",
+            "NOT a",
+            "NEAR(a b)",
+            "a*",
+            "^a",
+        ),
+        *("a & b", "a | b", "!a", "a <-> b", "a:*", "'a'", '"a"', "(a", "a)", "\\a", "💡 a", "x" * 200),
+    ]
+)
+ASKED: dict[str, st.SearchStrategy[Any]] = {
+    "sort": st.sampled_from(
+        ["name", "-name", "price", "-price", "quantity", "-created_at", "updated_at", "-id", "sku"]
+    ),
+    "q": SEARCHES,
+    "min_price": st.sampled_from(["0", "1", "19.99", "1e5", "-1"]),
+    "max_price": st.sampled_from(["0", "19.990", "9999999999.9999", "NaN"]),
+    "currency": st.sampled_from(["USD", "JPY", "usd"]),
+    "category": TEXTS,
+    "in_stock": st.sampled_from(["true", "false", "1"]),
+    "owner_id": st.sampled_from([1, 2, 0, 2**63]),
+    "count": st.sampled_from(["true", "false"]),
+    "limit": st.sampled_from([1, 2, 0]),
+    "skip": st.sampled_from([1, 10_001]),
+}
+# One at a time, so that most lists have something in them.
+LISTS = st.one_of(
+    *(st.fixed_dictionaries({name: values}) for name, values in ASKED.items()),
+    st.fixed_dictionaries({"sort": st.sampled_from(["name", "-name", "-price"]), "limit": st.just(2)}),
+)
 TOKENS = st.sampled_from([ADA, ADA, ADA, BOB, None])
 CALLS = st.one_of(
     st.builds(Call, st.just("POST"), st.just("/products"), DRAFTS, TOKENS),
     st.builds(Call, st.just("GET"), PAGES.map(lambda page: f"/products{page}")),
+    st.builds(Call, st.just("GET"), LISTS.map(lambda asked: f"/products?{urlencode(asked)}")),
+    st.just(Call("GET", "next")),
     st.builds(Call, st.just("GET"), PRODUCTS),
     st.builds(Call, st.just("PUT"), PRODUCTS, CHANGES, TOKENS),
     st.builds(Call, st.just("DELETE"), PRODUCTS, st.none(), TOKENS),
@@ -77,3 +121,53 @@ async def both(backend: str, tmp_path: Path, user_service: UserServiceStub) -> A
 @given(calls=st.lists(CALLS, min_size=20, max_size=50))
 async def test_the_database_makes_no_difference_to_a_client(both: Both, calls: list[Call]) -> None:
     await both.answer_alike(calls)
+
+
+DIFFERENT_WORDS = [
+    *(
+        "Lämpchen",
+        "lampe",
+        "Straße",
+        "STRASSE",
+        "ẞ",
+        "İi",
+        "\u017f",
+        "ﬁ",
+        "机械键盘",
+        "键盘",
+        "ガ",
+        "한국어",
+        "किताब",
+        "กิน",
+    ),
+    *("💡", "💡a", "a💡b", "👩\u200d👧", "ada.lovelace+x@example.org", "1.2.3", "12,5 mm²", "½", "١٢٣", "x_y", "don't"),
+    *("AND", "OR", "NOT", "NEAR", "a AND b", "a & b", "a | b", "!a", "a <-> b", "a:*", "'a'", '"a"', "(a", "a)", "^a"),
+    *(
+        "\\a",
+        "a\\",
+        "%",
+        "a;b",
+        "--",
+        "a\u00a0b",
+        "a\u0301",
+        "\u0301",
+        "é",
+        "E\u0301",
+        "Æ",
+        "ø",
+        "ŉ",
+        "\ufdfa",
+        "x" * 150,
+    ),
+]
+
+
+@pytest.mark.postgresql
+async def test_the_database_makes_no_difference_to_words_and_names(both: Both) -> None:
+    drafts = [{"name": f"a {word}", "description": word, "price": 1, "quantity": 1} for word in DIFFERENT_WORDS]
+    drafts += [{"name": word, "price": 1, "quantity": 1} for word in DIFFERENT_WORDS]
+    asked = [*DIFFERENT_WORDS, *(word[:2] for word in DIFFERENT_WORDS), *"abcxyz"]
+    searches = [{"q": q, "sort": sort, "limit": 100, "count": "true"} for q in asked for sort in ("name", "-name")]
+    walk = [Call("GET", "/products?sort=name&limit=7"), *[Call("GET", "next")] * (len(drafts) // 7)]
+    lists = [Call("GET", f"/products?{urlencode(search)}") for search in searches]
+    await both.answer_alike([*(Call("POST", "/products", draft, ADA) for draft in drafts), *walk, *lists])

@@ -158,7 +158,7 @@ class TestRead:
             answer = await client.get(url)
             assert answer.status_code == 200
             seen += [product["id"] for product in answer.json()]
-            url = answer.links["next"]["url"] if "link" in answer.headers else None
+            url = answer.links.get("next", {}).get("url")
             pages += 1
         assert (seen, pages) == (ids, 3)
 
@@ -185,7 +185,7 @@ class TestRead:
             "skip=-1",
             "skip=10001",
             "skip=%201",
-            "q=x",
+            "sku=x",
         ],
     )
     async def test_parameters_out_of_range_or_unknown_are_invalid(self, client: httpx.AsyncClient, query: str) -> None:

@@ -4,7 +4,7 @@ A service keeps its migrations in its own package, so that an installed wheel ca
 environment that runs them is the same for every service: `alembic_environment`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -38,11 +38,15 @@ class MigrationRefused(Exception):
 class Migrations:
     """The migrations of one service, on one database."""
 
-    def __init__(self, folder: Path, metadata: MetaData, database_url: str) -> None:
+    def __init__(
+        self, folder: Path, metadata: MetaData, database_url: str, made_by_migrations: Collection[str] = ()
+    ) -> None:
         """
         :param folder: where the service's migrations are, in its package
         :param metadata: of the service's models
         :param database_url: as `chassis.database_url.normalise` returns it
+        :param made_by_migrations: names of tables, columns and indexes that no model has, because only one of the
+            databases knows such things
         """
         self._config = Config()
         for option, value in (
@@ -55,9 +59,10 @@ class Migrations:
             self._config.set_main_option(option, value.replace("%", "%%"))
         self._is_sqlite = make_url(database_url).get_backend_name() == "sqlite"
         # What Alembic looks at when it compares the models with the database.
-        self._comparison = {
+        self._comparison: dict[str, Any] = {
             "compare_type": True,
             "compare_server_default": _same_default if self._is_sqlite else True,
+            "include_name": lambda name, _kind, _parents: name not in made_by_migrations,
         }
         self._config.attributes.update(metadata=metadata, comparison=self._comparison)
         self._scripts = ScriptDirectory.from_config(self._config)

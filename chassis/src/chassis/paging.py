@@ -1,15 +1,15 @@
-"""Pages of a list: `skip` and `limit`, and the links of RFC 8288 to the neighbouring ones."""
+"""Pages of a list: `skip`, `limit` and cursors, and the links of RFC 8288 to other pages."""
 
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from chassis.models import LARGEST_ID
-from chassis.routing import QueryParameters
 
 
 def _digits_only(value: object) -> object:
@@ -20,6 +20,7 @@ def _digits_only(value: object) -> object:
 
 
 LARGEST_SKIP = 10_000
+NO_CURSOR = "This is no cursor from here; begin without one"
 _CHECKSUM = 6  # bytes; enough to notice what was cut or mistyped, for a cursor grants nothing
 
 Digits = BeforeValidator(_digits_only)
@@ -28,34 +29,44 @@ Digits = BeforeValidator(_digits_only)
 RowId = Annotated[int, Field(ge=1, le=LARGEST_ID, examples=[1]), Digits]
 """The id of a row, in a path."""
 
+Skip = Annotated[int, Field(ge=0, le=LARGEST_SKIP), Digits]
+"""How many rows to leave out, in a query."""
+
+Limit = Annotated[int, Field(ge=1, le=100), Digits]
+"""How many rows to answer at most, in a query."""
+
 
 def write_cursor(position: Any) -> str:
     """A position in a list, as a client gets it: opaque, and worth nothing but the position that it says."""
-    content = json.dumps(position, separators=(",", ":"), sort_keys=True).encode()
-    return base64.urlsafe_b64encode(_checksum(content) + content).rstrip(b"=").decode()
+    written = json.dumps(position, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    content = written.encode()
+    checksum = hashlib.sha256(b"cursor" + content).digest()[:_CHECKSUM]
+    return base64.urlsafe_b64encode(checksum + content).rstrip(b"=").decode()
 
 
 def read_cursor(cursor: str) -> Any:
-    """What `write_cursor` was given; raises ValueError with a sentence for people for whatever it did not write."""
+    """What `write_cursor` was given; raises ValueError with a sentence for people for whatever it did not write.
+
+    The checksum is no secret, so that what is in a cursor has to be validated like any other input.
+    """
     try:
-        decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        checksum, content = decoded[:_CHECKSUM], decoded[_CHECKSUM:]
-        if checksum == _checksum(content):
-            # The checksum is no signature: whoever wants to can make one, for whatever is in it.
-            return json.loads(content)
+        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)[_CHECKSUM:]
+        position = json.loads(content)
+        # This refuses a wrong checksum, and with the right one all that JSON can say and this module does not: NaN,
+        # which no comparison is true of, and lone surrogates, which are an error in the database.
+        if write_cursor(position) == cursor:
+            return position
     except (ValueError, RecursionError):
         pass
-    raise ValueError("This is no cursor from here; begin without one")
+    raise ValueError(NO_CURSOR)
 
 
 def _is_id(cursor: str) -> str:
     position = read_cursor(cursor)
     if type(position) is not int or not 0 <= position <= LARGEST_ID:
-        raise ValueError("This is no cursor from here; begin without one")
+        raise ValueError(NO_CURSOR)
     return cursor
 
-
-Limit = Annotated[int, Field(ge=1, le=100, description="Rows to answer at most."), Digits]
 
 IdCursor = Annotated[
     str, AfterValidator(_is_id), Field(description="Where to go on; from the `Link` of the page before.")
@@ -63,19 +74,9 @@ IdCursor = Annotated[
 """A cursor whose position is the id of a row."""
 
 
-def _checksum(content: bytes) -> bytes:
-    return hashlib.sha256(b"cursor" + content).digest()[:_CHECKSUM]
+def link_header(path: str, **pages: Mapping[str, Any]) -> str:
+    """A `Link` header to pages of the list at `path`, by their relation: `next={"limit": 20, "cursor": "..."}`.
 
-
-class Page(QueryParameters):
-    skip: Annotated[int, Digits] = Field(default=0, ge=0, le=LARGEST_SKIP, description="Rows to leave out.")
-    limit: Annotated[int, Digits] = Field(default=20, ge=1, le=100, description="Rows to answer at most.")
-
-
-def next_link(path: str, page: Page) -> str | None:
-    """The `Link` header to the page after this one; none where `skip` would go beyond its range.
-
-    The address is relative: what scheme and host a client used, only the client knows for certain.
+    The addresses are relative: what scheme and host a client used, only the client knows for certain.
     """
-    following = page.model_copy(update={"skip": page.skip + page.limit})
-    return f'<{path}?{urlencode(following.model_dump())}>; rel="next"' if following.skip <= LARGEST_SKIP else None
+    return ", ".join(f'<{path}?{urlencode(parameters)}>; rel="{relation}"' for relation, parameters in pages.items())

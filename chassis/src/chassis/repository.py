@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, TextClause, select, tuple_
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
 from chassis.errors import DomainError
 
 M = TypeVar("M", bound=DeclarativeBase)
+
+Condition = ColumnElement[bool] | TextClause
 
 
 class BaseRepository(Generic[M]):
@@ -38,9 +40,30 @@ class BaseRepository(Generic[M]):
             statement = statement.with_for_update().execution_options(populate_existing=True)
         return self._one(statement)
 
-    def page(self, skip: int, limit: int) -> Sequence[M]:
-        """Up to `limit` rows after the first `skip`, by id."""
-        return self._session.scalars(self.base().order_by(self._id).offset(skip).limit(limit)).all()
+    def page(
+        self,
+        limit: int,
+        *conditions: Condition,
+        by: InstrumentedAttribute[Any] | None = None,
+        descending: bool = False,
+        after: Sequence[Any] | None = None,
+        skip: int = 0,
+    ) -> Sequence[M]:
+        """Up to `limit` of the rows that meet the conditions, in the order of a column, equal ones in that of ids.
+
+        :param by: the column; None for the ids alone
+        :param after: what the last row of the page before has in that column, if there is one, and its id. The page
+            goes on behind that place, whatever was inserted or deleted since, and whether that row still exists.
+        :param skip: rows to leave out at the beginning
+        """
+        columns = [self._id] if by is None else [by, self._id]
+        statement = self.base().where(*conditions)
+        if after is not None:
+            # A comparison of rows, and not of one column after the other, is what both databases find in an index.
+            here = tuple_(*columns)
+            statement = statement.where(here < after if descending else here > after)
+        order = [column.desc() if descending else column.asc() for column in columns]
+        return self._session.scalars(statement.order_by(*order).offset(skip).limit(limit)).all()
 
     def add(self, row: M) -> M:
         """Insert the row, so that it has its id; raises the domain error of a violated constraint."""

@@ -18,6 +18,7 @@ from product_service.api import health as own_health
 from product_service.api import products
 from product_service.identity import IdentityClient
 from product_service.models import Base
+from product_service.models.products import MADE_BY_MIGRATIONS
 from product_service.repositories.changes import ChangeRepository
 from product_service.repositories.idempotency import KeptAnswerRepository
 from product_service.repositories.products import ProductRepository
@@ -82,7 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def migrations(settings: Settings) -> Migrations:
-    return Migrations(Path(__file__).parent / "migrations", Base.metadata, settings.database_url)
+    folder = Path(__file__).parent / "migrations"
+    return Migrations(folder, Base.metadata, settings.database_url, MADE_BY_MIGRATIONS)
 
 
 def documented_app() -> FastAPI:

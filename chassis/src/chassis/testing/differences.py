@@ -32,7 +32,10 @@ _DIFFERENT_EACH_TIME = {"access_token", "refresh_token", "created_at", "expires_
 
 @dataclass(frozen=True)
 class Call:
-    """One request; `{3}` in its path stands for the id of the third thing made, `token` is sent as a bearer token."""
+    """One request; `token` is sent as a bearer token.
+
+    `{3}` in its path stands for the id of the third thing made, and the path "next" for the page after the last one.
+    """
 
     method: str
     path: str
@@ -61,7 +64,8 @@ class Both:
         self._clients = clients
         self._databases = databases
         self._tables = MetaData()
-        self._tables.reflect(databases[0])
+        # Not those of SQLite, which has tables of its own behind an index of words.
+        self._tables.reflect(databases[1])
         self._tables.remove(self._tables.tables["alembic_version"])
 
     async def answer_alike(self, calls: Sequence[Call]) -> None:
@@ -93,16 +97,21 @@ async def _answers(client: httpx.AsyncClient, calls: Sequence[Call]) -> list[Ans
     """
     ids: list[int] = []
     seen: list[Answer] = []
+    following = "/"
     for call in calls:
-        path = re.sub(r"\{(\d+)\}", lambda match: str(_id_of(int(match[1]), ids)), call.path)
+        path = following if call.path == "next" else call.path
+        path = re.sub(r"\{(\d+)\}", lambda match: str(_id_of(int(match[1]), ids)), path)
         answer = await client.request(call.method, path, json=call.body, headers=call.headers)
         body: Any = answer.json() if answer.content else None
         if answer.status_code == 201:
             ids.append(body["id"])
+        following = answer.links.get("next", {}).get("url", following)
         location = answer.headers.get("location")
         headers = {
             "location": location and re.sub(r"\d+$", lambda match: _number_of(int(match[0]), ids), location),
-            "link": answer.headers.get("link"),
+            # There may be an id in a cursor, and a moment.
+            "link": re.sub(r"cursor=[^&>]+", "cursor", answer.headers.get("link", "")),
+            "x-total-count": answer.headers.get("x-total-count"),
         }
         seen.append(Answer(call, answer.status_code, headers, _comparable(body, ids)))
     return seen

@@ -1,9 +1,9 @@
 """The catalogue: public reads, and writes of whom the user service vouches for."""
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import Query, Response
+from pydantic import Field
 
 from chassis import etags
 from chassis.errors import (
@@ -15,7 +15,7 @@ from chassis.errors import (
     PreconditionFailed,
 )
 from chassis.etags import IfMatch, IfNoneMatch
-from chassis.paging import IdCursor, Limit, Page, RowId, next_link, read_cursor, write_cursor
+from chassis.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
 from product_service.api.dependencies import CurrentCaller, Once, Read, Write
@@ -29,6 +29,7 @@ from product_service.errors import (
     SkuTaken,
     TooMuchStock,
 )
+from product_service.listing import ProductQuery
 from product_service.models import Product
 from product_service.schemas import ChangeRead, ProductCreate, ProductPatch, ProductRead, StockAdjustment
 from product_service.services.idempotency import Answer
@@ -38,7 +39,7 @@ router = Router(prefix="/products", tags=["products"])
 
 
 class HistoryQuery(QueryParameters):
-    limit: Limit = 20
+    limit: Limit = Field(default=20, description="Changes to answer at most.")
     cursor: IdCursor | None = None
 
 
@@ -74,16 +75,27 @@ def _tagged(product: Product, response: Response) -> ProductRead:
 @router.get(
     "",
     summary="List products",
-    response_description="A page of products, by id.",
-    responses={200: {"headers": documented_headers({"Link": "The next page (RFC 8288)."})}, **_public()},
+    response_description="A page of products.",
+    responses={
+        200: {
+            "headers": documented_headers(
+                {
+                    "Link": 'The first page, as `rel="first"`, and the next one, as `rel="next"`, where there is one.',
+                    "X-Total-Count": "How many products there are on all pages; with `count=true`.",
+                }
+            )
+        },
+        **_public(),
+    },
 )
-async def list_products(page: Annotated[Page, Query()], read: Read, response: Response) -> list[ProductRead]:
-    """`Link` leads to the next page, where there is one."""
-    products, more = await read(lambda products: products.page(page.skip, page.limit))
-    link = next_link("/products", page) if more else None
-    if link:
-        response.headers["Link"] = link
-    return [ProductRead.of(product) for product in products]
+async def list_products(query: Annotated[ProductQuery, Query()], read: Read, response: Response) -> list[ProductRead]:
+    """Follow `Link` to see every product once, whatever is inserted or deleted meanwhile."""
+    page = await read(lambda products: products.page(query))
+    following = {"next": query.next(page.products[-1])} if page.more else {}
+    response.headers["Link"] = link_header("/products", first=query.first(), **following)
+    if page.total is not None:
+        response.headers["X-Total-Count"] = str(page.total)
+    return [ProductRead.of(product) for product in page.products]
 
 
 @router.get(
@@ -199,6 +211,6 @@ async def show_history(
     before = read_cursor(query.cursor) if query.cursor else None
     changes, more = await read(lambda products: products.history(product_id, caller, before, query.limit))
     if more:
-        parameters = {"limit": query.limit, "cursor": write_cursor(changes[-1].id)}
-        response.headers["Link"] = f'</products/{product_id}/history?{urlencode(parameters)}>; rel="next"'
+        following = {"limit": query.limit, "cursor": write_cursor(changes[-1].id)}
+        response.headers["Link"] = link_header(f"/products/{product_id}/history", next=following)
     return [ChangeRead.model_validate(change) for change in changes]

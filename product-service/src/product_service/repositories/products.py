@@ -1,16 +1,25 @@
 """How products are stored and found."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sqlalchemy import update
+from sqlalchemy import TextClause, func, select, text, update
 
 from chassis.errors import DomainError
-from chassis.repository import BaseRepository
+from chassis.repository import BaseRepository, Condition
 from product_service.errors import SkuTaken
+from product_service.listing import Criteria
 from product_service.models import Product
 from product_service.models.products import LARGEST_QUANTITY
+from product_service.words import words
+
+# There are but letters and digits in a word, so that quoted it is nothing but itself in either query language.
+_SEARCH = {
+    "sqlite": ("products.id IN (SELECT rowid FROM products_search WHERE products_search MATCH :q)", '"{}" *', " AND "),
+    "postgresql": ("products.search @@ CAST(:q AS tsquery)", "'{}':*", " & "),
+}
 
 
 class ProductRepository(BaseRepository[Product]):
@@ -35,3 +44,38 @@ class ProductRepository(BaseRepository[Product]):
         if versions is not None:
             statement = statement.where(Product.version.in_(versions))
         return self._session.scalars(statement).one_or_none()
+
+    def selected(
+        self, criteria: Criteria, limit: int, *, skip: int = 0, after: Sequence[Any] | None = None
+    ) -> Sequence[Product]:
+        """Up to `limit` of the selected products in their order, after the first `skip` or behind a cursor's place."""
+        by = None if criteria.by == "id" else getattr(Product, criteria.by)
+        conditions = self._conditions(criteria)
+        return self.page(limit, *conditions, by=by, descending=criteria.descending, after=after, skip=skip)
+
+    def count(self, criteria: Criteria) -> int:
+        """How many products are selected."""
+        statement = select(func.count()).select_from(Product).where(*self._conditions(criteria))
+        return self._session.scalars(statement).one()
+
+    def _conditions(self, criteria: Criteria) -> list[Condition]:
+        conditions: list[Condition] = []
+        if criteria.q is not None:
+            conditions.append(self._matching(criteria.q))
+        if criteria.min_price is not None:
+            conditions.append(Product.price >= criteria.min_price)
+        if criteria.max_price is not None:
+            conditions.append(Product.price <= criteria.max_price)
+        if criteria.currency is not None:
+            conditions.append(Product.currency == criteria.currency)
+        if criteria.category is not None:
+            conditions.append(Product.category == criteria.category)
+        if criteria.in_stock is not None:
+            conditions.append(Product.quantity > 0 if criteria.in_stock == "true" else Product.quantity == 0)
+        if criteria.owner_id is not None:
+            conditions.append(Product.owner_id == criteria.owner_id)
+        return conditions
+
+    def _matching(self, q: str) -> TextClause:
+        condition, word, conjunction = _SEARCH[self._session.get_bind().dialect.name]
+        return text(condition).bindparams(q=conjunction.join(map(word.format, words(q))))

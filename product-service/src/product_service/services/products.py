@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ from chassis.models import LARGEST_ID
 from product_service import money
 from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, TooMuchStock
 from product_service.identity import Caller
+from product_service.listing import ProductQuery
 from product_service.models import Change, Product
 from product_service.models.changes import Action
 from product_service.repositories.changes import ChangeRepository
@@ -20,6 +22,15 @@ from product_service.settings import WriteAccess
 
 Versions = AbstractSet[int] | None
 """The versions of a product that a call may change; None is any."""
+
+
+@dataclass(frozen=True)
+class ProductPage:
+    products: Sequence[Product]
+    more: bool
+    """Whether there are others behind these."""
+    total: int | None
+    """How many there are on all pages, where it was asked for."""
 
 
 class Products:
@@ -37,10 +48,12 @@ class Products:
             raise ProductNotFound
         return product
 
-    def page(self, skip: int, limit: int) -> tuple[Sequence[Product], bool]:
-        """The products of one page, by id, and whether there are more after it."""
-        products = self._products.page(skip, limit + 1)
-        return products[:limit], len(products) > limit
+    def page(self, query: ProductQuery) -> ProductPage:
+        """One page of the products that are asked for."""
+        criteria, after = query.criteria, query.cursor.after if query.cursor else None
+        products = self._products.selected(criteria, query.limit + 1, skip=query.skip or 0, after=after)
+        total = self._products.count(criteria) if query.count == "true" else None
+        return ProductPage(products[: query.limit], len(products) > query.limit, total)
 
     def create(self, draft: ProductCreate, owner: Caller) -> Product:
         """Raises SkuTaken, or Invalid for a price with more decimals than its currency has."""

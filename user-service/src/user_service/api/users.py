@@ -1,13 +1,12 @@
 """The accounts of others, for admins."""
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import Query, Response
 from pydantic import Field
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
-from chassis.paging import IdCursor, Limit, RowId, read_cursor, write_cursor
+from chassis.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
 from chassis.text import Line
@@ -20,7 +19,7 @@ router = Router(prefix="/users", tags=["administration"])
 
 
 class UserQuery(QueryParameters):
-    limit: Limit = 20
+    limit: Limit = Field(default=20, description="Accounts to answer at most.")
     cursor: IdCursor | None = None
     q: Annotated[Line, Field(min_length=1, max_length=50)] | None = Field(
         default=None, description="A part of the name, whatever its case."
@@ -60,7 +59,7 @@ async def list_users(
     )
     if more:
         parameters = {**query.model_dump(exclude_none=True), "cursor": write_cursor(users[-1].id)}
-        response.headers["Link"] = f'</users?{urlencode(parameters)}>; rel="next"'
+        response.headers["Link"] = link_header("/users", next=parameters)
     return [UserRead.model_validate(user) for user in users]
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from sqlalchemy import literal, select
 
 from chassis.errors import DomainError
-from chassis.repository import BaseRepository
+from chassis.repository import BaseRepository, Condition
 from user_service.errors import UsernameTaken
 from user_service.models import User
 from user_service.models.users import username_key
@@ -49,14 +49,14 @@ class UserRepository(BaseRepository[User]):
         self, row_id: int, limit: int, *, q: str | None, is_active: bool | None, is_admin: bool | None
     ) -> Sequence[User]:
         """Up to `limit` accounts by id, after this one; `q` is a part of the name, None leaves a question open."""
-        statement = self.base().where(User.id > row_id)
+        conditions: list[Condition] = []
         if q is not None:
-            statement = statement.where(User.username_key.contains(username_key(q), autoescape=True))
+            conditions.append(User.username_key.contains(username_key(q), autoescape=True))
         if is_active is not None:
-            statement = statement.where(User.is_active == is_active)
+            conditions.append(User.is_active == is_active)
         if is_admin is not None:
-            statement = statement.where(User.is_admin == is_admin)
-        return self._session.scalars(statement.order_by(User.id).limit(limit)).all()
+            conditions.append(User.is_admin == is_admin)
+        return self.page(limit, *conditions, after=(row_id,))
 
     def lock_active_admins(self) -> Sequence[int]:
         """The ids of the active admins, whose rows stay as they are until this transaction ends."""

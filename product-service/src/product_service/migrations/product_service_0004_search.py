@@ -1,0 +1,103 @@
+"""Search, and an index for each order and filter of the list."""
+
+import sqlalchemy as sa
+from alembic import op
+
+# The stored words have to be those that the code will look for: whatever version of it runs this migration.
+from product_service.models.products import derived
+
+revision = "product_service_0004"
+down_revision = "product_service_0003"
+branch_labels = None
+depends_on = None
+
+BATCH = 1_000
+INDEXED = ("name_key", "price", "quantity", "created_at", "updated_at", "owner_id", "category")
+
+products = sa.table("products", sa.column("id"), sa.column("name"), sa.column("description"))
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    is_sqlite = connection.dialect.name == "sqlite"
+    op.add_column("products", sa.Column("name_key", sa.String(255, collation=None if is_sqlite else "C")))
+    op.add_column("products", sa.Column("words", sa.Text()))
+    fill(connection)
+    # SQLite has to make the table anew for that, and would not remember by itself that ids are not used twice.
+    with op.batch_alter_table("products", table_kwargs={"sqlite_autoincrement": True}) as table:
+        table.alter_column("name_key", nullable=False, existing_type=sa.String(255))
+        table.alter_column("words", nullable=False, existing_type=sa.Text())
+    op.drop_index("ix_products_owner_id", "products")
+    for column in INDEXED:
+        op.create_index(f"ix_products_{column}_id", "products", [column, "id"])
+    if is_sqlite:
+        make_search_table()
+    else:
+        op.execute(
+            "ALTER TABLE products ADD COLUMN search tsvector "
+            "GENERATED ALWAYS AS (array_to_tsvector(string_to_array(words, ' '))) STORED"
+        )
+        op.create_index("ix_products_search", "products", ["search"], postgresql_using="gin")
+
+
+def downgrade() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        for event in ("insert", "delete", "update"):
+            op.execute(f"DROP TRIGGER products_search_{event}")
+        op.execute("DROP TABLE products_search")
+    else:
+        op.drop_index("ix_products_search", "products")
+        op.drop_column("products", "search")
+    for column in INDEXED:
+        op.drop_index(f"ix_products_{column}_id", "products")
+    op.drop_column("products", "words")
+    op.drop_column("products", "name_key")
+    op.create_index("ix_products_owner_id", "products", ["owner_id"])
+
+
+def fill(connection: sa.Connection) -> None:
+    """Give the products that are there already what is derived from their name and description."""
+    page = sa.select(products.c.id, products.c.name, products.c.description).order_by(products.c.id).limit(BATCH)
+    last = 0
+    while rows := connection.execute(page.where(products.c.id > last)).all():
+        last = rows[-1].id
+        ids = [row.id for row in rows]
+        name_keys, words = zip(*(derived(row.name, row.description) for row in rows), strict=True)
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(
+                "UPDATE products SET name_key = ?, words = ? WHERE id = ?",
+                list(zip(name_keys, words, ids, strict=True)),
+            )
+        else:
+            # One round trip for all of them: row by row it would take ten times as long.
+            connection.execute(
+                sa.text(
+                    "UPDATE products SET name_key = new.name_key, words = new.words FROM unnest("
+                    "CAST(:ids AS bigint[]), CAST(:name_keys AS text[]), CAST(:words AS text[])"
+                    ") AS new (id, name_key, words) WHERE products.id = new.id"
+                ),
+                {"ids": ids, "name_keys": list(name_keys), "words": list(words)},
+            )
+
+
+def make_search_table() -> None:
+    """An index of the words in `products`, which triggers keep up to date.
+
+    A later migration that makes `products` anew on SQLite loses the triggers, and has to make them again.
+    """
+    # The tokenizer takes every character beyond ASCII for a part of a word, so that it splits at our spaces alone.
+    # Neither the places of words nor their numbers are asked for, so that they are not stored.
+    op.execute(
+        "CREATE VIRTUAL TABLE products_search USING fts5("
+        "words, content = 'products', content_rowid = 'id', tokenize = 'ascii', detail = none, columnsize = 0)"
+    )
+    add = "INSERT INTO products_search (rowid, words) VALUES (new.id, new.words);"
+    # FTS5 takes a row out of an index by being told what it was.
+    remove = "INSERT INTO products_search (products_search, rowid, words) VALUES ('delete', old.id, old.words);"
+    for event, on, statements in (
+        ("insert", "INSERT", add),
+        ("delete", "DELETE", remove),
+        ("update", "UPDATE OF words", remove + add),
+    ):
+        op.execute(f"CREATE TRIGGER products_search_{event} AFTER {on} ON products BEGIN {statements} END")
+    op.execute("INSERT INTO products_search (products_search) VALUES ('rebuild')")

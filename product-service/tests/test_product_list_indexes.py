@@ -1,0 +1,121 @@
+"""Each order and each selective filter of the list has an index that its query uses: as the databases explain it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from product_fixtures import migrations_of
+from sqlalchemy import Engine, NullPool, create_engine, event, text
+from sqlalchemy.orm import Session
+
+from chassis.testing import Databases
+from product_service.listing import ProductQuery
+from product_service.repositories.products import ProductRepository
+
+ROWS = 100_000
+ORDERS = ["id", "name", "price", "quantity", "created_at", "updated_at"]
+
+# Names and words are those that the service would have made: there is nothing to fold in them. Of the words one is in
+# each product, some are in many, others in a few, as in any language, and one is a product's own. There are ties in all
+# columns.
+ON_POSTGRESQL = f"""
+INSERT INTO products (name, description, price, currency, quantity, category, owner_id, version, created_at, updated_at,
+    name_key, words)
+SELECT name, words, 10000 + n * 7919 % {ROWS} * 100, 'USD', n % 7,
+    CASE WHEN n % 3 > 0 THEN 'category ' || (n % 500) END, n % 1000 + 1, 1, moment, moment, name, words
+FROM (
+    SELECT n, 'product ' || (n * 7919 % {ROWS}) AS name, TIMESTAMPTZ '2026-01-01Z' + n / 3 * INTERVAL '1s' AS moment,
+        'product x' || n || ' y' || (n % 2000) || ' z' || (n * 7 % 3000)
+            || CASE WHEN n % 10 = 0 THEN ' brass' ELSE '' END AS words
+    FROM generate_series(1, {ROWS}) AS numbers (n)
+) AS made
+"""
+ON_SQLITE = (
+    ON_POSTGRESQL.replace(f"generate_series(1, {ROWS}) AS numbers (n)", "numbers")
+    .replace(
+        "TIMESTAMPTZ '2026-01-01Z' + n / 3 * INTERVAL '1s'",
+        "datetime('2026-01-01', (n / 3) || ' seconds') || '.000000'",
+    )
+    .replace(
+        "INSERT INTO",
+        f"WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {ROWS}) INSERT INTO",
+        1,
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def large(databases: Databases) -> Iterator[Engine]:
+    """A database with 100,000 products, of which it has looked at the distribution."""
+    with databases.made() as make:
+        engine = create_engine(make(migrations_of), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(ON_SQLITE if engine.dialect.name == "sqlite" else ON_POSTGRESQL))
+            connection.exec_driver_sql("ANALYZE")
+        yield engine
+
+
+def plan(database: Engine, query: ProductQuery) -> str:
+    """How the database would find the page."""
+    asked: list[tuple[str, Any]] = []
+    with Session(database) as session:
+        event.listen(database, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])), once=True)
+        after = query.cursor.after if query.cursor else None
+        assert ProductRepository(session).selected(query.criteria, query.limit + 1, after=after)
+        [(statement, values)] = asked
+        explain = "EXPLAIN QUERY PLAN" if database.dialect.name == "sqlite" else "EXPLAIN"
+        told = session.connection().exec_driver_sql(f"{explain} {statement}", values)
+        return "\n".join(str(row[-1]) for row in told)
+
+
+def middle(database: Engine, sort: str) -> ProductQuery:
+    """The page that begins in the middle of the list."""
+    query = ProductQuery.model_validate({"sort": sort})
+    with Session(database) as session:
+        [last] = ProductRepository(session).selected(query, 1, skip=ROWS // 2)
+        return ProductQuery.model_validate({name: str(value) for name, value in query.next(last).items()})
+
+
+def index_of(order: str) -> str:
+    return {"id": "pk_products", "name": "ix_products_name_key_id"}.get(order, f"ix_products_{order}_id")
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_no_order_makes_the_database_sort(large: Engine, order: str, sign: str) -> None:
+    is_sqlite = large.dialect.name == "sqlite"
+    for query in (ProductQuery.model_validate({"sort": sign + order}), middle(large, sign + order)):
+        found = plan(large, query)
+        assert not re.search("Sort|Seq Scan|TEMP B-TREE", found), found
+        if is_sqlite and order == "id":
+            assert re.fullmatch(r"SCAN products|SEARCH products USING INTEGER PRIMARY KEY \(rowid[<>]\?\)", found)
+        else:
+            assert f" {index_of(order)}" in found
+        if query.cursor:
+            # It begins at the cursor's place, and not at the beginning.
+            assert re.search(r"SEARCH products" if is_sqlite else "Index Cond: ", found), found
+
+
+FILTERS = {
+    "owner_id=7": "ix_products_owner_id_id",
+    "category=category 7": "ix_products_category_id",
+    "min_price=500&max_price=501": "ix_products_price_id",
+    "q=x77777": "SCAN products_search VIRTUAL TABLE|Bitmap Index Scan on ix_products_search",
+    "q=x777 bra": "SCAN products_search VIRTUAL TABLE|Bitmap Index Scan on ix_products_search",
+}
+
+
+@pytest.mark.parametrize("sort", ["id", "-id", "price", "-name", "quantity"])
+@pytest.mark.parametrize("asked", FILTERS)
+def test_a_selective_filter_has_an_index_whatever_the_order(large: Engine, asked: str, sort: str) -> None:
+    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(asked)), "sort": sort}))
+    assert "Seq Scan" not in found
+    assert re.search(FILTERS[asked], found), found
+
+
+@pytest.mark.parametrize("asked", ["owner_id=7", "category=category 7"])
+def test_the_products_of_an_owner_or_a_category_are_in_order_already(large: Engine, asked: str) -> None:
+    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(asked)), "sort": "-id"}))
+    assert not re.search("Sort|TEMP B-TREE", found), found
