@@ -473,13 +473,15 @@ def openapi(_: argparse.Namespace) -> int:
 
 
 def seed(args: argparse.Namespace) -> int:
-    """Give the running services two accounts and a few dozen products."""
+    """Give the running services two accounts and a few dozen products, or a large catalogue."""
     for service, port in ((USER, args.user_port), (PRODUCT, args.product_port)):
         if not is_ready(port):
             raise Refusal(f"The {service.folder} does not answer at port {port}: start both with python3 dev.py up.")
     install([PRODUCT])
+    if args.data_dir:
+        os.environ["DATA_DIR"] = str(Path(args.data_dir).expanduser().resolve() / PRODUCT.folder)
     urls = [f"--users-url=http://127.0.0.1:{args.user_port}", f"--products-url=http://127.0.0.1:{args.product_port}"]
-    become([PYTHON, "-m", f"{PRODUCT.module}.seed", *urls], ROOT / PRODUCT.folder)
+    become([PYTHON, "-m", f"{PRODUCT.module}.seed", *urls, *args.more], ROOT / PRODUCT.folder)
 
 
 def lock(args: argparse.Namespace) -> int:
@@ -519,8 +521,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             # argparse would take pytest's options for its own.
             return argparse.Namespace(action=run_pytest, pytest=words[1:])
 
-    ports, data, service, message, pytest, upgrade, benchmark, rest = (
-        argparse.ArgumentParser(add_help=False) for _ in range(8)
+    ports, data, service, message, pytest, upgrade, benchmark, rest, products = (
+        argparse.ArgumentParser(add_help=False) for _ in range(9)
     )
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} if left out"
@@ -530,12 +532,24 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     message.add_argument("message", metavar="MESSAGE", help="what the migration does, in a few words")
     pytest.add_argument("pytest", metavar="ARGUMENT", nargs="*", help="handed to pytest as it is")
     upgrade.add_argument("--upgrade", action="store_true", help="move to the newest versions that are allowed")
+    products.add_argument(
+        "--products",
+        metavar="N",
+        dest="more",
+        type=lambda text: [f"--products={int(text)}"],
+        default=[],
+        help="so many more, written into the database of the product service",
+    )
     benchmark.add_argument("benchmark", metavar="BENCHMARK", choices=BENCHMARKS, help=" or ".join(BENCHMARKS))
     rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="handed on as it is")
 
     parser = argparse.ArgumentParser(prog="dev.py", description="Runs, tests and maintains both services.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    takes: dict[Action, list[argparse.ArgumentParser]] = {up: [ports, data], migrate: [data], seed: [ports]}
+    takes: dict[Action, list[argparse.ArgumentParser]] = {
+        up: [ports, data],
+        migrate: [data],
+        seed: [ports, data, products],
+    }
     takes |= {serve: [service], revision: [service, message], lock: [upgrade]}
     takes |= {manage: [service, rest], bench: [benchmark, rest]}
     takes |= {test: [pytest], test_installation: [pytest], test_containers: [pytest]}

@@ -1,18 +1,28 @@
-"""Gives the running services two accounts and a few dozen products, through their public API alone.
+"""Gives the running services two accounts and a few dozen products, through their public API.
 
     python -m product_service.seed --users-url http://localhost:8001 --products-url http://localhost:8002
 
-Running it twice is safe: an account or a product that is there already stays as it is.
+With `--products 100000` it adds a large catalogue, which it writes into the database that the settings of the product
+service name. Running it twice is safe: an account or a product that is there already stays as it is.
 """
 
 import argparse
+import asyncio
 import json
 import sys
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from chassis.database import Database
+from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
+from chassis.settings import load
+from product_service import large_catalogue
+from product_service.settings import Settings
 
 CATALOGUE = Path(__file__).with_name("seed.json")
 """The products by the name of their owner, each as `POST /products` takes it."""
@@ -31,14 +41,21 @@ def main() -> int:
     )
     parser.add_argument("--users-url", metavar="URL", default="http://localhost:8001", help="of the user service")
     parser.add_argument("--products-url", metavar="URL", default="http://localhost:8002", help="of the product service")
+    parser.add_argument(
+        "--products", metavar="N", type=int, default=0, help="so many more, written into this service's own database"
+    )
     arguments = parser.parse_args()
+    owners = []
     catalogue: dict[str, list[dict[str, Any]]] = json.loads(CATALOGUE.read_text(encoding="utf-8"))
     try:
         with httpx.Client(timeout=TIMEOUT, trust_env=False) as client:
             for owner, products in catalogue.items():
                 token = sign_in(client, arguments.users_url.rstrip("/"), owner)
+                owners.append(account_of(client, arguments.users_url.rstrip("/"), token))
                 counted = create(client, arguments.products_url.rstrip("/"), token, products)
                 print(f"{owner}: {counted['created']} products created, {counted['there already']} there already")
+        if arguments.products > 0:
+            store_many(owners, arguments.products)
     except Refused as refusal:
         print(f"seed: {refusal}", file=sys.stderr)
         return 1
@@ -54,6 +71,34 @@ def sign_in(client: httpx.Client, users_url: str, username: str) -> str:
     if login is None:
         raise Refused(f'There is an account "{username}" already, and its password is another one.')
     return str(login["access_token"])
+
+
+def account_of(client: httpx.Client, users_url: str, token: str) -> int:
+    """The id of the account that the token stands for."""
+    try:
+        account = client.get(f"{users_url}/me", headers={"Authorization": f"Bearer {token}"})
+        return int(account.raise_for_status().json()["id"])
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise Refused(f"{users_url}/me did not say whose the token is: {type(error).__name__}") from None
+
+
+def store_many(owners: Sequence[int], count: int) -> None:
+    """Put a large catalogue into the database that the settings name, and say how far it is."""
+    settings = load(Settings)
+    started = time.monotonic()
+
+    def tell(done: int) -> None:
+        if done % 10_000 == 0 or done == count:
+            print(f"{done:,} of {count:,} products, {time.monotonic() - started:.0f} s", flush=True)
+
+    database = Database(settings.database_url, 2, settings.database_pool_timeout, timeout=60)
+    try:
+        stored = asyncio.run(large_catalogue.fill(database, owners, count, tell))
+    except (DatabaseUnavailable, DatabaseBusy, OutcomeUnknown) as error:
+        raise Refused(error.detail) from None
+    finally:
+        database.close()
+    print(f"{stored:,} products stored, {count - stored:,} there already")
 
 
 def create(client: httpx.Client, products_url: str, token: str, products: list[dict[str, Any]]) -> Counter[str]:
