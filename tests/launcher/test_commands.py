@@ -123,6 +123,7 @@ def test_seed_needs_running_services_and_is_told_where_they_are(standin: Path, t
     urls = [f"--users-url=http://127.0.0.1:{user}", f"--products-url=http://127.0.0.1:{product}"]
     assert seeded.last_line == f"seed {urls} in product-service"
     seeded = terminal.dev(standin, "seed", "--user-port", user, "--product-port", product, "--products", "7")
+    assert seeded.status() == 0
     assert seeded.last_line == f"seed {[*urls, '--products=7']} in product-service"
 
 
