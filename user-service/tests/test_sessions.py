@@ -3,15 +3,16 @@
 import asyncio
 import string
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from passlib.hash import bcrypt
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text, update
 from user_support import KEY, PASSWORD, Person, log_in, sign_up
 
+from user_service.models import Session
 from user_service.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.services.sessions import GRACE
 
@@ -32,15 +33,10 @@ def count(database: Engine, table: str = "sessions") -> int:
 def let_pass(database: Engine, time: timedelta) -> None:
     """Let what is stored of the sessions be older by this time."""
     with database.begin() as connection:
-        for row in connection.execute(text("SELECT id, refreshed_at, expires_at FROM sessions")).all():
-            moved = {name: _moment(getattr(row, name)) - time for name in ("refreshed_at", "expires_at")}
-            statement = "UPDATE sessions SET refreshed_at = :refreshed_at, expires_at = :expires_at WHERE id = :id"
-            connection.execute(text(statement), {**moved, "id": row.id})
-
-
-def _moment(stored: Any) -> datetime:
-    moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored or datetime.now(UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        for row in connection.execute(select(Session.id, Session.refreshed_at, Session.expires_at)).all():
+            refreshed_at = row.refreshed_at - time if row.refreshed_at else None
+            older = {"refreshed_at": refreshed_at, "expires_at": row.expires_at - time}
+            connection.execute(update(Session).where(Session.id == row.id).values(older))
 
 
 class TestRefresh:
