@@ -90,7 +90,7 @@ def test_no_other_text_is_a_number(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "accepted"),
-    [("0", False), ("-1", False), ("1", True), ("007", True), (str(LARGEST_ID), True), (str(LARGEST_ID + 1), False),
+    [("0", False), ("-1", False), ("1", True), ("007", False), (str(LARGEST_ID), True), (str(LARGEST_ID + 1), False),
      ("9" * 5_000, False)],
 )  # fmt: skip
 def test_an_id_is_a_positive_number_of_64_bits(text: str, *, accepted: bool) -> None:

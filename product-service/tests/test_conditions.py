@@ -25,7 +25,7 @@ class TestEntityTags:
         answer = await client.put("/products/1", json={"name": DRAFT["name"], "price": "19.990"}, headers=bearer(ADA))
         assert answer.headers["etag"] == '"1"'
 
-    @pytest.mark.parametrize("condition", ['"1"', '"7", "1"', 'W/"1"', '"a,b" , W/"1"'])
+    @pytest.mark.parametrize("condition", ['"1"', '"7", "1"', 'W/"1"', '"a,b" ,\tW/"1"', "*"])
     async def test_a_client_that_has_the_version_hears_304_without_a_body(
         self, client: httpx.AsyncClient, condition: str
     ) -> None:
@@ -68,6 +68,14 @@ class TestIfMatch:
         answer = await send(client, "PUT", condition)
         assert answer.status_code == 422
         assert [error["parameter"].lower() for error in answer.json()["errors"]] == ["if-match"]
+
+    async def test_a_condition_may_be_spread_over_several_lines(self, client: httpx.AsyncClient) -> None:
+        await create(client)
+        for first, second, status in (("9", "1", 200), ("2", "9", 200), ("9", "8", 412)):
+            lines = [("If-Match", f'"{first}"'), ("If-Match", f'"{second}"'), *bearer(ADA).items()]
+            assert (
+                await client.put("/products/1", json={"name": f"Lamp {first}"}, headers=lines)
+            ).status_code == status
 
     async def test_it_comes_after_who_may_and_before_a_conflict(self, client: httpx.AsyncClient) -> None:
         await create(client, sku="A")

@@ -182,6 +182,20 @@ async def test_what_is_kept_no_longer_is_removed_by_the_service_itself(
         assert kept() == ["a-new-one"]
 
 
+async def test_a_product_has_one_address_whose_keys_are_kept(client: httpx.AsyncClient) -> None:
+    await create(client)
+    for spelling in ("01", "0" * 300 + "1"):
+        answer = await send(client, "a-key", STOCK, path=f"/products/{spelling}/stock")
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "product_id")
+
+
+async def test_two_keys_are_none(client: httpx.AsyncClient) -> None:
+    lines = [("Idempotency-Key", "one"), ("Idempotency-Key", "another"), *bearer(ADA).items()]
+    answer = await client.post("/products", json=DRAFT, headers=lines)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"parameter": "Idempotency-Key", "detail": "There is more than one key"}]
+
+
 @pytest.mark.parametrize("key", ["", "with a space", "x" * 256, "\u00e9"])
 async def test_what_is_no_key_is_invalid(client: httpx.AsyncClient, key: str) -> None:
     headers = [("Authorization", f"Bearer {ADA}"), ("Idempotency-Key", key)]

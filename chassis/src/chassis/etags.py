@@ -4,14 +4,15 @@ A row that counts its changes has a strong tag, which is the count: `"3"`.
 """
 
 import re
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 from pydantic import AfterValidator, Field
 
 _TAG = r'(W/)?"[!#-~]*"'
-_TAGS = rf"^ *(\*|{_TAG}( *, *{_TAG})*) *$"
+_TAGS = rf"^[ \t]*(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)[ \t]*$"
 _VERSIONS = re.compile(r'(W/)?"([1-9][0-9]{0,9})"')
 
 
@@ -30,7 +31,8 @@ _Condition = Annotated[str, AfterValidator(_check), Field(json_schema_extra={"pa
 
 
 async def _if_match(
-    if_match: Annotated[
+    request: Request,
+    _: Annotated[
         _Condition | None,
         Header(
             alias="If-Match",
@@ -38,26 +40,35 @@ async def _if_match(
         ),
     ] = None,
 ) -> AbstractSet[int] | None:
-    if if_match is None or if_match.strip() == "*":
+    condition = _all_lines(request, "if-match")
+    if condition is None or condition.strip() == "*":
         return None
     # A weak tag never matches here: it does not say that two states are the same to the last byte.
-    return {int(version) for weak, version in _VERSIONS.findall(if_match) if not weak}
+    return {int(version) for weak, version in _VERSIONS.findall(condition) if not weak}
 
 
 async def _if_none_match(
-    if_none_match: Annotated[
+    request: Request,
+    _: Annotated[
         _Condition | None,
         Header(
             alias="If-None-Match",
             description="Tags of versions that the client has; where one of them is current, the answer is 304.",
         ),
     ] = None,
-) -> AbstractSet[int]:
-    return {int(version) for _, version in _VERSIONS.findall(if_none_match or "")}
+) -> Callable[[int], bool]:
+    condition = _all_lines(request, "if-none-match") or ""
+    versions = {int(version) for _, version in _VERSIONS.findall(condition)}
+    return lambda version: condition.strip() == "*" or version in versions
+
+
+def _all_lines(request: Request, header: str) -> str | None:
+    """All of a list, which may be spread over several lines (RFC 9110, section 5.3); the framework gives the first."""
+    return ", ".join(request.headers.getlist(header)) or None
 
 
 IfMatch = Annotated[AbstractSet[int] | None, Depends(_if_match)]
 """The versions that a change may be made to; None where any will do."""
 
-IfNoneMatch = Annotated[AbstractSet[int], Depends(_if_none_match)]
-"""The versions that the client has."""
+IfNoneMatch = Annotated[Callable[[int], bool], Depends(_if_none_match)]
+"""Whether the client has this version."""

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -13,8 +14,8 @@ from chassis.models import LARGEST_ID
 
 
 def _digits_only(value: object) -> object:
-    # Without it "1_000", " 7 " and "3.0" would pass as integers.
-    if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdigit()):
+    # Without it "1_000", " 7 " and "3.0" would pass as integers, and "007" would be another address of number 7.
+    if isinstance(value, str) and not re.fullmatch(r"-?(0|[1-9][0-9]*)", value):
         raise ValueError("Input should be a whole number, written in digits")
     return value
 

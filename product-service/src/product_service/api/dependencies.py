@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
 from chassis.bearer import BearerToken
@@ -75,6 +76,9 @@ async def _once(
         ),
     ] = None,
 ) -> _Once:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        mistake = {"type": "value_error", "loc": ("header", "Idempotency-Key"), "msg": "There is more than one key"}
+        raise RequestValidationError([mistake])
     return _Once(request, caller, key)
 
 

@@ -111,7 +111,7 @@ async def list_products(query: Annotated[ProductQuery, Query()], read: Read, res
 )
 async def show_product(product_id: RowId, known: IfNoneMatch, read: Read, response: Response) -> ProductRead | Response:
     product = await read(lambda products: products.get(product_id))
-    if product.version in known:
+    if known(product.version):
         return Response(status_code=304, headers={"ETag": etags.written(product.version)})
     return _tagged(product, response)
 
