@@ -50,7 +50,7 @@ def test_a_service_does_as_its_document_says(services: Services, name: str, tmp_
         [
             *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
             *("--config-file", "schemathesis.toml", "run", f"{service.url}/openapi.json"),
-            *("--checks", "all", "--generation-deterministic", "--max-examples", "10", "--continue-on-failure"),
+            *("--checks", "all", "--generation-deterministic", "--max-examples", "5", "--continue-on-failure"),
             *("--header", f"Authorization: Bearer {somebody.token}", "--no-color"),
         ],
         cwd=tmp_path,
