@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 import pytest
-from chassis_support import Book, BookRepository, Holding, Shelf, ShelfRepository, TitleTaken, rows
+from chassis_support import Book, BookRepository, Holding, Shelf, ShelfRepository, TitleTaken, rows, told
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -47,6 +47,23 @@ async def test_who_finds_a_row_for_update_makes_the_others_wait_so_that_no_chang
     book = await library.read(with_books(lambda books: books.find(1)))
     assert book is not None
     assert book.title == "x" * 20
+
+
+@pytest.mark.postgresql
+async def test_who_finds_a_row_for_update_finds_it_as_it_is_by_then(library: Database, library_url: str) -> None:
+    await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
+
+    def look_twice(books: BookRepository) -> list[str]:
+        first = books.find(1)
+        assert first is not None
+        titles = [first.title]
+        with told(library_url) as somebody_else:
+            somebody_else.exec_driver_sql("UPDATE books SET title = 'Faust II'")
+        second = books.find(1, for_update=True)
+        assert second is first
+        return [*titles, second.title]
+
+    assert await library.write(with_books(look_twice)) == ["Faust", "Faust II"]
 
 
 @pytest.mark.postgresql

@@ -1,4 +1,4 @@
 # Fixtures live in a module of their own name, so that each service's can be type-checked beside the other's.
-from product_fixtures import app, client, database_url, empty_url, make_settings, user_service
+from product_fixtures import app, client, database_url, empty_url, everything, make_settings, user_service
 
-__all__ = ["app", "client", "database_url", "empty_url", "make_settings", "user_service"]
+__all__ = ["app", "client", "database_url", "empty_url", "everything", "make_settings", "user_service"]

@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from product_support import MakeSettings, UserServiceStub
+from product_list_support import Json, catalogue
+from product_support import MakeSettings, UserServiceStub, store
+from sqlalchemy import Engine
 
 from chassis.migrations import Migrations
 from chassis.testing import NewDatabase, running
@@ -55,3 +57,13 @@ def app(make_settings: MakeSettings) -> FastAPI:
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     async with running(app) as client:
         yield client
+
+
+@pytest.fixture
+async def everything(client: httpx.AsyncClient, database: Engine) -> list[Json]:
+    """The catalogue, stored, as it is answered."""
+    store(database, catalogue())
+    answer = await client.get("/products?limit=100")
+    found: list[Json] = answer.json()
+    assert len(found) == 60
+    return found

@@ -141,8 +141,9 @@ async def test_a_twin_that_is_not_done_in_time_is_told_to_come_back(
         with database.connect() as twin:
             twin.execute(
                 text(
-                    "INSERT INTO kept_answers (caller_id, key, method, path, request_hash, created_at) "
-                    "VALUES (1, 'a-key', 'POST', '/products', 'x', now())"
+                    "INSERT INTO kept_answers "
+                    "(caller_id, key, method, path, request_hash, created_at, status, headers, body) "
+                    "VALUES (1, 'a-key', 'POST', '/products', 'x', now(), 0, '{}', '')"
                 )
             )
             answer = await send(client, "a-key")

@@ -1,9 +1,10 @@
 """The little that every repository does the same way."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, TextClause, select, tuple_
+from sqlalchemy import ColumnElement, Select, TextClause, delete, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
@@ -18,8 +19,8 @@ class BaseRepository(Generic[M]):
     """Finds, adds, removes and pages the rows of one model. It flushes and never commits.
 
     A subclass names its `model`, and in `conflicts` the domain error for each unique constraint that a write may
-    violate: `{"users.username_key": UsernameTaken}`, table and column, as SQLite tells it; PostgreSQL tells the
-    constraint's name, which the naming convention makes of the same two.
+    violate: `{"users.username_key": UsernameTaken}`, table and column, or several, as SQLite tells them; PostgreSQL
+    tells the constraint's name, which the naming convention makes of the same.
     """
 
     model: type[M]
@@ -75,6 +76,13 @@ class BaseRepository(Generic[M]):
         self._session.delete(row)
         self.flush()
 
+    def remove_up_to(self, limit: int, column: InstrumentedAttribute[datetime], moment: datetime) -> int:
+        """Remove up to `limit` rows whose time in the column has come by this moment; how many there were."""
+        due = select(self._id).where(column <= moment).order_by(column).limit(limit)
+        # Another process that does the same takes others.
+        removed = delete(self.model).where(self._id.in_(due.with_for_update(skip_locked=True))).returning(self._id)
+        return len(self._session.scalars(removed).all())
+
     def flush(self) -> None:
         """Send the changes made so far; raises the domain error of a violated constraint."""
         try:
@@ -83,8 +91,9 @@ class BaseRepository(Generic[M]):
             # Not PostgreSQL's message: it is in the language of the server.
             told = getattr(error.orig, "diag", None)
             violated = told.constraint_name if told else str(error.orig).removeprefix("UNIQUE constraint failed: ")
-            for column, conflict in self.conflicts.items():
-                if violated in (column, f"uq_{column.replace('.', '_')}"):
+            for columns, conflict in self.conflicts.items():
+                table = columns.partition(".")[0]
+                if violated in (columns, f"uq_{table}_{columns.replace(f'{table}.', '').replace(', ', '_')}"):
                     raise conflict from error
             raise
 

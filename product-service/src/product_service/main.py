@@ -69,16 +69,16 @@ def create_app(settings: Settings) -> FastAPI:
     def build(session: Session) -> Products:
         return Products(ProductRepository(session), ChangeRepository(session), settings.product_write_access)
 
-    def build_with_keys(session: Session) -> tuple[Products, Idempotency]:
-        return build(session), Idempotency(KeptAnswerRepository(session))
+    def build_idempotency(session: Session) -> Idempotency:
+        return Idempotency(KeptAnswerRepository(session))
 
     async def remove_expired(limit: int) -> int:
-        return await database.write(lambda session: build_with_keys(session)[1].remove_expired(limit))
+        return await database.write(lambda session: build_idempotency(session).remove_expired(limit))
 
     app.state.identity = identity
     app.state.read_products = UnitOf(database.read, build)
     app.state.write_products = UnitOf(database.write, build)
-    app.state.write_once = UnitOf(database.write, build_with_keys)
+    app.state.write_once = UnitOf(database.write, lambda session: (build(session), build_idempotency(session)))
     return app
 
 

@@ -55,8 +55,13 @@ class _Once:
             write: Unit[Products] = self._request.app.state.write_products
             return _response(await write(work))
         request = KeyedRequest(self._caller.user_id, key, self._request.method, self._request.url.path, content)
+
+        def do_or_replay(of: tuple[Products, Idempotency]) -> tuple[Answer, bool]:
+            products, idempotency = of
+            return idempotency.once(request, lambda: work(products))
+
         write_once: Unit[tuple[Products, Idempotency]] = self._request.app.state.write_once
-        answer, replayed = await write_once(lambda of: of[1].once(request, lambda: work(of[0])))
+        answer, replayed = await write_once(do_or_replay)
         return _response(answer, {"Idempotency-Replayed": "true"} if replayed else {})
 
 

@@ -14,7 +14,7 @@ LONGEST_PATH = 255
 
 
 class KeptAnswer(Numbered, Base):
-    """The answer to one request, kept for whoever sends it again. While the request is worked on, it has none yet."""
+    """The answer to one request, kept for whoever sends it again; until the work is done, an empty one."""
 
     __tablename__ = "kept_answers"
     __table_args__ = (UniqueConstraint("caller_id", "key", "method", "path"), NEVER_REUSE_IDS)
@@ -25,6 +25,6 @@ class KeptAnswer(Numbered, Base):
     path: Mapped[str] = mapped_column(String(LONGEST_PATH))
     request_hash: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(index=True)
-    status: Mapped[int | None] = mapped_column(Integer)
-    headers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    body: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[int] = mapped_column(Integer)
+    headers: Mapped[dict[str, Any]] = mapped_column(JSON)
+    body: Mapped[str] = mapped_column(Text)

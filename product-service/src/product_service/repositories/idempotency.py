@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from psycopg2.errorcodes import LOCK_NOT_AVAILABLE
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from chassis.errors import Conflict, DomainError
@@ -23,9 +23,7 @@ class _AlreadyKept(Conflict):
 class KeptAnswerRepository(BaseRepository[KeptAnswer]):
     model = KeptAnswer
     conflicts: ClassVar[dict[str, type[DomainError]]] = {
-        # As SQLite tells it, and by the name that PostgreSQL tells.
-        ", ".join(f"kept_answers.{column}" for column in ("caller_id", "key", "method", "path")): _AlreadyKept,
-        "kept_answers.caller_id_key_method_path": _AlreadyKept,
+        "kept_answers.caller_id, kept_answers.key, kept_answers.method, kept_answers.path": _AlreadyKept
     }
 
     def claim(self, claim: KeptAnswer, expired: datetime) -> KeptAnswer | None:
@@ -45,7 +43,11 @@ class KeptAnswerRepository(BaseRepository[KeptAnswer]):
             with self._session.begin_nested():
                 self.add(claim)
         except _AlreadyKept:
-            return self._one(select(KeptAnswer).where(*same))
+            kept = self._one(self.base().where(*same))
+            if kept is None:
+                # It has just been removed, for its time was over.
+                raise IdempotencyInProgress from None
+            return kept
         except OperationalError as error:
             if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
                 raise IdempotencyInProgress from error
@@ -54,9 +56,4 @@ class KeptAnswerRepository(BaseRepository[KeptAnswer]):
 
     def remove_expired(self, expired: datetime, limit: int) -> int:
         """Remove up to `limit` answers that are older than this moment; how many there were."""
-        old = select(KeptAnswer.id).where(KeptAnswer.created_at <= expired).order_by(KeptAnswer.created_at).limit(limit)
-        # Another process that does the same takes others.
-        old = old.with_for_update(skip_locked=True)
-        return len(
-            self._session.scalars(delete(KeptAnswer).where(KeptAnswer.id.in_(old)).returning(KeptAnswer.id)).all()
-        )
+        return self.remove_up_to(limit, KeptAnswer.created_at, expired)

@@ -51,15 +51,18 @@ class Idempotency:
         another request with the same key, or IdempotencyInProgress.
         """
         now = datetime.now(UTC)
+        request_hash = hashlib.sha256(request.content.encode()).hexdigest()
         claim = KeptAnswer(
             caller_id=request.caller_id,
             key=request.key,
             method=request.method,
             path=request.path,
-            request_hash=hashlib.sha256(request.content.encode()).hexdigest(),
+            request_hash=request_hash,
             created_at=now,
+            status=0,
+            headers={},
+            body="",
         )
-        request_hash = claim.request_hash
         kept = self._answers.claim(claim, now - KEPT_FOR)
         if kept is None:
             answer = work()
@@ -67,7 +70,7 @@ class Idempotency:
             return answer, False
         if kept.request_hash != request_hash:
             raise IdempotencyKeyReused
-        return Answer(kept.status or 0, kept.headers or {}, kept.body or ""), True
+        return Answer(kept.status, kept.headers, kept.body), True
 
     def remove_expired(self, limit: int) -> int:
         """Remove up to so many answers that are kept no longer; how many there were."""

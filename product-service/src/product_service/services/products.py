@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 from chassis.errors import FieldError, Invalid, PreconditionFailed
-from chassis.models import LARGEST_ID
 from product_service import money
 from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, TooMuchStock
 from product_service.identity import Caller
@@ -123,12 +122,12 @@ class Products:
 
         :param before: the id of the change that the page begins after; None for the newest
         """
-        known = self._products.find(product_id) or self._changes.find_last(product_id)
+        known = self._products.find(product_id) or next(iter(self._changes.of_product(product_id, None, 1)), None)
         if known is None:
             raise ProductNotFound
         if known.owner_id != caller.user_id and not caller.is_admin:
             raise NotTheOwner
-        changes = self._changes.before(product_id, LARGEST_ID if before is None else before, limit + 1)
+        changes = self._changes.of_product(product_id, before, limit + 1)
         return changes[:limit], len(changes) > limit
 
     def _get_for(self, caller: Caller, product_id: int, versions: Versions) -> Product:

@@ -23,8 +23,7 @@ class SessionRepository(BaseRepository[Session]):
 
     def of_user(self, user_id: int, now: datetime, limit: int) -> Sequence[Session]:
         """Up to `limit` sessions of an account that go on, the newest first."""
-        statement = self.base().where(Session.user_id == user_id, Session.expires_at > now)
-        return self._session.scalars(statement.order_by(Session.id.desc()).limit(limit)).all()
+        return self.page(limit, Session.user_id == user_id, Session.expires_at > now, descending=True)
 
     def end(self, session_id: int, user_id: int) -> bool:
         """End this session of this account; false where there is none."""
@@ -38,7 +37,4 @@ class SessionRepository(BaseRepository[Session]):
 
     def remove_expired(self, now: datetime, limit: int) -> int:
         """Remove up to `limit` sessions that are over; how many there were."""
-        expired = select(Session.id).where(Session.expires_at <= now).order_by(Session.expires_at).limit(limit)
-        # Another process that does the same takes others.
-        expired = expired.with_for_update(skip_locked=True)
-        return len(self._session.scalars(delete(Session).where(Session.id.in_(expired)).returning(Session.id)).all())
+        return self.remove_up_to(limit, Session.expires_at, now)

@@ -1,0 +1,158 @@
+"""Cursors: what they say, what may be said beside them, and what is none."""
+
+import random
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from product_list_support import Json, cursor_of, expected, ids, mistakes, pages
+from product_support import ADA, bearer, product, store
+from sqlalchemy import Engine
+
+from chassis.models import LARGEST_ID
+from chassis.paging import read_cursor, write_cursor
+
+
+class TestCursor:
+    QUERY: Json = {"sort": "-price", "q": "l", "min_price": "1", "in_stock": "true", "limit": 2}  # noqa: RUF012
+
+    async def test_what_it_says_may_be_said_again(self, client: httpx.AsyncClient, everything: list[Json]) -> None:
+        cursor = await cursor_of(client, **self.QUERY)
+        wanted = expected(everything, self.QUERY)
+        again = {"cursor": cursor, **self.QUERY, "min_price": "1.00"}
+        assert ids(await client.get("/products", params=again)) == wanted[2:4]
+        anew = await client.get("/products", params={"cursor": cursor, "limit": 100, "count": "true"})
+        assert (ids(anew), anew.headers["x-total-count"]) == (wanted[2:], str(len(wanted)))
+
+    async def test_the_order_that_was_left_out_is_by_id(
+        self, client: httpx.AsyncClient, everything: list[Json]
+    ) -> None:
+        cursor = await cursor_of(client, limit=2)
+        for sort in ("", "&sort=id"):
+            assert len(ids(await client.get(f"/products?cursor={cursor}{sort}"))) == 20
+        assert mistakes(await client.get("/products", params={"cursor": cursor, "sort": "-id"})) == ["cursor"]
+        cursor = await cursor_of(client, limit=2, sort="id")
+        assert len(ids(await client.get("/products", params={"cursor": cursor}))) == 20
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            *({"sort": sort} for sort in ("price", "id", "-id", "-name")),
+            *({"q": "m"}, {"min_price": "1.01"}, {"in_stock": "false"}),
+            *({"max_price": "100"}, {"currency": "USD"}, {"category": "light"}, {"owner_id": "1"}),
+            {"skip": "0"},
+        ],
+        ids=str,
+    )
+    async def test_nothing_else_may_be_asked_beside_it(
+        self, client: httpx.AsyncClient, everything: list[Json], other: Json
+    ) -> None:
+        cursor = await cursor_of(client, **self.QUERY)
+        answer = await client.get("/products", params={"cursor": cursor, **other})
+        assert mistakes(answer) == ["cursor"]
+        assert next(iter(other)) in answer.json()["errors"][0]["detail"]
+
+    async def test_it_says_all_that_was_asked(self, client: httpx.AsyncClient, database: Engine) -> None:
+        query = {"sort": "name", "q": "ß 💡", "min_price": "1", "max_price": "0099.5", "currency": "USD"}
+        query |= {"category": "ä' OR 1=1", "in_stock": "true", "owner_id": str(LARGEST_ID)}
+        matching = {"name": "Straße ss", "category": "ä' OR 1=1", "owner_id": LARGEST_ID, "quantity": 1}
+        stored = store(database, (product(**matching) for _ in range(3)))
+        store(database, [product()])
+        answers = await pages(client, **query, limit=1)
+        assert [each for answer in answers for each in ids(answer)] == stored
+
+    async def test_it_goes_on_where_its_product_was_before_it_was_deleted(
+        self, client: httpx.AsyncClient, everything: list[Json]
+    ) -> None:
+        owned = {"owner_id": 1, "sort": "-name"}
+        wanted = expected(everything, {"owner_id": "1", "sort": "-name"})
+        cursor = await cursor_of(client, **owned, limit=2)
+        for product_id in wanted[:2]:
+            assert (await client.delete(f"/products/{product_id}", headers=bearer(ADA))).status_code == 204
+        assert ids(await client.get("/products", params={"cursor": cursor})) == wanted[2:22]
+
+    async def test_the_longest_question_and_the_longest_name_fit_into_one(
+        self, client: httpx.AsyncClient, database: Engine
+    ) -> None:
+        name, category = "𝟘𐐨" * 127, "𐐨" * 100
+        store(database, (product(name=name, category=category) for _ in range(3)))
+        answers = await pages(client, sort="-name", q="0𐐨" * 50 + " 0" * 50, category=category, limit=1)
+        assert [each for answer in answers for each in ids(answer)] == [3, 2, 1]
+        assert len(answers[0].headers["link"]) < 8_000
+
+    async def test_one_that_is_broken_is_refused(self, client: httpx.AsyncClient, everything: list[Json]) -> None:
+        cursor = await cursor_of(client, **self.QUERY)
+        chance = random.Random(7)
+        for _ in range(50):
+            place = chance.randrange(len(cursor) - 1)
+            other = chance.choice([each for each in "AZaz09-_" if each != cursor[place]])
+            broken = chance.choice([cursor[:place], cursor[:place] + other + cursor[place + 1 :], cursor[place + 1 :]])
+            assert mistakes(await client.get("/products", params={"cursor": broken})) == ["cursor"]
+
+    FORGED: tuple[Any, ...] = (
+        *(None, 7, "x", [], [1], True, {}, {"after": None}, {"after": 7}, {"after": []}, {"after": "7"}, {"after": {}}),
+        *({"after": [place]} for place in (0, -1, 2**63, 10**400, "1", 1.0, 1.5, True, None, [1])),
+        *({"after": [1, 1]}, {"after": [1], "x": 1}, {"after": [1], "limit": 5}, {"after": [1], "cursor": "x"}),
+        *({"after": [1], "sort": sort} for sort in ("sku", "words", "name_key", "", 1, "id; --", ["id"])),
+        *(
+            {"sort": "name", "after": place}
+            for place in (["a"], [1, 1], ["a", 0], ["\x00", 1], ["a" * 256, 1], [None, 1])
+        ),
+        *(
+            {"sort": "price", "after": [amount, 1]}
+            for amount in ("", "1e9", "-1", "1" * 11, 1.5, True, None, 10**10, "NaN")
+        ),
+        *({"sort": "quantity", "after": [number, 1]} for number in (-1, 2**31, 2**63, 1.0, "1", True, None)),
+        *(
+            {"sort": "-created_at", "after": [moment, 1]}
+            for moment in (-1, 2**63, 10**30, "2026-01-01T00:00:00Z", 1.5, True)
+        ),
+        *({"sort": "updated_at", "after": [moment, 1]} for moment in (253402214400000001, None, "1")),
+        *({"after": [1], **filters} for filters in ({"q": ""}, {"q": "*"}, {"q": "a\x00"}, {"q": 1}, {"q": "a" * 201})),
+        *(
+            {"after": [1], **filters}
+            for filters in ({"owner_id": 0}, {"owner_id": "1"}, {"owner_id": True}, {"owner_id": 1.0})
+        ),
+        *(
+            {"after": [1], **filters}
+            for filters in ({"min_price": -1}, {"min_price": "2", "max_price": "1"}, {"max_price": 1.5})
+        ),
+        *(
+            {"after": [1], **filters}
+            for filters in ({"in_stock": True}, {"in_stock": "1"}, {"currency": "usd"}, {"category": " "})
+        ),
+    )
+
+    async def test_one_that_is_forged_is_looked_at_like_any_input(self, client: httpx.AsyncClient) -> None:
+        for content in self.FORGED:
+            answer = await client.get("/products", params={"cursor": write_cursor(content)})
+            assert mistakes(answer) == ["cursor"], content
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"sort": "name", "after": ["", 1]},
+            {"sort": "-name", "after": ["\U0010ffff" * 255, LARGEST_ID]},
+            {"sort": "price", "after": ["0", 1]},
+            {"sort": "-price", "after": ["9999999999.9999", LARGEST_ID]},
+            {"sort": "-quantity", "after": [2**31 - 1, LARGEST_ID]},
+            {"sort": "created_at", "after": [0, 1]},
+            {"sort": "-updated_at", "after": [253402214400000000, LARGEST_ID]},
+        ],
+        ids=str,
+    )
+    async def test_a_place_at_the_very_end_gives_everything(
+        self, client: httpx.AsyncClient, everything: list[Json], content: Any
+    ) -> None:
+        answer = await client.get("/products", params={"cursor": write_cursor(content), "limit": 100})
+        assert ids(answer) == expected(everything, {"sort": content["sort"]})
+
+    async def test_it_holds_nothing_but_the_question_and_the_place(
+        self, client: httpx.AsyncClient, everything: list[Json]
+    ) -> None:
+        content = read_cursor(await cursor_of(client, **self.QUERY))
+        second = everything[expected(everything, self.QUERY)[1] - 1]
+        price, product_id = content.pop("after")
+        assert (Decimal(price), product_id) == (Decimal(second["price"]), second["id"])
+        assert content == {name: value for name, value in self.QUERY.items() if name != "limit"}

@@ -1,0 +1,233 @@
+"""Search: every word of the question begins a word of the name or the description, the same on both databases."""
+
+import itertools
+
+import httpx
+import pytest
+from product_list_support import Json, expected, ids, mistakes, pages
+from product_support import ADA, DRAFT, bearer, product, store
+from sqlalchemy import Engine
+
+from product_service.words import words
+
+
+class TestSearch:
+    TEXTS = (
+        *("Lämpchen", "LAMPE", "lamp-shade", "clamp", "Straße", "STRASSE 7", "Strasbourg", "Æther", "İstanbul", "ΟΔΟΣ"),
+        *(
+            "机械键盘",
+            "键盘",
+            "ガラス",
+            "한국어",
+            "หนังสือ",
+            "किताब",
+            "💡 bulb",
+            "bulb💡light",
+            "👩\u200d👩\u200d👧 family",
+            "1️⃣ one",
+        ),
+        *("ada.lovelace+spam@example.org", "1.2.3", "12.5 mm²", "½ inch", "R2-D2", "snake_case", "don't", "C++", "C#"),
+        *("AND", "OR", "NOT gate", "NEAR east", "a & b", "x | y", "!important", "p <-> q", "(parens)", 'say "hi"'),
+        *(
+            "it's",
+            "back\\slash",
+            "a:b",
+            "wild*card",
+            "^caret",
+            "50 %",
+            "{brace}",
+            "-minus",
+            "words words",
+            "ﬁne",
+            "x" * 255,
+        ),
+    )
+    QUERIES = (
+        *(
+            "lam",
+            "LAM",
+            "lämp",
+            "la\u0308mp",
+            "lampchen",
+            "shade",
+            "amp",
+            "strass",
+            "straße",
+            "ẞ",
+            "stra",
+            "æ",
+            "ae",
+            "istan",
+        ),
+        *(
+            "i\u0307stan",
+            "οδος",
+            "ΟΔΌΣ",
+            "机",
+            "机械",
+            "械",
+            "键盘",
+            "ガ",
+            "カ",
+            "ｶﾞﾗ",
+            "한",
+            "하",
+            "국",
+            "ห",
+            "कित",
+            "bulb",
+            "light",
+        ),
+        *(
+            "family",
+            "1",
+            "one",
+            "ada",
+            "ada.lovelace",
+            "ada@example.org",
+            "example.org",
+            "lovelace org",
+            "1.2.3",
+            "1 2",
+            "2.5",
+        ),
+        *(
+            "mm2",
+            "½",
+            "r2",
+            "d2",
+            "r2-d2",
+            "snake",
+            "case",
+            "snake_case",
+            "don't",
+            "t",
+            "c",
+            "c++",
+            "AND",
+            "and",
+            "OR",
+            "NOT",
+        ),
+        *(
+            "NEAR",
+            "NEAR(east, 2)",
+            "a AND b",
+            "a OR x",
+            "NOT gate",
+            "gate NOT x",
+            "a & b",
+            "a | x",
+            "!important",
+            "p <-> q",
+        ),
+        *(
+            "p <2> q",
+            "(parens",
+            "parens)",
+            '"hi"',
+            '"say hi"',
+            "it's",
+            "'",
+            "its",
+            "'a':*",
+            "a:*",
+            "a:b",
+            "wild*",
+            "wil*card",
+        ),
+        *(
+            "^caret",
+            "50%",
+            "%",
+            "words:lam",
+            "name : lam",
+            "-minus",
+            "minus -x",
+            "+lam",
+            "{brace}",
+            "\\",
+            "back\\slash",
+        ),
+        *(
+            "lamp\tshade",
+            "fi",
+            "ﬁ",
+            "x" * 100,
+            "x" * 200,
+            "x" * 101,
+            "words words",
+            "w o",
+            "💡",
+            "💡 bulb",
+            "zzz",
+            ";--",
+        ),
+    )
+
+    @pytest.fixture
+    async def texts(self, client: httpx.AsyncClient, database: Engine) -> list[Json]:
+        split = ((text, None) for text in self.TEXTS), (("thing", text) for text in self.TEXTS)
+        store(database, (product(name=name, description=text) for name, text in itertools.chain(*split)))
+        return [each for answer in await pages(client, limit=100) for each in answer.json()]
+
+    async def test_every_word_begins_a_word_whatever_it_is_made_of(
+        self, client: httpx.AsyncClient, texts: list[Json]
+    ) -> None:
+        hits = 0
+        for q in self.QUERIES:
+            answer = await client.get("/products", params={"q": q, "limit": 100})
+            if not words(q) or "\t" in q:
+                assert mistakes(answer) == ["q"]
+            else:
+                assert ids(answer) == expected(texts, {"q": q}), q
+                hits += len(answer.json()) > 0
+        assert hits > len(self.QUERIES) * 2 / 3
+
+    @pytest.mark.parametrize(
+        ("q", "found"),
+        [
+            ("lamp", ["Lämpchen", "LAMPE", "lamp-shade"]),
+            ("amp", []),
+            ("STRASS", ["Straße", "STRASSE 7"]),
+            ("org spam", ["ada.lovelace+spam@example.org"]),
+            ("ada@example.org", ["ada.lovelace+spam@example.org"]),
+            ("机械", ["机械键盘"]),
+            ("键盘", ["键盘"]),
+            ("NOT gate", ["NOT gate"]),
+            ("a & b", ["a & b", "a:b"]),
+            ("a | x", []),
+            ("bulb 💡", ["💡 bulb", "bulb💡light"]),
+            ("1.2", ["1.2.3", "½ inch"]),
+            ("i'ts", []),
+        ],
+    )
+    async def test_it_finds_what_a_person_would_expect(
+        self, client: httpx.AsyncClient, texts: list[Json], q: str, found: list[str]
+    ) -> None:
+        answer = await client.get("/products", params={"q": q, "limit": 100})
+        assert [each["name"] for each in answer.json() if each["name"] != "thing"] == found
+        assert [each["description"] for each in answer.json() if each["name"] == "thing"] == found
+
+    async def test_words_may_be_in_name_and_description(self, client: httpx.AsyncClient, database: Engine) -> None:
+        store(database, [product(name="Desk lamp", description="brass"), product(name="Desk"), product(name="Brass")])
+        assert len(ids(await client.get("/products?q=bra+des"))) == 1
+
+    async def test_what_changes_is_found_as_it_is_now(self, client: httpx.AsyncClient) -> None:
+        async def found(q: str) -> list[int]:
+            return ids(await client.get("/products", params={"q": q}))
+
+        async def put(fields: Json) -> None:
+            assert (await client.put("/products/1", json=fields, headers=bearer(ADA))).status_code == 200
+
+        draft = {**DRAFT, "name": "Schöne Lampe", "description": "aus Messing"}
+        await client.post("/products", json=draft, headers=bearer(ADA))
+        assert await found("schone") == await found("lam mess") == [1]
+        await put({"name": "Alter Stuhl"})
+        assert (await found("lampe"), await found("stuhl messing")) == ([], [1])
+        await put({"quantity": 7, "price": "5"})
+        assert await found("stuhl messing") == [1]
+        await put({"description": None})
+        assert (await found("messing"), await found("stuhl")) == ([], [1])
+        await client.delete("/products/1", headers=bearer(ADA))
+        assert await found("stuhl") == []
