@@ -54,6 +54,12 @@ async def test_composed_and_decomposed_characters_are_the_same_password(client: 
     assert login.status_code == 200
 
 
+async def test_every_space_is_the_same_in_a_password(client: httpx.AsyncClient) -> None:
+    await client.post("/register", json={"username": "ada", "password": "four words\u00a0and\u2003spaces"})
+    login = await client.post("/login", json={"username": "ada", "password": "four\u3000words and spaces"})
+    assert login.status_code == 200
+
+
 async def test_a_password_differs_from_another_beyond_its_72nd_byte(client: httpx.AsyncClient) -> None:
     await client.post("/register", json={"username": "ada", "password": "x" * 72 + "a"})
     assert (await client.post("/login", json={"username": "ada", "password": "x" * 72 + "b"})).status_code == 401
