@@ -5,7 +5,7 @@ let a lone surrogate through that no database can store.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,43 +24,68 @@ EMPTY = object()
 """No body at all, which is not the same as the JSON `null`."""
 
 
+class NotJson(ValueError):
+    """What is wrong with a text that is no JSON which can be read: "is not JSON: ...", without a subject."""
+
+
 async def read(request: Request, limit: int, accepted: Iterable[str] = (JSON,)) -> Any:
     """The decoded body: what the JSON says (numbers with a fraction as Decimal), or a form's fields as a dict.
 
     EMPTY where there is none. Raises HTTPException with status 413 over `limit` bytes, 415 where the content
     type is not in `accepted`, and 400 where the bytes are not what the content type says.
     """
-    raw = await _read_bytes(request, limit)
+    require_size(request, limit)
+    raw = b"".join([chunk async for chunk in chunks(request, limit)])
     if not raw:
         return EMPTY
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in accepted:
-        raise HTTPException(415, f"The Content-Type has to be {' or '.join(accepted)}.")
+    media_type = media_type_of(request, accepted)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise HTTPException(400, "The body is not UTF-8.") from None
-    return _decode_form(text) if media_type == FORM else _decode_json(text)
+    if media_type == FORM:
+        return _decode_form(text)
+    try:
+        return decode_json(text)
+    except NotJson as error:
+        raise HTTPException(400, f"The body {error}.") from None
 
 
-async def _read_bytes(request: Request, limit: int) -> bytes:
-    too_large = HTTPException(413, f"The body is larger than the {limit} bytes that this address accepts.")
+def media_type_of(request: Request, accepted: Iterable[str]) -> str:
+    """The media type of the body; raises HTTPException with status 415 where it is not in `accepted`."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in accepted:
+        raise HTTPException(415, f"The Content-Type has to be {' or '.join(accepted)}.")
+    return media_type
+
+
+def require_size(request: Request, limit: int) -> None:
+    """Raise HTTPException with status 413 where the body is announced to be larger than `limit` bytes."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise too_large
-    raw = bytearray()
+        raise _too_large(limit)
+
+
+async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body as it comes; raises HTTPException with status 413 after `limit` bytes, 400 where it is broken off."""
+    received = 0
     try:
         async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > limit:
-                raise too_large
+            received += len(chunk)
+            if received > limit:
+                raise _too_large(limit)
+            yield chunk
     except ClientDisconnect:
         # Nobody is there to read this, but a client that hangs up is no unexpected exception in our log.
         raise HTTPException(400, "The body was broken off.") from None
-    return bytes(raw)
 
 
-def _decode_json(text: str) -> Any:
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(413, f"The body is larger than the {limit} bytes that this address accepts.")
+
+
+def decode_json(text: str) -> Any:
+    """What the JSON says, numbers with a fraction as Decimal; raises NotJson."""
     try:
         decoded = json.loads(
             text,
@@ -72,11 +97,11 @@ def _decode_json(text: str) -> Any:
         if "\\ud" in text or "\\uD" in text:
             _refuse_surrogates(decoded)
     except json.JSONDecodeError as error:
-        raise HTTPException(400, f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+        raise NotJson(f"is not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
-        raise HTTPException(400, "The body is nested too deeply.") from None
+        raise NotJson("is nested too deeply") from None
     except (ValueError, InvalidOperation) as error:
-        raise HTTPException(400, f"The body is not JSON that can be read: {_reason(error)}.") from None
+        raise NotJson(f"is not JSON that can be read: {_reason(error)}") from None
     return decoded
 
 

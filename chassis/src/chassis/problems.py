@@ -16,14 +16,14 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
 from chassis import errors, etags
-from chassis.errors import DomainError
+from chassis.errors import DomainError, FieldError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -238,15 +238,28 @@ def sentence(kind: str, message: str) -> str:
     return re.sub(r"^Value should have (.* \d+) items? after validation", r"Text should have \1 characters", told)
 
 
+def invalid(error: ValidationError) -> errors.Invalid:
+    """What Pydantic found wrong with something that is no body of a request, as a domain error."""
+    return errors.Invalid(
+        [
+            FieldError(_pointer(mistake["loc"]), sentence(mistake["type"], mistake["msg"]))
+            for mistake in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+    )
+
+
 def _field_problem(kind: str, location: Sequence[int | str], message: str) -> FieldProblem:
     where, *path = location
     detail = sentence(kind, message)
     if where == "body":
-        pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-        return FieldProblem(pointer=pointer, detail=detail)
+        return FieldProblem(pointer=_pointer(path), detail=detail)
     if kind == "extra_forbidden":
         detail = "There is no such parameter"
     return FieldProblem(parameter=".".join(str(part) for part in path), detail=detail)
+
+
+def _pointer(path: Sequence[int | str]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _methods(request: Request) -> set[str]:

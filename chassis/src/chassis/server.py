@@ -4,8 +4,8 @@ import argparse
 import json
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import uvicorn
@@ -33,8 +33,8 @@ class Command(Generic[S]):
     help: str
     run: Callable[[S, argparse.Namespace], None]
     """Raises a DomainError for what cannot be done, which ends the process with status 1 and its sentence."""
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    """Positional arguments, and what each is."""
+    arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None
+    """Adds the arguments that the command takes."""
 
 
 def run_command(
@@ -62,8 +62,7 @@ def run_command(
     commands.add_parser("settings", help="print the settings and their defaults, as Markdown")
     for command in own:
         added = commands.add_parser(command.name, help=command.help, description=command.help)
-        for name, meaning in command.arguments.items():
-            added.add_argument(name, help=meaning)
+        command.arguments(added)
     arguments = parser.parse_args()
     chosen = next((command for command in own if command.name == arguments.command), None)
 

@@ -1,8 +1,9 @@
 """The command line of the product service; without a command it serves."""
 
 from chassis.server import run_command
+from product_service.commands import COMMANDS
 from product_service.main import documented_app, migrations
 from product_service.settings import Settings
 
 if __name__ == "__main__":
-    run_command(Settings, migrations, "product_service.main:create_worker_app", documented_app)
+    run_command(Settings, migrations, "product_service.main:create_worker_app", documented_app, own=COMMANDS)

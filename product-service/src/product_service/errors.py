@@ -44,6 +44,16 @@ class IdempotencyKeyReused(Invalid):
         super().__init__([FieldError(None, "It was sent with another request", "Idempotency-Key")])
 
 
+class ImportInterrupted(Unavailable):
+    """The database was lost in the middle of an import."""
+
+    code = "import-interrupted"
+    detail = (
+        "The import ended early, because the database could not be reached. What was imported before stays; "
+        "import the same file again for the rest."
+    )
+
+
 class AuthUnavailable(Unavailable):
     """The user service did not say what the token is worth: neither that it is good, nor that it is not."""
 

@@ -81,6 +81,10 @@ class Criteria(QueryParameters):
     def descending(self) -> bool:
         return self.sort is not None and self.sort.startswith("-")
 
+    def place(self, product: Product) -> tuple[Any, ...]:
+        """Where the product stands in this order: what it has in the columns of the order."""
+        return tuple(getattr(product, column) for column in dict.fromkeys((self.by, "id")))
+
     def parameters(self) -> dict[str, Any]:
         """The same as parameters of a query."""
         return self.model_dump(mode="json", include=set(Criteria.model_fields), exclude_none=True)
@@ -174,9 +178,7 @@ class ProductQuery(Criteria):
 
     def next(self, last: Product) -> dict[str, Any]:
         """The parameters of the page that begins behind this product."""
-        position = _POSITIONS[self.criteria.by]
-        here = [getattr(last, column) for column in dict.fromkeys((self.criteria.by, "id"))]
-        after = position.dump_python(tuple(here), mode="json")
+        after = _POSITIONS[self.criteria.by].dump_python(self.criteria.place(last), mode="json")
         return {**self._same_for_every_page(), "cursor": write_cursor({**self.criteria.parameters(), "after": after})}
 
     def _same_for_every_page(self) -> dict[str, Any]:

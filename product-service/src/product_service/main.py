@@ -1,7 +1,7 @@
 """The composition of the product service."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,12 +37,7 @@ PRUNE_EVERY = 600.0
 
 
 def create_app(settings: Settings) -> FastAPI:
-    database = Database(
-        settings.database_url,
-        settings.database_pool_size,
-        settings.database_pool_timeout,
-        settings.database_timeout,
-    )
+    database = database_of(settings)
     service_key = settings.service_key.get_secret_value() if settings.service_key else None
     identity = IdentityClient(settings.user_service_url, settings.validation_timeout, service_key)
     readiness = health.Readiness(database, migrations(settings))
@@ -66,8 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         log_in_at=settings.user_service_public_url,
     )
 
-    def build(session: Session) -> Products:
-        return Products(ProductRepository(session), ChangeRepository(session), settings.product_write_access)
+    build = products_of(settings)
 
     def build_idempotency(session: Session) -> Idempotency:
         return Idempotency(KeptAnswerRepository(session))
@@ -75,11 +69,28 @@ def create_app(settings: Settings) -> FastAPI:
     async def remove_expired(limit: int) -> int:
         return await database.write(lambda session: build_idempotency(session).remove_expired(limit))
 
+    app.state.max_import_bytes = settings.max_import_bytes
     app.state.identity = identity
     app.state.read_products = UnitOf(database.read, build)
     app.state.write_products = UnitOf(database.write, build)
     app.state.write_once = UnitOf(database.write, lambda session: (build(session), build_idempotency(session)))
     return app
+
+
+def database_of(settings: Settings) -> Database:
+    return Database(
+        settings.database_url,
+        settings.database_pool_size,
+        settings.database_pool_timeout,
+        settings.database_timeout,
+    )
+
+
+def products_of(settings: Settings) -> Callable[[Session], Products]:
+    """Makes the service on the session of a transaction."""
+    return lambda session: Products(
+        ProductRepository(session), ChangeRepository(session), settings.product_write_access
+    )
 
 
 def migrations(settings: Settings) -> Migrations:

@@ -204,6 +204,38 @@ class ChangeRead(BaseModel):
     after: dict[str, str | int | None] | None = Field(description="The same fields after it; null for `deleted`.")
 
 
+class RefusedLineRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    line: int = Field(description="Where it begins in the file, counted from 1.")
+    detail: str
+
+
+class ImportReportRead(BaseModel):
+    """What became of the lines of an import."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "created": 98,
+                    "updated": 1,
+                    "unchanged": 0,
+                    "refused": 1,
+                    "errors": [{"line": 7, "detail": "price: JPY has 0 decimals"}],
+                }
+            ]
+        },
+    )
+
+    created: int
+    updated: int
+    unchanged: int = Field(description="Products that are as the file says already.")
+    refused: int
+    errors: list[RefusedLineRead] = Field(description="The first 1,000 of the refused lines.")
+
+
 class UserServiceHealth(BaseModel):
     url: str
     status: Literal["ok", "unavailable"] = Field(description="Whether it answered; asked at most every 5 seconds.")

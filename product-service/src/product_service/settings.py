@@ -30,6 +30,9 @@ class Settings(ServiceSettings):
     validation_timeout: float = Field(
         default=2.0, gt=0, le=30, description="Seconds that one validation of a token may take in all."
     )
+    max_import_bytes: int = Field(
+        default=104_857_600, ge=1024, description="The largest file that one import takes; a larger one is a 413."
+    )
     product_write_access: WriteAccess = Field(
         default="owner", description="Who may change a product: its `owner`, or everybody `authenticated`."
     )

@@ -24,7 +24,9 @@ from user_service.settings import Settings
 
 T = TypeVar("T")
 
-_USERNAME = {"username": "the name of the account"}
+
+def _username(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("username", help="the name of the account")
 
 
 def _create_admin(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -70,12 +72,12 @@ def _prune(settings: Settings, _: argparse.Namespace) -> None:
 
 
 COMMANDS = [
-    Command("create-admin", "open an account that is an admin", _create_admin, _USERNAME),
-    Command("set-password", "give an account a new password, and end its sessions", _set_password, _USERNAME),
-    Command("disable", "let nobody log in to an account, and end its sessions", _disable, _USERNAME),
-    Command("enable", "let an account that was disabled log in again", _enable, _USERNAME),
-    Command("sessions", "list the sessions of an account that go on, at most the newest 100", _sessions, _USERNAME),
-    Command("revoke", "end all sessions of an account", _revoke, _USERNAME),
+    Command("create-admin", "open an account that is an admin", _create_admin, _username),
+    Command("set-password", "give an account a new password, and end its sessions", _set_password, _username),
+    Command("disable", "let nobody log in to an account, and end its sessions", _disable, _username),
+    Command("enable", "let an account that was disabled log in again", _enable, _username),
+    Command("sessions", "list the sessions of an account that go on, at most the newest 100", _sessions, _username),
+    Command("revoke", "end all sessions of an account", _revoke, _username),
     Command("prune", "remove expired sessions, as the service does by itself from time to time", _prune),
 ]
 

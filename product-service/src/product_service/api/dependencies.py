@@ -36,6 +36,8 @@ async def _caller(request: Request, token: BearerToken) -> Caller:
 Read = Annotated[Unit[Products], Depends(_read)]
 Write = Annotated[Unit[Products], Depends(_write)]
 CurrentCaller = Annotated[Caller, Depends(_caller)]
+RequireCaller = Depends(_caller)
+"""For an operation that is protected, but does not look at who calls."""
 
 
 class _Once:

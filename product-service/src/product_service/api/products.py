@@ -18,6 +18,7 @@ from chassis.etags import IfMatch, IfNoneMatch
 from chassis.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
+from product_service.api import transfer
 from product_service.api.dependencies import CurrentCaller, Once, Read, Write
 from product_service.errors import (
     AuthUnavailable,
@@ -90,12 +91,21 @@ def _tagged(product: Product, response: Response) -> ProductRead:
 )
 async def list_products(query: Annotated[ProductQuery, Query()], read: Read, response: Response) -> list[ProductRead]:
     """Follow `Link` to see every product once, whatever is inserted or deleted meanwhile."""
-    page = await read(lambda products: products.page(query))
+    criteria, after = query.criteria, query.cursor.after if query.cursor else None
+    page = await read(
+        lambda products: products.page(
+            criteria, query.limit, skip=query.skip or 0, after=after, count=query.count == "true"
+        )
+    )
     following = {"next": query.next(page.products[-1])} if page.more else {}
     response.headers["Link"] = link_header("/products", first=query.first(), **following)
     if page.total is not None:
         response.headers["X-Total-Count"] = str(page.total)
     return [ProductRead.of(product) for product in page.products]
+
+
+# Before what has an id in its path, and would take `export` for one.
+router.include_router(transfer.router)
 
 
 @router.get(

@@ -21,6 +21,9 @@ LARGEST_QUANTITY = 2**31 - 1
 # In characters of up to 4 bytes; folding may make 18 of one, and PostgreSQL indexes no value over 2704 bytes.
 LONGEST_NAME_KEY = 255
 
+FACTS = ("name", "description", "price", "currency", "quantity", "sku", "category")
+"""What people say of a product: the attributes that are theirs to change."""
+
 MADE_BY_MIGRATIONS = frozenset(
     {
         *("search", "ix_products_search"),
@@ -86,15 +89,7 @@ class Product(Numbered, Base):
     @property
     def facts(self) -> dict[str, Any]:
         """What people say of the product, as clients see it."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "price": money.written(self.price, self.currency),
-            "currency": self.currency,
-            "quantity": self.quantity,
-            "sku": self.sku,
-            "category": self.category,
-        }
+        return {**{name: getattr(self, name) for name in FACTS}, "price": money.written(self.price, self.currency)}
 
     @validates("name", "description")
     def _derive(self, field: str, text: str | None) -> str | None:

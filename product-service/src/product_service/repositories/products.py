@@ -1,6 +1,6 @@
 """How products are stored and found."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from chassis.repository import BaseRepository, Condition
 from product_service.errors import SkuTaken
 from product_service.listing import Criteria
 from product_service.models import Product
-from product_service.models.products import LARGEST_QUANTITY
+from product_service.models.products import FACTS, LARGEST_QUANTITY, derived
 from product_service.words import words
 
 # There are but letters and digits in a word, so that quoted it is nothing but itself in either query language.
@@ -44,6 +44,37 @@ class ProductRepository(BaseRepository[Product]):
         if versions is not None:
             statement = statement.where(Product.version.in_(versions))
         return self._session.scalars(statement).one_or_none()
+
+    def add_all(self, products: Sequence[Product]) -> None:
+        """Insert the products at once, so that they have their ids; raises SkuTaken."""
+        self._session.add_all(products)
+        self.flush()
+
+    def with_skus(self, skus: Sequence[str]) -> dict[str, Product]:
+        """The products with these skus, by sku; they stay as they are until this transaction ends."""
+        # In one order, so that two who want the same ones do not wait for each other.
+        statement = self.base().where(Product.sku.in_(skus)).order_by(Product.id).with_for_update()
+        return {str(product.sku): product for product in self._session.scalars(statement)}
+
+    def count_without_sku(self, owner_id: int, names: Iterable[str]) -> dict[tuple[Any, ...], int]:
+        """How many products without a sku the owner has under these names, of each that differ in their FACTS.
+
+        Nobody else who asks this for the same owner gets an answer before this transaction ends.
+        """
+        if self._session.get_bind().dialect.name == "postgresql":
+            # There is no row to lock where there is none yet. SQLite has one writer anyway.
+            self._session.execute(select(func.pg_advisory_xact_lock(owner_id)))
+        facts = [getattr(Product, name) for name in FACTS]
+        statement = (
+            select(*facts, func.count())
+            .where(
+                Product.owner_id == owner_id,
+                Product.sku.is_(None),
+                Product.name_key.in_({derived(name, None)[0] for name in names}),
+            )
+            .group_by(*facts)
+        )
+        return {tuple(values): count for *values, count in self._session.execute(statement)}
 
     def selected(
         self, criteria: Criteria, limit: int, *, skip: int = 0, after: Sequence[Any] | None = None

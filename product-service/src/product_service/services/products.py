@@ -1,19 +1,24 @@
 """Products: what may happen to them, and who may do it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from chassis.errors import FieldError, Invalid, PreconditionFailed
+from chassis.problems import invalid
 from product_service import money
 from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, TooMuchStock
 from product_service.identity import Caller
-from product_service.listing import ProductQuery
+from product_service.listing import Criteria
 from product_service.models import Change, Product
 from product_service.models.changes import Action
+from product_service.models.products import FACTS
 from product_service.repositories.changes import ChangeRepository
 from product_service.repositories.products import ProductRepository
 from product_service.schemas import ProductCreate, ProductPatch
@@ -21,6 +26,9 @@ from product_service.settings import WriteAccess
 
 Versions = AbstractSet[int] | None
 """The versions of a product that a call may change; None is any."""
+
+Outcome = Literal["created", "updated", "unchanged"] | NotTheOwner | Invalid
+"""What became of one of many."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +55,28 @@ class Products:
             raise ProductNotFound
         return product
 
-    def page(self, query: ProductQuery) -> ProductPage:
-        """One page of the products that are asked for."""
-        criteria, after = query.criteria, query.cursor.after if query.cursor else None
-        products = self._products.selected(criteria, query.limit + 1, skip=query.skip or 0, after=after)
-        total = self._products.count(criteria) if query.count == "true" else None
-        return ProductPage(products[: query.limit], len(products) > query.limit, total)
+    def page(
+        self,
+        criteria: Criteria,
+        limit: int,
+        *,
+        skip: int = 0,
+        after: tuple[Any, ...] | None = None,
+        count: bool = False,
+    ) -> ProductPage:
+        """One page of the products that are asked for.
+
+        :param after: the place of the last product of the page before, as `Criteria.place` gives it
+        :param count: whether to tell how many there are on all pages
+        """
+        products = self._products.selected(criteria, limit + 1, skip=skip, after=after)
+        total = self._products.count(criteria) if count else None
+        return ProductPage(products[:limit], len(products) > limit, total)
 
     def create(self, draft: ProductCreate, owner: Caller) -> Product:
         """Raises SkuTaken, or Invalid for a price with more decimals than its currency has."""
-        _check_decimals(draft.price, draft.currency)
-        now = datetime.now(UTC)
-        product = self._products.add(
-            Product(**draft.model_dump(), owner_id=owner.user_id, created_at=now, updated_at=now)
-        )
-        self._record("created", product, owner, now, None, product.facts)
+        product = _made(draft, owner)
+        self._store([product], owner)
         return product
 
     def change(self, product_id: int, patch: ProductPatch, caller: Caller, versions: Versions = None) -> Product:
@@ -70,25 +85,52 @@ class Products:
         Raises ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken, or Invalid as `create` does.
         """
         product = self._get_for(caller, product_id, versions)
-        before = product.facts
-        for name, value in patch.model_dump(exclude_unset=True).items():
-            if value != getattr(product, name):
-                setattr(product, name, value)
-        after = product.facts
-        if before != after:
-            _check_decimals(product.price, product.currency)
-            product.updated_at = datetime.now(UTC)
-            self._products.flush()
-            changed = [name for name in after if before[name] != after[name]]
-            self._record(
-                "changed",
-                product,
-                caller,
-                product.updated_at,
-                {name: before[name] for name in changed},
-                {name: after[name] for name in changed},
-            )
+        self._apply(patch, product, caller)
         return product
+
+    def put_all(
+        self, patches: Sequence[ProductPatch], caller: Caller, earlier: Mapping[int, int]
+    ) -> tuple[list[Outcome], Counter[int]]:
+        """Create what has a new sku, change what has a known one; what became of each patch, in their order.
+
+        A patch without a sku says that there is such a product of the caller's, which differs in nothing. As often as
+        the same is said, as many of them there will be: so those that were said earlier count, and whoever says
+        everything again makes no more of them. Raises SkuTaken where another transaction was faster.
+
+        :param earlier: how often the same was said before; the second result is how often it was said now
+        """
+        known = self._products.with_skus([patch.sku for patch in patches if patch.sku])
+        names = [patch.name for patch in patches if not patch.sku and "name" in patch.model_fields_set]
+        there = self._products.count_without_sku(caller.user_id, names) if names else {}
+        said: Counter[int] = Counter()
+        outcomes: list[Outcome] = []
+        new: list[Product] = []
+        for patch in patches:
+            try:
+                if patch.sku in known:
+                    product = known[patch.sku]
+                    if product.id is None:  # It is new, and said once more.
+                        self._store(new, caller)
+                        new = []
+                    self._require_right(caller, product)
+                    outcomes.append("updated" if self._apply(patch, product, caller) else "unchanged")
+                    continue
+                product = _made(_draft(patch), caller)
+            except (NotTheOwner, Invalid) as refusal:
+                outcomes.append(refusal)
+                continue
+            if product.sku is not None:
+                known[product.sku] = product
+            else:
+                facts = tuple(getattr(product, name) for name in FACTS)
+                said[hash(facts)] += 1
+                if earlier.get(hash(facts), 0) + said[hash(facts)] <= there.get(facts, 0):
+                    outcomes.append("unchanged")
+                    continue
+            new.append(product)
+            outcomes.append("created")
+        self._store(new, caller)
+        return outcomes, said
 
     def delete(self, product_id: int, caller: Caller, versions: Versions = None) -> None:
         """Raises ProductNotFound, NotTheOwner or PreconditionFailed."""
@@ -140,6 +182,37 @@ class Products:
             raise PreconditionFailed(product.version)
         return product
 
+    def _store(self, new: Sequence[Product], owner: Caller) -> None:
+        self._products.add_all(new)
+        for product in new:
+            self._record("created", product, owner, product.created_at, None, product.facts)
+
+    def _apply(self, patch: ProductPatch, product: Product, caller: Caller) -> bool:
+        """Set what the patch holds; whether that makes a difference."""
+        fields = patch.model_dump(exclude_unset=True)
+        fields = {name: value for name, value in fields.items() if value != getattr(product, name)}
+        if not fields:
+            return False
+        # Before anything is set: nothing of what is refused may be stored.
+        if not fields.keys().isdisjoint(("price", "currency")):
+            _check_decimals(fields.get("price", product.price), fields.get("currency", product.currency))
+        before = product.facts
+        for name, value in fields.items():
+            setattr(product, name, value)
+        product.updated_at = datetime.now(UTC)
+        self._products.flush()
+        after = product.facts
+        changed = [name for name in after if before[name] != after[name]]
+        self._record(
+            "changed",
+            product,
+            caller,
+            product.updated_at,
+            {name: before[name] for name in changed},
+            {name: after[name] for name in changed},
+        )
+        return True
+
     def _require_right(self, caller: Caller, product: Product) -> None:
         if self._write_access == "owner" and product.owner_id != caller.user_id and not caller.is_admin:
             raise NotTheOwner
@@ -167,6 +240,19 @@ class Products:
                 after=after,
             )
         )
+
+
+def _draft(patch: ProductPatch) -> ProductCreate:
+    try:
+        return ProductCreate.model_validate(patch.model_dump(exclude_unset=True))
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _made(draft: ProductCreate, owner: Caller) -> Product:
+    _check_decimals(draft.price, draft.currency)
+    now = datetime.now(UTC)
+    return Product(**draft.model_dump(), owner_id=owner.user_id, created_at=now, updated_at=now)
 
 
 def _check_decimals(price: Decimal, currency: str) -> None:

@@ -1,0 +1,225 @@
+"""The catalogue as a file, CSV (RFC 4180) or NDJSON: a line for each product, in UTF-8.
+
+What is written here is read here exactly. A spreadsheet takes a cell that begins like a formula for one, and runs it:
+an apostrophe in front makes it text. So each cell of CSV that begins with an apostrophe has it taken off, and where
+the text itself begins with one, it is written twice. A cell with nothing in it is no value, and one with nothing but
+an apostrophe is an empty text.
+"""
+
+import csv
+import io
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from chassis.bodies import NotJson, decode_json
+from chassis.errors import FieldError, Invalid
+from chassis.problems import invalid
+from product_service.models import Product
+from product_service.models.products import FACTS
+from product_service.schemas import ProductPatch
+
+LONGEST_RECORD = 65_536
+"""Bytes of one product, its line breaks among them; several times what the longest one takes."""
+
+_MAY_BE_EMPTY = frozenset({"description", "sku", "category"})
+# With what a spreadsheet begins a formula, in full width too, or goes on to the next cell; also behind spaces, which
+# it may leave out.
+_NEEDS_APOSTROPHE = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|'|\Z")
+_OPENING = re.compile('(?:^|,)"')
+_CLOSING = re.compile('(?:[^"]|"")*+"')
+_WHOLE_NUMBER = re.compile("[0-9]{1,10}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one line says of a product, or why it cannot be read."""
+
+    number: int
+    """Where it begins in the file, counted from 1."""
+    content: ProductPatch | Invalid
+
+
+class Reader(ABC):
+    """Reads a file that comes in pieces, cut anywhere, and keeps no more of it than one record."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._number = 0
+
+    def feed(self, piece: bytes) -> list[Line]:
+        """The lines that end in this piece. Raises Invalid where the file cannot be read at all."""
+        *ended, rest = (self._rest + piece).split(b"\n")
+        # Of a line without an end only as much is kept as shows that it is too long.
+        self._rest = rest[: LONGEST_RECORD + 1]
+        return [line for raw in ended for line in self._physical_line(raw)]
+
+    def end(self) -> list[Line]:
+        """The last lines, when all pieces have been fed. Raises Invalid as `feed` does."""
+        rest, self._rest = self._rest, b""
+        return [*(self._physical_line(rest) if rest else ()), *self._end()]
+
+    def _physical_line(self, raw: bytes) -> Iterator[Line]:
+        self._number += 1
+        if len(raw) > LONGEST_RECORD:
+            yield self._refuse(self._number, f"This is longer than {LONGEST_RECORD} bytes")
+            return
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            yield self._refuse(self._number, "This is not UTF-8")
+            return
+        yield from self._read(self._number, text.removeprefix("\ufeff") if self._number == 1 else text)
+
+    @abstractmethod
+    def _read(self, number: int, text: str) -> Iterator[Line]:
+        """What this line ends: a record, several or none."""
+
+    def _end(self) -> Iterator[Line]:
+        """What is left when there are no more lines."""
+        yield from ()
+
+    def _refuse(self, number: int, detail: str) -> Line:
+        return Line(number, Invalid([FieldError(None, detail)]))
+
+
+class _NdjsonReader(Reader):
+    def _read(self, number: int, text: str) -> Iterator[Line]:
+        if not text.strip():
+            return
+        try:
+            fields = decode_json(text)
+        except NotJson as error:
+            yield self._refuse(number, f"This {error}")
+        else:
+            yield Line(number, _patch(fields))
+
+
+class _CsvReader(Reader):
+    def __init__(self) -> None:
+        super().__init__()
+        self._columns: list[str] | None = None
+        self._record = ""
+        self._begins = 0
+        self._in_quotes = False
+
+    def _read(self, number: int, text: str) -> Iterator[Line]:
+        if not self._in_quotes:
+            self._record, self._begins = "", number
+        self._record += text + "\n"
+        self._in_quotes = _ends_in_quotes(text, in_quotes=self._in_quotes)
+        if not self._in_quotes:
+            yield from self._read_record()
+        elif len(self._record) > LONGEST_RECORD:
+            yield self._refuse(number, "A quotation mark opens here, and none closes it for too long")
+
+    def _end(self) -> Iterator[Line]:
+        if self._in_quotes:
+            yield self._refuse(self._number, "A quotation mark opens here, and none closes it")
+        if self._columns is None:
+            raise _no_catalogue("There is no line that names the columns")
+
+    def _refuse(self, number: int, detail: str) -> Line:
+        if self._in_quotes:
+            # What follows is read as if it began anew.
+            number, self._in_quotes = self._begins, False
+        if self._columns is None:
+            raise _no_catalogue(f"The line that names the columns cannot be read: {detail}")
+        return super()._refuse(number, detail)
+
+    def _read_record(self) -> Iterator[Line]:
+        try:
+            cells = next(csv.reader([self._record], strict=True), [])
+        except csv.Error as error:
+            yield self._refuse(self._begins, f"This is not CSV: {error}")
+            return
+        if not any(cells):
+            return
+        if self._columns is None:
+            self._columns = _columns(cells)
+        elif len(cells) != len(self._columns):
+            yield self._refuse(self._begins, f"There are {len(cells)} cells here, and {len(self._columns)} columns")
+        else:
+            given = zip(self._columns, cells, strict=True)
+            # What must not be empty is left out where it is: a change leaves it as it is, and a creation misses it.
+            fields = {name: _value(name, cell) for name, cell in given if cell or name in _MAY_BE_EMPTY}
+            yield Line(self._begins, _patch(fields))
+
+
+def _ends_in_quotes(text: str, *, in_quotes: bool) -> bool:
+    """Whether the record goes on behind this line, because a quotation mark is open at its end."""
+    position = 0
+    while found := (_CLOSING.match if in_quotes else _OPENING.search)(text, position):
+        position, in_quotes = found.end(), not in_quotes
+    return in_quotes
+
+
+def _columns(cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    unknown = [name for name in names if name not in FACTS]
+    if unknown:
+        raise _no_catalogue(f"There is no column {unknown[0][:100]!r}; there are {', '.join(FACTS)}")
+    if len(set(names)) != len(names):
+        raise _no_catalogue("A column is named twice")
+    return names
+
+
+def _no_catalogue(detail: str) -> Invalid:
+    return Invalid([FieldError("", detail)])
+
+
+def _value(name: str, cell: str) -> str | int | None:
+    if not cell:
+        return None
+    text = cell.removeprefix("'")
+    return int(text) if name == "quantity" and _WHOLE_NUMBER.fullmatch(text) else text
+
+
+def _patch(fields: Any) -> ProductPatch | Invalid:
+    try:
+        return ProductPatch.model_validate(fields)
+    except ValidationError as error:
+        return invalid(error)
+
+
+def _as_csv(products: Iterable[Product]) -> str:
+    return _rows([_cell(value) for value in product.facts.values()] for product in products)
+
+
+def _rows(rows: Iterable[Iterable[str]]) -> str:
+    written = io.StringIO()
+    csv.writer(written).writerows(rows)
+    return written.getvalue()
+
+
+def _cell(value: str | int | None) -> str:
+    if value is None:
+        return ""
+    text = str(value)
+    return f"'{text}" if _NEEDS_APOSTROPHE.match(text) else text
+
+
+def _as_ndjson(products: Iterable[Product]) -> str:
+    return "".join(f"{json.dumps(product.facts, ensure_ascii=False)}\n" for product in products)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write the catalogue down."""
+
+    media_type: str
+    reader: Callable[[], Reader]
+    head: str
+    """What a file begins with."""
+    write: Callable[[Iterable[Product]], str]
+
+
+FORMATS = {
+    "csv": Format("text/csv", _CsvReader, _rows([FACTS]), _as_csv),
+    "ndjson": Format("application/x-ndjson", _NdjsonReader, "", _as_ndjson),
+}

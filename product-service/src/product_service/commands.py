@@ -1,0 +1,78 @@
+"""What an operator does on the command line of the product service: `python -m product_service import FILE`."""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from chassis.database import UnitOf
+from chassis.errors import FieldError, Invalid
+from chassis.models import LARGEST_ID
+from chassis.server import Command
+from product_service.catalogue_files import FORMATS, Format
+from product_service.identity import Caller
+from product_service.main import database_of, products_of
+from product_service.services.transfer import ImportReport, import_catalogue
+from product_service.settings import Settings
+
+_PIECE = 65_536  # bytes
+
+
+def _import(settings: Settings, arguments: argparse.Namespace) -> None:
+    file: Path = arguments.file
+    owner = Caller(arguments.owner, username="", roles=())
+    name = arguments.format or file.suffix.removeprefix(".").lower()
+    if name not in FORMATS:
+        raise Invalid([FieldError(None, f"{file}: the name does not tell the format; say it with --format.")])
+    form = FORMATS[name]
+    with (
+        file.open("rb") as content,
+        # Shown only at a terminal.
+        tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+    ):
+        report = asyncio.run(_run(settings, content, form, owner, bar.update, dry_run=arguments.dry_run))
+    for refused in report.errors:
+        print(f"line {refused.line}: {refused.detail}")
+    counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("created", "updated", "unchanged", "refused"))
+    print(f"{counts}{'; nothing was changed' if arguments.dry_run else ''}.")
+    if report.refused:
+        raise SystemExit(1)
+
+
+async def _run(
+    settings: Settings, content: BinaryIO, form: Format, owner: Caller, tell: Callable[[int], object], *, dry_run: bool
+) -> ImportReport:
+    async def pieces() -> AsyncIterator[bytes]:
+        while piece := content.read(_PIECE):
+            yield piece
+            tell(len(piece))
+
+    database = database_of(settings)
+    try:
+        write = UnitOf(database.write, products_of(settings))
+        return await import_catalogue(pieces(), form, write, owner, dry_run=dry_run)
+    finally:
+        database.close()
+
+
+def _import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="a file as the export writes it, in UTF-8")
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), help="what the file is, if that is not the ending of its name"
+    )
+    parser.add_argument(
+        "--owner", metavar="ID", type=_account_id, default=1, help="the account that does it, and owns what is new (1)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, and tell what would be done")
+
+
+def _account_id(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= LARGEST_ID):
+        raise argparse.ArgumentTypeError("the id of an account is a whole number from 1 on")
+    return int(text)
+
+
+COMMANDS = [Command("import", "create and change products as a file says", _import, _import_arguments)]

@@ -1,0 +1,110 @@
+"""What an operator does on the command line of the product service."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from product_service.settings import Settings
+
+FILE = "sku,name,price,quantity\nA,Lamp,1,1\nB,Cup,x,1\n"
+
+
+@pytest.fixture
+def environment(database_url: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    return {**kept, "DATABASE_URL": database_url}
+
+
+def command(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "product_service", "import", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_file_is_imported_in_the_name_of_an_account(
+    tmp_path: Path, environment: dict[str, str], database: Engine
+) -> None:
+    (tmp_path / "products.csv").write_text(FILE)
+    looked = command(tmp_path, environment, "products.csv", "--dry-run")
+    reason = "price: A price is written like 19.99: up to 10 digits, and up to 4 after the point"
+    told = f"line 3: {reason}\n1 created, 0 updated, 0 unchanged, 1 refused"
+    assert (looked.returncode, looked.stdout) == (1, f"{told}; nothing was changed.\n")
+
+    done = command(tmp_path, environment, "products.csv")
+    assert (done.returncode, done.stdout) == (1, f"{told}.\n")
+    # The log is beside the result; a progress bar is for terminals.
+    assert "up to date" in done.stderr
+    assert "%" not in done.stderr
+
+    (tmp_path / "more").write_text(
+        '{"sku": "C", "name": "Cup", "price": 1, "quantity": 1}\n{"sku": "A", "quantity": 2}\n'
+    )
+    more = command(tmp_path, environment, "more", "--format", "ndjson", "--owner", "7")
+    assert more.stdout.splitlines() == [
+        "line 2: Only the owner of a product, or an admin, may change it.",
+        "1 created, 0 updated, 0 unchanged, 1 refused.",
+    ]
+    with database.connect() as connection:
+        stored = connection.execute(text("SELECT sku, owner_id, quantity FROM products ORDER BY id")).all()
+    assert [tuple(row) for row in stored] == [("A", 1, 1), ("C", 7, 1)]
+
+    (tmp_path / "products.csv").write_text(FILE.replace("x", "1"))
+    again = command(tmp_path, environment, "products.csv")
+    assert (again.returncode, again.stdout) == (0, "1 created, 0 updated, 1 unchanged, 0 refused.\n")
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("words", "status", "line"),
+    [
+        (["missing.csv"], 1, "import: missing.csv: No such file or directory"),
+        (["products.txt"], 1, "import: products.txt: the name does not tell the format; say it with --format."),
+        (["empty.csv"], 1, "import: There is no line that names the columns"),
+        (["products.csv", "--owner", "0"], 2, "argument --owner: the id of an account is a whole number from 1 on"),
+        ([], 2, "the following arguments are required: FILE"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, environment: dict[str, str], words: list[str], status: int, line: str
+) -> None:
+    (tmp_path / "empty.csv").touch()
+    ended = command(tmp_path, environment, *words)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert ended.stderr.splitlines()[-1].endswith(line)
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.sqlite
+def test_at_a_terminal_the_progress_is_shown(tmp_path: Path, environment: dict[str, str]) -> None:
+    lines = "".join(f"S{number},Cup,1,1\n" for number in range(3_000))
+    (tmp_path / "products.csv").write_text(f"sku,name,price,quantity\n{lines}")
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 80))  # In a terminal without lines nothing could be shown.
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "product_service", "import", "products.csv", "--dry-run"],
+            cwd=tmp_path,
+            env={**environment, "LOG_LEVEL": "ERROR"},
+            stdout=subprocess.PIPE,
+            stderr=end,
+            text=True,
+            timeout=60,
+        )
+        # What it shows fits into the terminal's buffer.
+        shown = os.read(terminal, 100_000).decode()
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert ended.stdout == "3000 created, 0 updated, 0 unchanged, 0 refused; nothing was changed.\n"
+    assert "0%|" in shown
+    assert "kB" in shown or "k/" in shown
