@@ -425,6 +425,12 @@ def test_installation(args: argparse.Namespace) -> int:
     become([PYTHON, "-m", "pytest", "tests/installation", *args.pytest])
 
 
+def test_large(args: argparse.Namespace) -> int:
+    """Test with a catalogue of 100,000 products, which takes minutes; all further arguments go to pytest."""
+    install_for_development()
+    become([PYTHON, "-m", "pytest", "tests/large", *args.pytest])
+
+
 def check(_: argparse.Namespace) -> int:
     """Run the linters, the formatter, the type checker and the dependency rules; change nothing."""
     dockerfiles = [f"{service.folder}/Dockerfile" for service in install_for_development()]
@@ -516,7 +522,7 @@ def command_name(action: Action) -> str:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    for run_pytest in (test, test_installation, test_containers):
+    for run_pytest in (test, test_installation, test_large, test_containers):
         if words[:1] == [command_name(run_pytest)] and words[1:] not in (["-h"], ["--help"]):
             # argparse would take pytest's options for its own.
             return argparse.Namespace(action=run_pytest, pytest=words[1:])
@@ -552,9 +558,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     }
     takes |= {serve: [service], revision: [service, message], lock: [upgrade]}
     takes |= {manage: [service, rest], bench: [benchmark, rest]}
-    takes |= {test: [pytest], test_installation: [pytest], test_containers: [pytest]}
+    takes |= {test: [pytest], test_installation: [pytest], test_large: [pytest], test_containers: [pytest]}
     for action in (
-        *(up, serve, manage, test, test_installation, test_containers, check, fix, bench),
+        *(up, serve, manage, test, test_installation, test_large, test_containers, check, fix, bench),
         *(migrate, revision, openapi, seed, lock),
     ):
         name, text = command_name(action), action.__doc__ or ""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
 SERVICES = ("user-service", "product-service")
 COMMANDS = (
-    *("up", "serve", "manage", "test", "test-installation", "test-containers", "check", "fix", "bench"),
+    *("up", "serve", "manage", "test", "test-installation", "test-large", "test-containers", "check", "fix", "bench"),
     *("migrate", "revision", "openapi", "seed", "lock"),
 )
 # What the caller of these tests may have in the environment, and what must not reach the launcher from there.

@@ -33,10 +33,11 @@ def test_test_hands_all_arguments_to_pytest_and_its_status_back(standin: Path, t
     assert started.last_line == f"pytest {arguments} in {standin.name}"
 
 
-def test_the_tests_that_install_are_asked_for(standin: Path, terminal: Terminal) -> None:
-    started = terminal.dev(standin, "test-installation", "-k", "fresh", STANDIN_PYTEST=5)
+@pytest.mark.parametrize("tests", ["installation", "large"])
+def test_the_tests_that_take_longer_are_asked_for(standin: Path, terminal: Terminal, tests: str) -> None:
+    started = terminal.dev(standin, f"test-{tests}", "-k", "fresh", STANDIN_PYTEST=5)
     assert started.status() == 5
-    assert started.last_line == f"pytest ['tests/installation', '-k', 'fresh'] in {standin.name}"
+    assert started.last_line == f"pytest ['tests/{tests}', '-k', 'fresh'] in {standin.name}"
 
 
 def test_manage_runs_a_command_of_a_service_in_its_folder_with_all_arguments(standin: Path, terminal: Terminal) -> None:

@@ -68,9 +68,13 @@ class BaseRepository(Generic[M]):
 
     def add(self, row: M) -> M:
         """Insert the row, so that it has its id; raises the domain error of a violated constraint."""
-        self._session.add(row)
-        self.flush()
+        self.add_all([row])
         return row
+
+    def add_all(self, rows: Sequence[M]) -> None:
+        """The same for many rows at once."""
+        self._session.add_all(rows)
+        self.flush()
 
     def remove(self, row: M) -> None:
         self._session.delete(row)

@@ -45,11 +45,6 @@ class ProductRepository(BaseRepository[Product]):
             statement = statement.where(Product.version.in_(versions))
         return self._session.scalars(statement).one_or_none()
 
-    def add_all(self, products: Sequence[Product]) -> None:
-        """Insert the products at once, so that they have their ids; raises SkuTaken."""
-        self._session.add_all(products)
-        self.flush()
-
     def with_skus(self, skus: Sequence[str]) -> dict[str, Product]:
         """The products with these skus, by sku; they stay as they are until this transaction ends."""
         # In one order, so that two who want the same ones do not wait for each other.

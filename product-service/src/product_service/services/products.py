@@ -136,7 +136,7 @@ class Products:
         """Raises ProductNotFound, NotTheOwner or PreconditionFailed."""
         product = self._get_for(caller, product_id, versions)
         self._products.remove(product)
-        self._record("deleted", product, caller, datetime.now(UTC), product.facts, None)
+        self._changes.add(_entry("deleted", product, caller, datetime.now(UTC), product.facts, None))
 
     def adjust_stock(
         self, product_id: int, delta: int, reason: str, caller: Caller, versions: Versions = None
@@ -153,8 +153,8 @@ class Products:
             # It was gone, of another version, or did not have enough; nobody changes it while that is found out.
             self._get_for(caller, product_id, versions)
             raise InsufficientStock if delta < 0 else TooMuchStock
-        before = product.quantity - delta
-        self._record("stock", product, caller, now, {"quantity": before}, {"quantity": product.quantity}, reason)
+        was, is_now = {"quantity": product.quantity - delta}, {"quantity": product.quantity}
+        self._changes.add(_entry("stock", product, caller, now, was, is_now, reason))
         return product
 
     def history(self, product_id: int, caller: Caller, before: int | None, limit: int) -> tuple[Sequence[Change], bool]:
@@ -184,8 +184,9 @@ class Products:
 
     def _store(self, new: Sequence[Product], owner: Caller) -> None:
         self._products.add_all(new)
-        for product in new:
-            self._record("created", product, owner, product.created_at, None, product.facts)
+        self._changes.add_all(
+            [_entry("created", product, owner, product.created_at, None, product.facts) for product in new]
+        )
 
     def _apply(self, patch: ProductPatch, product: Product, caller: Caller) -> bool:
         """Set what the patch holds; whether that makes a difference."""
@@ -203,43 +204,13 @@ class Products:
         self._products.flush()
         after = product.facts
         changed = [name for name in after if before[name] != after[name]]
-        self._record(
-            "changed",
-            product,
-            caller,
-            product.updated_at,
-            {name: before[name] for name in changed},
-            {name: after[name] for name in changed},
-        )
+        was, is_now = {name: before[name] for name in changed}, {name: after[name] for name in changed}
+        self._changes.add(_entry("changed", product, caller, product.updated_at, was, is_now))
         return True
 
     def _require_right(self, caller: Caller, product: Product) -> None:
         if self._write_access == "owner" and product.owner_id != caller.user_id and not caller.is_admin:
             raise NotTheOwner
-
-    def _record(
-        self,
-        action: Action,
-        product: Product,
-        caller: Caller,
-        now: datetime,
-        before: dict[str, Any] | None,
-        after: dict[str, Any] | None,
-        reason: str | None = None,
-    ) -> None:
-        self._changes.add(
-            Change(
-                product_id=product.id,
-                owner_id=product.owner_id,
-                version=product.version,
-                action=action,
-                changed_by=caller.user_id,
-                changed_at=now,
-                reason=reason,
-                before=before,
-                after=after,
-            )
-        )
 
 
 def _draft(patch: ProductPatch) -> ProductCreate:
@@ -253,6 +224,29 @@ def _made(draft: ProductCreate, owner: Caller) -> Product:
     _check_decimals(draft.price, draft.currency)
     now = datetime.now(UTC)
     return Product(**draft.model_dump(), owner_id=owner.user_id, created_at=now, updated_at=now)
+
+
+def _entry(
+    action: Action,
+    product: Product,
+    caller: Caller,
+    now: datetime,
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+    reason: str | None = None,
+) -> Change:
+    """What the history says of a change, once the product has it."""
+    return Change(
+        product_id=product.id,
+        owner_id=product.owner_id,
+        version=product.version,
+        action=action,
+        changed_by=caller.user_id,
+        changed_at=now,
+        reason=reason,
+        before=before,
+        after=after,
+    )
 
 
 def _check_decimals(price: Decimal, currency: str) -> None:

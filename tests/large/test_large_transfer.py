@@ -1,0 +1,89 @@
+"""A catalogue of 100,000 products goes out of one service and into an empty other one, in constant memory."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from system_support import Account, Service, Services
+
+from chassis.database import Database
+from chassis.testing import Databases
+from product_service import large_catalogue
+
+LINES = 100_000
+MOST_MEMORY = 60 * 2**20  # bytes above idle
+TIMEOUT = 600  # seconds
+
+
+@pytest.fixture
+def empty(services_on_both: Services, databases: Databases, tmp_path: Path) -> Iterator[Service]:
+    """Another product service, which has nothing yet, beside the same user service."""
+    with databases.made() as new_database:
+        service = Service(
+            "product-service",
+            tmp_path / "empty",
+            USER_SERVICE_URL=services_on_both.users.url,
+            DATABASE_URL=new_database(None),
+        )
+        try:
+            yield service.start().wait_ready()
+        finally:
+            service.close()
+
+
+def memory(service: Service, which: str) -> int:
+    """Bytes of the process that are in memory: now (`VmRSS`), or at most so far (`VmHWM`)."""
+    status = Path(f"/proc/{service.pid}/status").read_text(encoding="ascii")
+    found = re.search(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+@contextmanager
+def flat(service: Service, what: str) -> Iterator[None]:
+    """Assert that the service takes little more memory than it has when idle, and tell how much, and how long."""
+    idle, started = memory(service, "VmRSS"), time.monotonic()
+    yield
+    taken = memory(service, "VmHWM") - idle
+    print(f"{what}: {taken / 2**20:.1f} MiB above idle, {time.monotonic() - started:.1f} s")
+    assert taken < MOST_MEMORY, what
+
+
+def export(service: Service, account: Account, name: str, folder: Path) -> Path:
+    file = folder / f"{service.folder.name}.{name}"
+    with (
+        service.client(headers=account.bearer, timeout=TIMEOUT) as client,
+        flat(service, f"export of {name}"),
+        client.stream("GET", f"/products/export?format={name}") as answer,
+        file.open("wb") as content,
+    ):
+        content.writelines(answer.iter_raw())
+    return file
+
+
+def test_100000_products_go_out_and_in_again_in_constant_memory(
+    services_on_both: Services, empty: Service, tmp_path: Path
+) -> None:
+    full, account = services_on_both.products, services_on_both.sign_up()
+
+    async def fill() -> int:
+        database = Database(full.database_url, 2, 60)
+        try:
+            return await large_catalogue.fill(database, [account.id], LINES, lambda _: None)
+        finally:
+            database.close()
+
+    assert asyncio.run(fill()) == LINES
+    files = {name: export(full, account, name, tmp_path) for name in ("csv", "ndjson")}
+    with empty.client(headers={**account.bearer, "Content-Type": "text/csv"}, timeout=TIMEOUT) as client:
+        # What a process takes for its first write has nothing to do with the size of the file.
+        assert client.post("/products/import", content="sku\n").status_code == 200
+        with flat(empty, "import of csv"), files["csv"].open("rb") as content:
+            answer = client.post("/products/import", content=content)
+    assert answer.json() == {"created": LINES, "updated": 0, "unchanged": 0, "refused": 0, "errors": []}
+    for name, file in files.items():
+        assert export(empty, account, name, tmp_path).read_bytes() == file.read_bytes()
