@@ -213,7 +213,7 @@ def _check_session(
             verdict.let_in += 1
         elif each.end < each.good_until:
             verdict.counterexamples.append(Counterexample(Fault.REFUSED, each, [login, *let_in[-1:]]))
-        if not is_refused:
+        if not is_refused and each.kind not in REVOCATIONS:
             let_in.append(each)
 
 

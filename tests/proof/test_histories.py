@@ -175,6 +175,12 @@ def test_everything_is_counted() -> None:
     assert (verdict.count(Fault.UNEXPECTED), verdict.count(Fault.LET_IN)) == (1, 0)
 
 
+def test_a_counterexample_shows_what_was_let_in_last_before_the_session_ended_itself() -> None:
+    filled, logout = called(2, 3), revoked(Kind.LOG_OUT, 4, 5)
+    (found,) = check([logged_in(), called(1, 2), filled, logout, called(6, 7)]).counterexamples
+    assert list(found.before) == [logged_in(), filled, logout]
+
+
 def test_a_counterexample_tells_its_story_in_the_order_of_time() -> None:
     disabled, enabled = revoked(Kind.DISABLE, 4, 5), asked(Kind.ENABLE, 5.5, 6, session=ADMIN)
     history = [logged_in(ADMIN, -9, -8), logged_in(), called(1, 2), called(3, 4.5), disabled, enabled]

@@ -125,9 +125,9 @@ class Sequences(RuleBasedStateMachine):
         return done
 
     def teardown(self) -> None:
-        for session in self.all:
-            assert self.client.call(session) == (201 if session in self.alive else 401)
-        self.client.close()
+        with self.client:
+            for session in self.all:
+                assert self.client.call(session) == (201 if session in self.alive else 401)
 
 
 def test_whatever_was_done_before_a_session_goes_on_until_it_is_ended_and_not_longer(population: Population) -> None:
