@@ -169,7 +169,7 @@ def check(history: Iterable[Operation]) -> Verdict:
             verdict.revocations[each.kind] += each.is_done
         if each.kind in (*REVOCATIONS, Kind.ENABLE) and each.may_be_done:
             changes[each.account].append(each)
-        if not each.is_expected:
+        if not each.is_expected and not each.is_protected:
             verdict.counterexamples.append(Counterexample(Fault.UNEXPECTED, each))
     for session, protected in sessions.items():
         if session not in logins:
@@ -190,9 +190,10 @@ def _check_session(
     over = revoked
     """By its end the session was over."""
     let_in: list[Operation] = []
-    for each in protected:
+    for previous, each in zip([login, *protected], protected, strict=False):
         verdict.protected += 1
         if not each.is_expected:
+            verdict.counterexamples.append(Counterexample(Fault.UNEXPECTED, each, [previous]))
             continue
         is_refused = each.status == HTTPStatus.UNAUTHORIZED
         if over is not None and over.end < each.start:

@@ -44,6 +44,7 @@ PAUSES = ((80,), (76, 4), (74, 6), (60,), (31, 29))
 The product service lets go of a connection to the user service that has rested for 30 s, the user service for 75 s.
 """
 MOST_SHOWN = 3
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NAMES = {SQLITE: "SQLite", POSTGRESQL: "PostgreSQL"}
 
 
@@ -97,8 +98,8 @@ def run(backend: str, folder: Path, args: argparse.Namespace, stop: Event) -> Ou
     """
     pauses = () if args.broken else PAUSES  # What is broken on purpose need not be waited for.
     folder.mkdir()
-    try:
-        with ExitStack() as cleanup:
+    with ExitStack() as cleanup:
+        try:
             new_database = cleanup.enter_context(databases(backend, folder))
             services = cleanup.enter_context(running(folder, new_database, cached=args.broken == "cache"))
             population = Population(services)
@@ -115,9 +116,9 @@ def run(backend: str, folder: Path, args: argparse.Namespace, stop: Event) -> Ou
             for each in resting:
                 each.result()
             return Outcome(check(population.history), seconds)
-    except BaseException:
-        stop.set()
-        raise
+        except BaseException:
+            stop.set()
+            raise
 
 
 # The command
@@ -165,13 +166,15 @@ def arguments() -> argparse.Namespace:
 
 
 def end(number: int, _: FrameType | None) -> NoReturn:
-    # An exception, so that the services are ended on the way out; the default would leave them behind.
+    # An exception, so that the services are ended on the way out. A second one would leave some of them behind.
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
 def main() -> int:
     args = arguments()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, end)
     backends = [args.database] if args.database else list(NAMES)
     print(

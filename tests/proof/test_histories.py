@@ -181,6 +181,12 @@ def test_a_counterexample_shows_what_was_let_in_last_before_the_session_ended_it
     assert list(found.before) == [logged_in(), filled, logout]
 
 
+def test_an_answer_that_nothing_explains_shows_how_long_the_session_had_rested() -> None:
+    before = called(2, 3)
+    (found,) = check([logged_in(), before, called(80, 81, 503)]).counterexamples
+    assert list(found.before) == [before]
+
+
 def test_a_counterexample_tells_its_story_in_the_order_of_time() -> None:
     disabled, enabled = revoked(Kind.DISABLE, 4, 5), asked(Kind.ENABLE, 5.5, 6, session=ADMIN)
     history = [logged_in(ADMIN, -9, -8), logged_in(), called(1, 2), called(3, 4.5), disabled, enabled]
