@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from proof.histories import REVOCATIONS, Kind, check
-from proof.workload import CALLS, Account, Client, Population, Session, act
+from proof.workload import CALLS, Account, Client, Population, Session, act, idle
 from system_support import Services
 
 from chassis.testing.differences import SETTINGS
@@ -149,6 +149,15 @@ def test_no_request_that_starts_after_a_revocation_is_let_in_however_many_ask_at
     assert verdict.let_in > 50
     assert sum(verdict.refused.values()) > 50
     assert verdict.either_way > 5
+
+
+def test_a_client_that_rests_makes_a_call_before_and_after_each_pause(population: Population) -> None:
+    pauses = (0.3, 0.1)
+    idle(population, population.services.products, pauses, Event())
+    calls = [each for each in population.history if each.kind is Kind.CREATE_PRODUCT]
+    assert [each.status for each in calls] == [201, 201, 201]
+    for before, after, pause in zip(calls, calls[1:], pauses, strict=False):
+        assert after.start - before.end >= pause
 
 
 def test_a_cache_of_a_second_is_found_and_its_counterexample_printed_without_a_token() -> None:

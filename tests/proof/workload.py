@@ -87,7 +87,7 @@ class Population:
             services.users.sql("UPDATE users SET is_admin = true WHERE id = :id", id=account.id)
             admin = client.log_in(account)
         if admin is None:
-            raise RuntimeError("the admin cannot log in")
+            raise RuntimeError("a new account cannot log in")
         self.admin = admin
 
 
@@ -298,7 +298,7 @@ def step(client: Client, population: Population, rng: random.Random) -> None:
         ended = client.revoke(kind, rng.choice(live), rng.choice(live))
         if ended is None:
             return
-        # On the other connection, and before the other actors are told, who go on with these tokens.
+        # At once, mostly on the other connection, and before the other actors are told, who go on with these tokens.
         for session in ended:
             client.call(session, rng.choice(CALLS))
         account.note_end(ended)
@@ -318,8 +318,9 @@ def act(population: Population, operations: int, seed: int, stop: Event) -> None
     def last_look(sessions: Sequence[Session]) -> None:
         with Client(population) as client:
             for session in sessions:
-                if not stop.is_set():
-                    client.call(session)
+                for token in range(len(session.access_tokens)):
+                    if not stop.is_set():
+                        client.call(session, token=token)
 
     with Client(population) as client:
         population.accounts = [client.register() for _ in range(ACCOUNTS)]
@@ -337,7 +338,7 @@ def idle(population: Population, products: Endpoint, pauses: Sequence[float], st
     with Client(population, products) as client:
         session = client.log_in(client.register())
         if session is None:
-            return
+            raise RuntimeError("a new account cannot log in")
         client.call(session)
         for pause in pauses:
             client.close()  # Otherwise it would be this connection that has rested, and not the services' own.
