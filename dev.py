@@ -399,10 +399,16 @@ def bench(args: argparse.Namespace) -> int:
     become([PYTHON, f"bench/{args.benchmark.replace('-', '_')}.py", *args.arguments])
 
 
+def prove(args: argparse.Namespace) -> int:
+    """Prove that what is revoked is refused at once: --operations N, --seed N, --database NAME, --break cache."""
+    install_for_development()
+    become([PYTHON, "tests/proof/prove.py", *args.arguments])
+
+
 def test(args: argparse.Namespace) -> int:
     """Run the test suite; all further arguments go to pytest."""
     install_for_development()
-    become([PYTHON, "-m", "pytest", *args.pytest])
+    become([PYTHON, "-m", "pytest", *args.arguments])
 
 
 def test_containers(args: argparse.Namespace) -> int:
@@ -416,19 +422,19 @@ def test_containers(args: argparse.Namespace) -> int:
             raise Refusal(f"The tests of the containers need Docker, and no {what} answers here.")
     install_for_development()
     # Their databases are those of the containers: the plugin that would bring others is left out.
-    become([PYTHON, "-m", "pytest", "tests/containers", "-n", "0", "-p", "no:chassis", *args.pytest])
+    become([PYTHON, "-m", "pytest", "tests/containers", "-n", "0", "-p", "no:chassis", *args.arguments])
 
 
 def test_installation(args: argparse.Namespace) -> int:
     """Test fresh copies of the project, which install everything anew; all further arguments go to pytest."""
     install_for_development()
-    become([PYTHON, "-m", "pytest", "tests/installation", *args.pytest])
+    become([PYTHON, "-m", "pytest", "tests/installation", *args.arguments])
 
 
 def test_large(args: argparse.Namespace) -> int:
     """Test with a catalogue of 100,000 products, which takes minutes; all further arguments go to pytest."""
     install_for_development()
-    become([PYTHON, "-m", "pytest", "tests/large", *args.pytest])
+    become([PYTHON, "-m", "pytest", "tests/large", *args.arguments])
 
 
 def check(_: argparse.Namespace) -> int:
@@ -522,13 +528,13 @@ def command_name(action: Action) -> str:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    for run_pytest in (test, test_installation, test_large, test_containers):
-        if words[:1] == [command_name(run_pytest)] and words[1:] not in (["-h"], ["--help"]):
-            # argparse would take pytest's options for its own.
-            return argparse.Namespace(action=run_pytest, pytest=words[1:])
+    for hands_on in (test, test_installation, test_large, test_containers, prove):
+        if words[:1] == [command_name(hands_on)] and words[1:] not in (["-h"], ["--help"]):
+            # argparse would take the options of what is run for its own.
+            return argparse.Namespace(action=hands_on, arguments=words[1:])
 
-    ports, data, service, message, pytest, upgrade, benchmark, rest, products = (
-        argparse.ArgumentParser(add_help=False) for _ in range(9)
+    ports, data, service, message, upgrade, benchmark, rest, products = (
+        argparse.ArgumentParser(add_help=False) for _ in range(8)
     )
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} if left out"
@@ -536,7 +542,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     data.add_argument("--data-dir", metavar="DIR", help="keep the data of both services in this folder")
     service.add_argument("service", metavar="SERVICE", choices=list(SERVICES), help=" or ".join(SERVICES))
     message.add_argument("message", metavar="MESSAGE", help="what the migration does, in a few words")
-    pytest.add_argument("pytest", metavar="ARGUMENT", nargs="*", help="handed to pytest as it is")
     upgrade.add_argument("--upgrade", action="store_true", help="move to the newest versions that are allowed")
     products.add_argument(
         "--products",
@@ -558,9 +563,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     }
     takes |= {serve: [service], revision: [service, message], lock: [upgrade]}
     takes |= {manage: [service, rest], bench: [benchmark, rest]}
-    takes |= {test: [pytest], test_installation: [pytest], test_large: [pytest], test_containers: [pytest]}
+    takes |= {test: [rest], test_installation: [rest], test_large: [rest], test_containers: [rest], prove: [rest]}
     for action in (
-        *(up, serve, manage, test, test_installation, test_large, test_containers, check, fix, bench),
+        *(up, serve, manage, test, test_installation, test_large, test_containers, prove, check, fix, bench),
         *(migrate, revision, openapi, seed, lock),
     ):
         name, text = command_name(action), action.__doc__ or ""

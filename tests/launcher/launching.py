@@ -24,7 +24,19 @@ ROOT = Path(__file__).resolve().parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
 SERVICES = ("user-service", "product-service")
 COMMANDS = (
-    *("up", "serve", "manage", "test", "test-installation", "test-large", "test-containers", "check", "fix", "bench"),
+    *(
+        "up",
+        "serve",
+        "manage",
+        "test",
+        "test-installation",
+        "test-large",
+        "test-containers",
+        "prove",
+        "check",
+        "fix",
+        "bench",
+    ),
     *("migrate", "revision", "openapi", "seed", "lock"),
 )
 # What the caller of these tests may have in the environment, and what must not reach the launcher from there.
@@ -303,8 +315,9 @@ def copy_with_standins(tree: Path) -> Path:
         )
     for tool in ("pytest", "ruff", "mypy", "uv"):
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)  # `python -m` finds it in the current folder.
-    (tree / "bench").mkdir()
-    (tree / "bench" / "login_timing.py").write_text(STANDIN_TOOL)
+    for path in ("bench/login_timing.py", "tests/proof/prove.py"):
+        (tree / path).parent.mkdir(parents=True)
+        (tree / path).write_text(STANDIN_TOOL)
     first = Terminal(tree.parent)
     assert first.dev(tree, "migrate").status() == 0, first.started[0].output
     assert "Making .venv" in first.started[0].output

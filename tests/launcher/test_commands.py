@@ -55,6 +55,12 @@ def test_bench_hands_all_arguments_to_the_benchmark_and_its_status_back(standin:
     assert terminal.dev(standin, "bench", "everything").status() == 2
 
 
+def test_prove_hands_all_arguments_to_the_proof_and_its_status_back(standin: Path, terminal: Terminal) -> None:
+    started = terminal.dev(standin, "prove", "--break", "cache", "--operations", "5", STANDIN_PROVE=1)
+    assert started.status() == 1
+    assert started.last_line == f"prove ['--break', 'cache', '--operations', '5'] in {standin.name}"
+
+
 def test_the_tests_of_the_containers_are_asked_for_and_need_docker(standin: Path, terminal: Terminal) -> None:
     programs = terminal.folder / "programs"
     programs.mkdir()

@@ -1,0 +1,24 @@
+"""The product service with a cache of one second in front of the seam, for the proof to find: `--break cache`."""
+
+import runpy
+import time
+
+from product_service.identity import Caller, IdentityClient
+
+CACHED_FOR = 1.0  # seconds
+
+_identify = IdentityClient.identify
+_callers: dict[str, tuple[float, Caller]] = {}
+
+
+async def identify_at_most_once_a_second(self: IdentityClient, token: str) -> Caller:
+    asked, caller = _callers.get(token, (float("-inf"), None))
+    if caller is None or time.monotonic() - asked > CACHED_FOR:
+        asked, caller = time.monotonic(), await _identify(self, token)
+        _callers[token] = asked, caller
+    return caller
+
+
+if __name__ == "__main__":
+    IdentityClient.identify = identify_at_most_once_a_second  # type: ignore[method-assign]
+    runpy.run_module("product_service", run_name="__main__")
