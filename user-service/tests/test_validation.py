@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import httpx
 import jsonschema
 import pytest
 from sqlalchemy import Engine, event, text
-from user_support import KEY, Person, sign_up
+from user_support import KEY, MakeSettings, Person, sign_up
 
+from chassis.testing import running
+from user_service.main import create_app
 from user_service.tokens import Tokens
 
 CONTRACT: dict[str, Any] = json.loads(
@@ -19,12 +22,15 @@ CONTRACT: dict[str, Any] = json.loads(
 )
 
 
+SERVICE_KEY = "a-key-of-the-product-service-for-tests"
+
+
 async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> str:
     """Bring about what the contract gives, and return the token that it speaks of."""
     ada = await sign_up(client, "ada")
     with database.begin() as connection:
         match given:
-            case "a token of an account that is active":
+            case "a token of an account that is active" | "a service that does not show its key":
                 return ada.token
             case "a token that has expired":
                 an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
@@ -40,23 +46,70 @@ async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> st
             case "a token of an account that was disabled":
                 connection.execute(text("UPDATE users SET is_active = :no"), {"no": False})
                 return ada.token
+            case "a token of 16 KiB":
+                return "x" * 16 * 1024
+            case "a body without a token":
+                return ""
+            case "a database that cannot be reached":
+                connection.execute(text("ALTER TABLE users RENAME TO elsewhere"))
+                return ada.token
     raise AssertionError(f"nobody knows how to bring about: {given}")
 
 
-@pytest.mark.parametrize("interaction", CONTRACT["interactions"], ids=lambda each: each["given"])
-async def test_the_contract_is_kept(client: httpx.AsyncClient, database: Engine, interaction: dict[str, Any]) -> None:
-    token = await prepare(interaction["given"], client, database)
-    answer = await client.request(
-        CONTRACT["request"]["method"], CONTRACT["request"]["path"], json={**CONTRACT["request"]["body"], "token": token}
+@pytest.fixture
+async def client_of_contract(make_settings: MakeSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A user service that wants to see the key of who asks."""
+    async with running(create_app(make_settings(service_keys=f"product-service:{SERVICE_KEY}"))) as client:
+        yield client
+
+
+async def ask(client: httpx.AsyncClient, token: str, **changes: Any) -> httpx.Response:
+    """The request of the contract, with these changes, about this token."""
+    request = {**CONTRACT["request"], **changes}
+    headers, body = (
+        {name: {"TOKEN": token, "SERVICE_KEY": SERVICE_KEY}.get(value, value) for name, value in request[part].items()}
+        for part in ("headers", "body")
     )
-    assert answer.status_code == interaction["status"]
-    assert answer.headers["content-type"] == "application/json"
-    jsonschema.Draft202012Validator(CONTRACT["schema"]).validate(answer.json())
+    return await client.request(request["method"], request["path"], headers=headers, content=json.dumps(body))
+
+
+def as_the_contract_has_it(answer: httpx.Response, interaction: dict[str, Any]) -> dict[str, Any]:
+    """The body of this answer, whose status and headers are those of the contract."""
+    assert answer.status_code == interaction["status"], answer.text
+    assert answer.headers.items() >= {name.lower(): value for name, value in interaction["headers"].items()}.items()
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+@pytest.mark.parametrize("interaction", CONTRACT["interactions"], ids=lambda each: each["given"])
+async def test_the_contract_is_kept(
+    client_of_contract: httpx.AsyncClient, database: Engine, interaction: dict[str, Any]
+) -> None:
+    token = await prepare(interaction["given"], client_of_contract, database)
+    body = as_the_contract_has_it(await ask(client_of_contract, token), interaction)
+    jsonschema.Draft202012Validator(CONTRACT["schema"]).validate(body)
     # Only when it expires no example can tell.
-    expected = dict(interaction["body"])
-    if "expires_at" in expected:
-        expected["expires_at"] = answer.json()["expires_at"]
-    assert answer.json() == expected
+    assert body | {"expires_at": ...} == interaction["body"] | {"expires_at": ...}
+
+
+@pytest.mark.parametrize("refusal", CONTRACT["refusals"], ids=lambda each: each["given"])
+async def test_the_refusals_of_the_contract_are_kept(
+    client_of_contract: httpx.AsyncClient, database: Engine, refusal: dict[str, Any]
+) -> None:
+    token = await prepare(refusal["given"], client_of_contract, database)
+    body = as_the_contract_has_it(await ask(client_of_contract, token, **refusal.get("request", {})), refusal)
+    # Of a problem, others go by these alone.
+    assert {name: body[name] for name in refusal["body"]} == refusal["body"]
+    assert "valid" not in body
+
+
+async def test_the_roles_are_those_of_the_contract(client_of_contract: httpx.AsyncClient, database: Engine) -> None:
+    ada = await sign_up(client_of_contract, "ada")
+    of_a_user, of_an_admin = CONTRACT["schema"]["oneOf"][0]["properties"]["roles"]["examples"]
+    assert (await ask(client_of_contract, ada.token)).json()["roles"] == of_a_user
+    with database.begin() as connection:
+        connection.execute(text("UPDATE users SET is_admin = :yes"), {"yes": True})
+    assert (await ask(client_of_contract, ada.token)).json()["roles"] == of_an_admin
 
 
 async def test_the_answer_says_when_the_token_expires(client: httpx.AsyncClient) -> None:
