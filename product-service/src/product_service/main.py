@@ -24,6 +24,7 @@ from product_service.repositories.idempotency import KeptAnswerRepository
 from product_service.repositories.products import ProductRepository
 from product_service.services.idempotency import Idempotency
 from product_service.services.products import Products
+from product_service.services.transfer import Imports
 from product_service.settings import Settings
 
 DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vouched for by the user service.
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.identity = identity
     app.state.read_products = UnitOf(database.read, build)
     app.state.write_products = UnitOf(database.write, build)
+    app.state.imports = Imports(app.state.write_products)
     app.state.write_once = UnitOf(database.write, lambda session: (build(session), build_idempotency(session)))
     return app
 
