@@ -66,7 +66,7 @@ class RequestContext:
             (self._log.warning if status >= 500 else self._log.info)(
                 "request",
                 method=scope["method"],
-                route=route.path if route is not None else None,
+                route=route.path_format if route is not None else None,
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
                 user_id=state.get("user_id"),

@@ -15,7 +15,7 @@ from chassis.pruning import prune_for_ever
 from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as own_health
-from product_service.api import products
+from product_service.api import products, transfer
 from product_service.identity import IdentityClient
 from product_service.models import Base
 from product_service.models.products import MADE_BY_MIGRATIONS
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        routers=[products.router, own_health.router(readiness, identity), health.router(readiness)],
+        routers=[products.router, transfer.router, own_health.router(readiness, identity), health.router(readiness)],
         log_in_at=settings.user_service_public_url,
     )
 

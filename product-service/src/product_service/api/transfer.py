@@ -19,7 +19,7 @@ from product_service.listing import Criteria, Flag
 from product_service.schemas import ImportReportRead
 from product_service.services.transfer import Imports, export_catalogue
 
-router = Router()
+router = Router(prefix="/products", tags=["products"])
 
 _BY_MEDIA_TYPE = {form.media_type: form for form in FORMATS.values()}
 _EXAMPLES = {
