@@ -35,8 +35,8 @@ include-name = "GET /products/export"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "422"]
 [[operations]]
 include-name = "POST /products/import"
-checks.negative_data_rejection.enabled = false
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "422"]
+checks.negative_data_rejection.expected-statuses = ["2xx", "400", "401", "413", "415", "422"]
 
 # These end the session that all the requests are made with.
 [[operations]]
