@@ -109,6 +109,19 @@ async def test_what_is_asked_again_is_what_ended_before_an_answer(
     assert len(requests) == asked
 
 
+@pytest.mark.parametrize("steps", [1, 3, 5])
+async def test_a_process_that_stood_still_while_it_connected_does_not_blame_the_user_service(
+    user_service: UserServiceStub, steps: int
+) -> None:
+    client = IdentityClient(user_service.url, timeout=5)
+    asking = asyncio.create_task(client.identify(ADA))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    time.sleep(identity.CONNECT_TIMEOUT + 0.1)  # noqa: ASYNC251 - as when the machine is too busy to let it run.
+    assert (await asking).user_id == 1
+    await client.close()
+
+
 async def test_every_request_is_a_validation_of_its_own(client: IdentityClient, user_service: UserServiceStub) -> None:
     assert (await client.identify(ADA)).user_id == 1
     user_service.answer = lambda _: (200, b'{"valid": false, "message": "revoked"}')

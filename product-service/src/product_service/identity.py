@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,7 +29,8 @@ from chassis.models import LARGEST_ID
 from product_service.breaker import AttemptRefused, Breaker, State
 from product_service.errors import AuthUnavailable
 
-CONNECT_TIMEOUT = 0.5  # seconds; neither the name lookup nor the wait for a turn is part of it
+CONNECT_TIMEOUT = 0.5  # seconds, with the lookup of the name; the wait for a turn is no part of it
+_CONNECT_STEPS = 10
 # The user service closes a connection that was idle for 75 seconds; we let go of it well before.
 KEEP_ALIVE = 30  # seconds
 NAME_LOOKUP_KEPT = 1  # seconds, so that a user service that has moved to another address is soon found there
@@ -100,6 +102,24 @@ class _Connector(aiohttp.TCPConnector):
             # As good as one that the server has closed, and treated like it.
             raise aiohttp.ServerDisconnectedError
         return connection
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        """Raises ConnectionTimeoutError after CONNECT_TIMEOUT.
+
+        That is waited for in small steps. A process that stood still for a while, on a machine that is too busy, finds
+        one step gone when it goes on, and looks at the connection again; a single timer would be over.
+        """
+        connecting = asyncio.create_task(super()._create_connection(req, traces, timeout))
+        try:
+            for _ in range(_CONNECT_STEPS):
+                done, _pending = await asyncio.wait({connecting}, timeout=CONNECT_TIMEOUT / _CONNECT_STEPS)
+                if done:
+                    return connecting.result()
+            raise aiohttp.ConnectionTimeoutError
+        finally:
+            connecting.cancel()
 
 
 class IdentityClient:
@@ -187,7 +207,7 @@ class IdentityClient:
                 **({"X-Service-Key": self._service_key} if self._service_key else {}),
             },
             # The deadline is for all of it; httpx's own timeouts are for each read.
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
+            timeout=None,  # noqa: S113 - see above.
             # Neither a proxy from the environment nor a redirect may get to see a token, and no cookie is kept.
             trust_env=False,
             follow_redirects=False,
