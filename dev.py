@@ -72,7 +72,7 @@ class Service:
 USER = Service("user-service", "user_service", 8001, "user")
 PRODUCT = Service("product-service", "product_service", 8002, "product")
 SERVICES = {service.folder: service for service in (USER, PRODUCT)}
-BENCHMARKS = ["login-timing"]  # Each is a module of bench/.
+BENCHMARKS = ["login-timing", "validation-client"]  # Each is a module of bench/.
 
 
 class Refusal(Exception):

@@ -62,6 +62,8 @@ def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
         ("redis", "user_service/rate_limits.py"),
         ("zxcvbn", "user_service/common_passwords.py"),
         ("iso4217", "product_service/money.py"),
+        ("aiohttp", "product_service/identity.py"),
+        ("httpx_aiohttp", "product_service/identity.py"),
         ("structlog", None),
         ("fastapi_offline", "chassis/pages.py"),
     ],

@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 from chassis import errors
 from chassis.bearer import LONGEST_TOKEN, BearerToken
 from chassis.errors import FieldError
-from chassis.middleware import current_request_id
+from chassis.middleware import context_headers
 from chassis.paging import Digits
 from chassis.problems import MEDIA_TYPE, Problem, documented, status_of
 from chassis.routing import QueryParameters, Router
@@ -92,7 +92,7 @@ def library() -> Router:
     @router.get("/{book_id}")
     async def show_book(book_id: Annotated[int, Digits], request: Request) -> dict[str, Any]:
         request.state.user_id = 7
-        return {"id": book_id, "request_id": current_request_id()}
+        return {"id": book_id, "sent_on": context_headers()}
 
     @router.delete("/{book_id}", status_code=204)
     async def delete_book(book_id: int, token: BearerToken) -> Response:
@@ -545,7 +545,67 @@ async def test_a_request_id_that_is_not_sane_is_replaced(client: httpx.AsyncClie
     given = answer.headers["x-request-id"]
     assert given != sent
     assert len(given) == 32
-    assert answer.json()["request_id"] == given
+    assert answer.json()["sent_on"] == {"X-Request-ID": given}
+
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"traceparent": f"00-{TRACE}-{PARENT}-01"},
+        {"traceparent": f"00-{TRACE}-{PARENT}-ff", "tracestate": "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"},
+        {"traceparent": f"01-{TRACE}-{PARENT}-00"},
+        {"traceparent": f"cc-{TRACE}-{PARENT}-01-what-the-future-brings"},
+    ],
+)
+async def test_a_sane_trace_is_logged_and_sent_on_as_it_came(client: httpx.AsyncClient, sent: dict[str, str]) -> None:
+    with logged() as log:
+        answer = await client.get("/books/1", headers={"X-Request-ID": "mine", **sent})
+    assert answer.json()["sent_on"] == {"X-Request-ID": "mine", **sent}
+    assert [line["trace_id"] for line in log.requests] == [TRACE]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "",
+        "hunter2",
+        f"00-{TRACE}-{PARENT}",
+        f"00-{TRACE}-{PARENT}-1",
+        f"00-{TRACE}-{PARENT}-01-more",
+        f"00-{TRACE}-{PARENT}-01 ,",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{TRACE[1:]}-{PARENT}-01",
+        f"cc-{TRACE}-{PARENT}-01-{'x' * 8000}",
+        f"cc-{TRACE}-{PARENT}-01-é",
+    ],
+)
+async def test_a_trace_that_is_not_sane_is_ignored_and_its_state_too(client: httpx.AsyncClient, sent: str) -> None:
+    headers = {b"X-Request-ID": b"mine", b"traceparent": sent.encode("latin-1"), b"tracestate": b"rojo=1"}
+    with logged() as log:
+        answer = await client.get("/books/1", headers=headers)
+    assert answer.json()["sent_on"] == {"X-Request-ID": "mine"}
+    assert "trace_id" not in log.requests[0]
+
+
+async def test_of_two_traces_none_is_believed_and_states_are_joined(client: httpx.AsyncClient) -> None:
+    sane = ("traceparent", f"00-{TRACE}-{PARENT}-01")
+    answer = await client.get("/books/1", headers=[sane, sane])
+    assert set(answer.json()["sent_on"]) == {"X-Request-ID"}
+    answer = await client.get("/books/1", headers=[sane, ("tracestate", "rojo=1"), ("tracestate", "congo=2")])
+    assert answer.json()["sent_on"]["tracestate"] == "rojo=1,congo=2"
+
+
+@pytest.mark.parametrize("state", ["", "x" * 513, "café"])
+async def test_a_trace_without_a_sane_state_goes_without_it(client: httpx.AsyncClient, state: str) -> None:
+    headers = {b"traceparent": f"00-{TRACE}-{PARENT}-01".encode(), b"tracestate": state.encode("latin-1")}
+    answer = await client.get("/books/1", headers=headers)
+    assert set(answer.json()["sent_on"]) == {"X-Request-ID", "traceparent"}
 
 
 async def test_each_request_without_an_id_gets_a_new_one(client: httpx.AsyncClient) -> None:
@@ -622,13 +682,13 @@ async def test_nothing_that_was_sent_is_in_the_log(client: httpx.AsyncClient) ->
 
 
 async def test_the_context_of_one_request_is_gone_in_the_next(client: httpx.AsyncClient) -> None:
-    assert current_request_id() is None
+    assert context_headers() == {}
     answer = await client.get("/books/1", headers={"X-Request-ID": "mine"})
-    assert answer.json()["request_id"] == "mine"
-    assert current_request_id() is None
+    assert answer.json()["sent_on"] == {"X-Request-ID": "mine"}
+    assert context_headers() == {}
     with logged():
         await client.get("/trouble/unexpected", headers={"X-Request-ID": "mine"})
-    assert current_request_id() is None
+    assert context_headers() == {}
 
 
 async def test_an_exception_after_the_answer_has_begun_cuts_the_connection(app: FastAPI) -> None:
@@ -636,7 +696,7 @@ async def test_an_exception_after_the_answer_has_begun_cuts_the_connection(app: 
         with logged() as log, pytest.raises(ZeroDivisionError):
             await client.get("/trouble/cut")
     assert [line["status"] for line in log.requests] == [200]
-    assert current_request_id() is None
+    assert context_headers() == {}
 
 
 async def test_a_page_of_an_allowed_origin_may_call_and_another_may_not(client: httpx.AsyncClient) -> None:

@@ -164,3 +164,16 @@ async def test_while_products_come_and_go_none_comes_twice_and_none_is_lost_that
     finally:
         done.set()
         await disturbing
+
+
+@pytest.mark.parametrize(("path", "methods"), [("/products/import", "POST"), ("/products/export", "GET, HEAD")])
+async def test_the_words_in_the_place_of_an_id_have_methods_of_their_own(
+    client: httpx.AsyncClient, path: str, methods: str
+) -> None:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - set(methods.split(", ")):
+        answer = await client.request(method, path, headers=bearer(ADA))
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+    # What only begins like them may be meant for an id, and is none.
+    for other in (f"{path}s", "/products/abc"):
+        answer = await client.get(other)
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "product_id")

@@ -51,6 +51,7 @@ async def history(client: httpx.AsyncClient, product_id: int) -> list[dict[str, 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "BATCH", 2)
+    monkeypatch.setattr(transfer, "PIECE", 20)
 
 
 async def test_lines_create_change_and_leave_as_it_is_what_has_their_sku(client: httpx.AsyncClient) -> None:
@@ -188,6 +189,33 @@ async def test_no_more_than_a_thousand_refused_lines_are_told_one_by_one(client:
     report = await do(client, "sku\n" + "A\n" * 1_203)
     assert report["refused"] == 1_203
     assert [each["line"] for each in report["errors"]] == list(range(2, 1_002))
+
+
+async def test_a_refused_line_makes_no_long_answer(client: httpx.AsyncClient) -> None:
+    names = [character * 20_000 for character in "abc"]
+    report = await do(client, json.dumps(dict.fromkeys(names)), NDJSON)
+    assert report["errors"] == [{"line": 1, "detail": "a" * 500}]
+
+
+async def test_however_many_import_at_once_others_wait_for_one_batch(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[int] = []
+    most = []
+    put = transfer._Import.do
+
+    async def count(run: Any, lines: Any) -> None:
+        at_work.append(1)
+        most.append(len(at_work))
+        await put(run, lines)
+        at_work.pop()
+
+    monkeypatch.setattr(transfer._Import, "do", count)
+    monkeypatch.setattr(transfer, "BATCH", 2)
+    files = [HEAD + "".join(f"{name}{number},Cup,1,1\n" for number in range(9)) for name in "ABCD"]
+    reports = await asyncio.gather(*(do(client, file) for file in files))
+    assert reports == [{"created": 9}] * 4
+    assert (max(most), len(most)) == (1, 20)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -363,6 +364,15 @@ class TestWhoMay:
         await client.post("/products", json=DRAFT, headers={**bearer(ADA), "X-Request-ID": "my-request"})
         [(_, headers)] = user_service.requests
         assert headers["x-request-id"] == "my-request"
+        assert not {"traceparent", "tracestate"} & set(headers)
+
+    async def test_the_trace_goes_along_to_the_user_service_as_it_came(
+        self, client: httpx.AsyncClient, user_service: UserServiceStub
+    ) -> None:
+        trace = {"traceparent": f"00-{'4b' * 16}-{'b7' * 8}-01", "tracestate": "rojo=00f067aa0ba902b7"}
+        await client.post("/products", json=DRAFT, headers={**bearer(ADA), **trace})
+        [(_, headers)] = user_service.requests
+        assert {name: headers[name] for name in trace} == trace
 
 
 class TestOrderOfRefusals:
@@ -406,7 +416,7 @@ class TestHealth:
             "service": "product-service",
             "version": "?",
             "database": "ok",
-            "user_service": {"url": user_service.url, "status": "ok"},
+            "user_service": {"url": user_service.url, "status": "ok", "breaker": "closed", "last_success": None},
         }
 
     async def test_without_the_user_service_it_is_degraded_and_still_ready(
@@ -415,9 +425,31 @@ class TestHealth:
         user_service.stop()
         health = await client.get("/health")
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
-        assert health.json()["user_service"]["status"] == "unavailable"
+        assert health.json()["user_service"] == {
+            "url": user_service.url,
+            "status": "unavailable",
+            "breaker": "closed",
+            "last_success": None,
+        }
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.get("/health/live")).status_code == 200
+
+    async def test_it_tells_of_the_breaker_and_of_the_last_validation(
+        self, client: httpx.AsyncClient, user_service: UserServiceStub
+    ) -> None:
+        await create(client)
+        before = (await client.get("/health")).json()["user_service"]
+        assert before["breaker"] == "closed"
+        assert abs(datetime.now(UTC) - datetime.fromisoformat(before["last_success"])) < timedelta(seconds=10)
+        user_service.answer = lambda _: (500, b"")
+        answers = [await client.post("/products", json=DRAFT, headers=bearer(ADA)) for _ in range(6)]
+        assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "auth-unavailable")}
+        # Nobody was asked on behalf of the last one, who is told when to come back.
+        assert [answer.headers["retry-after"] for answer in answers] == ["2"] * 5 + ["1"]
+        assert len(user_service.requests) == 6
+        after = (await client.get("/health")).json()["user_service"]
+        assert after == {**before, "breaker": "open"}
+        assert (await client.get("/health/ready")).status_code == 200
 
     async def test_without_its_database_it_is_alive_and_not_ready(
         self, client: httpx.AsyncClient, database: Engine

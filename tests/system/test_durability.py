@@ -127,18 +127,10 @@ def test_a_disk_that_is_full_is_heard_of_in_time_and_forgotten_when_there_is_roo
     assert set(names_of_products(services, "full")) == stream.names(201)
 
 
-def _unless_unvalidated(answer: httpx.Response) -> httpx.Response | None:
-    return None if answer.status_code == 503 and answer.json()["code"] == "auth-unavailable" else answer
-
-
 def test_fifty_who_write_at_once_all_succeed_and_reads_flow_meanwhile(services: Services, owner: Account) -> None:
     def write(number: int) -> list[int]:
         with services.products.client(headers=owner.bearer) as client:
-            return [write_one(client, f"fifty-{number}-{turn}") for turn in range(4)]
-
-    def write_one(client: httpx.Client, name: str) -> int:
-        # On a busy machine a validation may miss its deadline; nothing has been written then, and it is not the point.
-        return eventually(lambda: _unless_unvalidated(create(client, name)), 30, f"{name} is validated").status_code
+            return [create(client, f"fifty-{number}-{turn}").status_code for turn in range(4)]
 
     def read(client: httpx.Client, _: str) -> httpx.Response:
         return client.get("/products?limit=5")

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
+from stream_support import Stream, create
 from system_support import Account, Service, Services, eventually, problem, running_services
 
 DEADLINE = 1.0
+RECOVERED_WITHIN = 2.0  # seconds
 DRAFT = {"name": "Lamp", "price": "19.99", "quantity": 3}
 
 
@@ -118,6 +120,30 @@ def test_health_tells_of_the_outage_and_of_its_end_and_needs_no_restart(services
         eventually(lambda: status() == ("ok", "ok"), 8, "ok")
     assert services.products.pid == product_service
     assert services.products.is_running
+
+
+@pytest.mark.parametrize("kind", ["killed", "hanging"])
+def test_all_protected_calls_succeed_again_within_two_seconds_of_the_end_of_an_outage(
+    services: Services, kind: str
+) -> None:
+    owner = services.sign_up()
+    with (
+        Stream(services.products, create, prefix=kind, headers=owner.bearer) as stream,
+        services.products.client(headers=owner.bearer) as client,
+    ):
+        stream.flows()
+        with outage(services.users, kind):
+            stream.flows(20, status=503)
+            assert client.get("/health").json()["user_service"]["breaker"] in ("open", "half-open")
+            assert client.get("/health/ready").status_code == 200
+        eventually(lambda: create(client, "probe").status_code == 201, RECOVERED_WITHIN, "validations succeed")
+        # What was refused a moment before may be noted a moment later.
+        stream.flows(20)
+        lost = stream.names(503)
+        stream.flows(50)
+        assert stream.names(503) == lost
+        assert client.get("/health").json()["user_service"]["breaker"] == "closed"
+    assert set(stream.counts) == {201, 503}
 
 
 def test_a_token_outlives_a_restart_of_the_user_service(services: Services) -> None:

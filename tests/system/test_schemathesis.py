@@ -29,10 +29,30 @@ include-name = ["GET /products/{product_id}/history"]
 checks.use_after_free.enabled = false
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "422"]
 
+# Not every text is a file that can be imported, and whatever is sent is a text.
+[[operations]]
+include-name = "GET /products/export"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "422"]
+[[operations]]
+include-name = "POST /products/import"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "422"]
+checks.negative_data_rejection.expected-statuses = ["2xx", "400", "401", "413", "415", "422"]
+
 # These end the session that all the requests are made with.
 [[operations]]
 include-path = ["/logout", "/logout-all"]
 enabled = false
+"""
+
+PROGRAM = """
+import schemathesis
+from schemathesis.cli import schemathesis as command_line
+
+@schemathesis.serializer("application/x-ndjson", "text/csv")
+def as_it_is(context, text):
+    return str(text).encode()
+
+command_line()
 """
 
 
@@ -48,7 +68,7 @@ def test_a_service_does_as_its_document_says(services: Services, name: str, tmp_
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION, encoding="utf-8")
     run = subprocess.run(
         [
-            *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
+            *(sys.executable, "-c", PROGRAM),
             *("--config-file", "schemathesis.toml", "run", f"{service.url}/openapi.json"),
             *("--checks", "all", "--generation-deterministic", "--max-examples", "5", "--continue-on-failure"),
             *("--header", f"Authorization: Bearer {somebody.token}", "--no-color"),
@@ -74,6 +94,7 @@ def test_a_service_does_as_its_document_says(services: Services, name: str, tmp_
             ("PATCH", "/products/{product_id}", 200),
             ("POST", "/products/{product_id}/stock", 200),
             ("GET", "/products/{product_id}/history", 200),
+            *(("GET", "/products/export", 200), ("POST", "/products/import", 200)),
             ("DELETE", "/products/{product_id}", 204),
         },
     }[name]

@@ -1,6 +1,6 @@
 """What happens around every request, as small pure ASGI layers. From the outside in:
 
-`RequestContext`   a request id, the log line, the id in the answer; outside CORS, so that a preflight has it too
+`RequestContext`   a request id, the trace, the log line, the id in the answer; outside CORS, so that a preflight has it
 `Cors`             Starlette's own, except that it refuses in the form of all our errors
 `CatchAll`         turns an unexpected exception into a 500; inside CORS, so that a browser may read it
 `HeadAsGet`        answers HEAD wherever GET is answered
@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from contextvars import Token
+from contextvars import ContextVar, Token
 from http import HTTPStatus
 from typing import Any
 
@@ -22,16 +22,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import logs
+from chassis import logs, trace_context
 
 REQUEST_ID_HEADER = "X-Request-ID"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def current_request_id() -> str | None:
-    """The id of the request that is being handled, to be sent on with a call to another service."""
-    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-    return request_id
+_context_headers: ContextVar[dict[str, str]] = ContextVar("context_headers")
+
+
+def context_headers() -> dict[str, str]:
+    """What tells another service which request a call is made for: its id, and its trace where it has one."""
+    return dict(_context_headers.get({}))
 
 
 class RequestContext:
@@ -43,7 +45,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        headers = Headers(scope=scope)
+        request_id = headers.get(REQUEST_ID_HEADER, "")
         if not _SANE_REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
         state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
@@ -56,7 +59,13 @@ class RequestContext:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        tokens: dict[str, Token[object]] = dict(structlog.contextvars.bind_contextvars(request_id=request_id))
+        to_be_logged, to_be_sent_on = {"request_id": request_id}, {REQUEST_ID_HEADER: request_id}
+        if trace := trace_context.read(headers):
+            trace_id, trace_headers = trace
+            to_be_logged["trace_id"] = trace_id
+            to_be_sent_on.update(trace_headers)
+        sent_on = _context_headers.set(to_be_sent_on)
+        tokens: dict[str, Token[object]] = dict(structlog.contextvars.bind_contextvars(**to_be_logged))
         started = time.perf_counter()
         try:
             await self._app(scope, receive, send_with_id)
@@ -66,13 +75,14 @@ class RequestContext:
             (self._log.warning if status >= 500 else self._log.info)(
                 "request",
                 method=scope["method"],
-                route=route.path if route is not None else None,
+                route=route.path_format if route is not None else None,
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
                 user_id=state.get("user_id"),
                 **({"asked_by": state["asked_by"]} if "asked_by" in state else {}),
             )
             structlog.contextvars.reset_contextvars(**tokens)
+            _context_headers.reset(sent_on)
 
 
 class Cors(CORSMiddleware):

@@ -15,10 +15,8 @@ from chassis.server import Command
 from product_service.catalogue_files import FORMATS, Format
 from product_service.identity import Caller
 from product_service.main import database_of, products_of
-from product_service.services.transfer import ImportReport, import_catalogue
+from product_service.services.transfer import PIECE, ImportReport, Imports
 from product_service.settings import Settings
-
-_PIECE = 65_536  # bytes
 
 
 def _import(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -46,14 +44,14 @@ async def _run(
     settings: Settings, content: BinaryIO, form: Format, owner: Caller, tell: Callable[[int], object], *, dry_run: bool
 ) -> ImportReport:
     async def pieces() -> AsyncIterator[bytes]:
-        while piece := content.read(_PIECE):
+        while piece := content.read(PIECE):
             yield piece
             tell(len(piece))
 
     database = database_of(settings)
     try:
-        write = UnitOf(database.write, products_of(settings))
-        return await import_catalogue(pieces(), form, write, owner, dry_run=dry_run)
+        imports = Imports(UnitOf(database.write, products_of(settings)))
+        return await imports.run(pieces(), form, owner, dry_run=dry_run)
     finally:
         database.close()
 

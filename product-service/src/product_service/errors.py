@@ -59,3 +59,8 @@ class AuthUnavailable(Unavailable):
 
     code = "auth-unavailable"
     detail = "Your access token cannot be checked at the moment; it may well be fine. Please try again."
+
+    def __init__(self, retry_after: timedelta | None = None) -> None:
+        super().__init__()
+        if retry_after is not None:
+            self.retry_after = retry_after

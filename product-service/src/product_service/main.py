@@ -15,7 +15,7 @@ from chassis.pruning import prune_for_ever
 from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as own_health
-from product_service.api import products
+from product_service.api import products, transfer
 from product_service.identity import IdentityClient
 from product_service.models import Base
 from product_service.models.products import MADE_BY_MIGRATIONS
@@ -24,6 +24,7 @@ from product_service.repositories.idempotency import KeptAnswerRepository
 from product_service.repositories.products import ProductRepository
 from product_service.services.idempotency import Idempotency
 from product_service.services.products import Products
+from product_service.services.transfer import Imports
 from product_service.settings import Settings
 
 DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vouched for by the user service.
@@ -57,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        routers=[products.router, own_health.router(readiness, identity), health.router(readiness)],
+        routers=[products.router, transfer.router, own_health.router(readiness, identity), health.router(readiness)],
         log_in_at=settings.user_service_public_url,
     )
 
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.identity = identity
     app.state.read_products = UnitOf(database.read, build)
     app.state.write_products = UnitOf(database.write, build)
+    app.state.imports = Imports(app.state.write_products)
     app.state.write_once = UnitOf(database.write, lambda session: (build(session), build_idempotency(session)))
     return app
 

@@ -239,6 +239,12 @@ class ImportReportRead(BaseModel):
 class UserServiceHealth(BaseModel):
     url: str
     status: Literal["ok", "unavailable"] = Field(description="Whether it answered; asked at most every 5 seconds.")
+    breaker: Literal["closed", "open", "half-open"] = Field(
+        description="`open`: protected requests are a 503 without asking it; `half-open`: one may ask, as a probe."
+    )
+    last_success: datetime | None = Field(
+        description="When this process last had a token validated; null where it has not yet."
+    )
 
 
 class ProductServiceHealth(Health):
@@ -250,7 +256,12 @@ class ProductServiceHealth(Health):
                     "service": "product-service",
                     "version": "0.1.0",
                     "database": "ok",
-                    "user_service": {"url": "http://localhost:8001", "status": "ok"},
+                    "user_service": {
+                        "url": "http://localhost:8001",
+                        "status": "ok",
+                        "breaker": "closed",
+                        "last_success": "2026-01-31T12:00:00.000000Z",
+                    },
                 }
             ]
         }

@@ -20,7 +20,12 @@ def router(readiness: Readiness, identity: IdentityClient) -> Router:
             service=Settings.service,
             version=__version__,
             database="ok" if database else "unavailable",
-            user_service=UserServiceHealth(url=identity.url, status="ok" if user_service else "unavailable"),
+            user_service=UserServiceHealth(
+                url=identity.url,
+                status="ok" if user_service else "unavailable",
+                breaker=identity.breaker,
+                last_success=identity.last_success,
+            ),
         )
 
     return health

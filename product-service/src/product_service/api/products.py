@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 from pydantic import Field
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from chassis import etags
 from chassis.errors import (
@@ -18,7 +19,6 @@ from chassis.etags import IfMatch, IfNoneMatch
 from chassis.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
-from product_service.api import transfer
 from product_service.api.dependencies import CurrentCaller, Once, Read, Write
 from product_service.errors import (
     AuthUnavailable,
@@ -35,6 +35,15 @@ from product_service.models import Product
 from product_service.schemas import ChangeRead, ProductCreate, ProductPatch, ProductRead, StockAdjustment
 from product_service.services.idempotency import Answer
 from product_service.services.products import Products
+
+
+class _Row(StringConvertor):
+    """A part of a path that may be an id: anything but what is an address of its own, with methods of its own."""
+
+    regex = "(?!(?:import|export)$)[^/]+"
+
+
+register_url_convertor("row", _Row())
 
 router = Router(prefix="/products", tags=["products"])
 
@@ -104,12 +113,8 @@ async def list_products(query: Annotated[ProductQuery, Query()], read: Read, res
     return [ProductRead.of(product) for product in page.products]
 
 
-# Before what has an id in its path, and would take `export` for one.
-router.include_router(transfer.router)
-
-
 @router.get(
-    "/{product_id}",
+    "/{product_id:row}",
     summary="Show a product",
     response_description="The product.",
     responses={
@@ -146,7 +151,7 @@ async def create_product(draft: ProductCreate, caller: CurrentCaller, once: Once
 
 
 @router.put(
-    "/{product_id}",
+    "/{product_id:row}",
     summary="Change a product",
     response_description="The product as it is now.",
     responses={200: _TAGGED, **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
@@ -162,7 +167,7 @@ async def change_product(
 
 
 @router.patch(
-    "/{product_id}",
+    "/{product_id:row}",
     summary="Change a product with a merge patch",
     response_description="The product as it is now.",
     responses={200: _TAGGED, **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
@@ -175,7 +180,7 @@ async def patch_product(
 
 
 @router.delete(
-    "/{product_id}",
+    "/{product_id:row}",
     status_code=204,
     summary="Delete a product",
     response_description="It is gone.",
@@ -187,7 +192,7 @@ async def delete_product(product_id: RowId, caller: CurrentCaller, versions: IfM
 
 
 @router.post(
-    "/{product_id}/stock",
+    "/{product_id:row}/stock",
     summary="Add to the stock, or take from it",
     response_description="The product as it is now.",
     responses={
@@ -209,7 +214,7 @@ async def adjust_stock(
 
 
 @router.get(
-    "/{product_id}/history",
+    "/{product_id:row}/history",
     summary="Who changed a product",
     response_description="Changes, the newest first.",
     responses={200: {"headers": documented_headers({"Link": _NEXT})}, **_protected_read(ProductNotFound, NotTheOwner)},

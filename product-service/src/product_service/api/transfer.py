@@ -12,14 +12,14 @@ from chassis import bodies
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
 from chassis.problems import documented, documented_headers
 from chassis.routing import QueryParameters, Router
-from product_service.api.dependencies import CurrentCaller, Read, RequireCaller, Write
+from product_service.api.dependencies import CurrentCaller, Read, RequireCaller
 from product_service.catalogue_files import FORMATS, Format
 from product_service.errors import AuthUnavailable, ImportInterrupted
 from product_service.listing import Criteria, Flag
 from product_service.schemas import ImportReportRead
-from product_service.services.transfer import export_catalogue, import_catalogue
+from product_service.services.transfer import Imports, export_catalogue
 
-router = Router()
+router = Router(prefix="/products", tags=["products"])
 
 _BY_MEDIA_TYPE = {form.media_type: form for form in FORMATS.values()}
 _EXAMPLES = {
@@ -64,7 +64,7 @@ async def import_products(
     upload: Annotated[_Upload, Depends(_upload)],
     query: Annotated[ImportQuery, Query()],
     caller: CurrentCaller,
-    write: Write,
+    request: Request,
 ) -> Any:
     """CSV with a line that names the columns, or NDJSON: a line for each product, as the export writes them.
 
@@ -72,7 +72,8 @@ async def import_products(
     that cannot be read, are not valid, or speak of another owner's product are refused, the others are done, in batches
     of 500: what is done stays, also where an import ends early, and the same file can be imported again.
     """
-    return await import_catalogue(upload.pieces, upload.form, write, caller, dry_run=query.dry_run == "true")
+    imports: Imports = request.app.state.imports
+    return await imports.run(upload.pieces, upload.form, caller, dry_run=query.dry_run == "true")
 
 
 @router.get(

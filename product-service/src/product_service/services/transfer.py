@@ -19,6 +19,8 @@ from product_service.listing import Criteria
 from product_service.schemas import ProductPatch
 from product_service.services.products import Outcome, ProductPage, Products
 
+PIECE = 65_536
+"""Bytes of a file that are looked at at once."""
 BATCH = 500
 """Products that are stored in one transaction, or read at once."""
 MOST_REPORTED = 1_000
@@ -26,6 +28,7 @@ MOST_REPORTED = 1_000
 MOST_WITHOUT_SKU = 100_000
 """Lines without a sku in one import: of each it has to be known whether it came before."""
 
+_LONGEST_DETAIL = 500  # characters; a line may hold names that are longer than that
 _TRIES = 3
 
 
@@ -59,35 +62,48 @@ class ImportReport:
             self.errors.append(RefusedLine(line, _detail(outcome)))
 
 
-async def import_catalogue(
-    pieces: AsyncIterable[bytes], form: Format, write: Unit[Products], caller: Caller, *, dry_run: bool = False
-) -> ImportReport:
-    """Create and change products as the file says; what became of its lines.
+class Imports:
+    """All imports of a process. They take turns, so that others who write wait for one batch and not for many."""
 
-    Raises Invalid where the file cannot be read at all, and ImportInterrupted, or why nothing was done.
+    def __init__(self, write: Unit[Products]) -> None:
+        self._write = write
+        self._turns = asyncio.Lock()
 
-    :param pieces: the file, cut anywhere
-    :param caller: in whose name it is done: the owner of what is new
-    :param dry_run: only look what would become of them. Each batch is looked at by itself: what one would create, the
-        next does not find.
-    """
-    run = _Import(write, caller, dry_run=dry_run)
-    waiting: list[Line] = []
-    async for lines in _lines(pieces, form):
-        waiting += lines
-        while len(waiting) >= BATCH:
-            await run.do(waiting[:BATCH])
-            del waiting[:BATCH]
-    await run.do(waiting)
-    return run.report
+    async def run(
+        self, pieces: AsyncIterable[bytes], form: Format, caller: Caller, *, dry_run: bool = False
+    ) -> ImportReport:
+        """Create and change products as the file says; what became of its lines.
+
+        Raises Invalid where the file cannot be read at all, and ImportInterrupted, or why nothing was done.
+
+        :param pieces: the file, cut anywhere
+        :param caller: in whose name it is done: the owner of what is new
+        :param dry_run: only look what would become of them. Each batch is looked at by itself: what one would create,
+            the next does not find.
+        """
+        run = _Import(self._write, caller, dry_run=dry_run)
+        waiting: list[Line] = []
+        async for lines in _lines(pieces, form):
+            waiting += lines
+            while len(waiting) >= BATCH:
+                async with self._turns:
+                    await run.do(waiting[:BATCH])
+                del waiting[:BATCH]
+        async with self._turns:
+            await run.do(waiting)
+        return run.report
 
 
 async def _lines(pieces: AsyncIterable[bytes], form: Format) -> AsyncIterator[list[Line]]:
     reader = form.reader()
+    gathered = bytearray()
     async for piece in pieces:
-        # To look at some hundred lines takes milliseconds, in which nothing else would be answered.
-        yield await asyncio.to_thread(reader.feed, piece)
-    yield reader.end()
+        gathered += piece
+        if len(gathered) >= PIECE:
+            # To look at some hundred lines takes milliseconds, in which nothing else would be answered.
+            yield await asyncio.to_thread(reader.feed, bytes(gathered))
+            gathered.clear()
+    yield await asyncio.to_thread(lambda: reader.feed(bytes(gathered)) + reader.end())
 
 
 class _Import:
@@ -154,12 +170,9 @@ class _OnlyLookedAt(Exception):
 
 
 def _detail(refusal: NotTheOwner | Invalid) -> str:
-    if isinstance(refusal, Invalid):
-        return "; ".join(
-            f"{mistake.pointer[1:]}: {mistake.detail}" if mistake.pointer else mistake.detail
-            for mistake in refusal.errors
-        )
-    return refusal.detail
+    mistakes = refusal.errors if isinstance(refusal, Invalid) else [FieldError(None, refusal.detail)]
+    told = [f"{mistake.pointer[1:]}: {mistake.detail}" if mistake.pointer else mistake.detail for mistake in mistakes]
+    return "; ".join(told)[:_LONGEST_DETAIL]
 
 
 async def export_catalogue(read: Unit[Products], criteria: Criteria, form: Format) -> AsyncIterator[bytes]:
