@@ -4,6 +4,7 @@ Each example becomes a program that reads what a client sent as `Authorization`,
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -61,9 +62,8 @@ def blocks(language: str) -> list[str]:
 
 
 def example(language: str) -> str:
-    [block] = (
-        block for block in blocks(language) if re.search(r"authenticate\(.*{$|def authenticate\(", block, re.MULTILINE)
-    )
+    begin = re.compile(r"^(async def |export async function |)authenticate\(", re.MULTILINE)
+    [block] = filter(begin.search, blocks(language))
     return block
 
 
@@ -92,14 +92,9 @@ class Examples:
 
 @contextmanager
 def running_examples(folder: Path, url: str, service_key: str = SERVICE_KEY) -> Iterator[Examples]:
-    environment = {
-        # Nobody may take this way: whoever did would hear nothing.
-        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(folder),
-        "USER_SERVICE_URL": url,
-        "SERVICE_KEY": service_key,
-    }
+    environment = {**os.environ, "USER_SERVICE_URL": url, "SERVICE_KEY": service_key, "HOME": str(folder)}
+    # A token must not go this way, and whoever sends one there gets no answer.
+    environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
     with ExitStack() as cleanup:
         programs = {}
         for language, (name, command) in FILES.items():
