@@ -139,17 +139,19 @@ async def test_of_a_field_that_is_read_all_that_the_schema_allows_is_accepted_an
         expected = interaction["outcome"] if SCHEMA.is_valid(body) else "auth-unavailable"
         wanted.append((candidate, expected))
         seen.append((candidate, await outcome(client, provider, interaction, body)))
-        # After several failures in a row the client would not ask for a while.
-        assert await outcome(client, provider, VALID) == "caller"
+        if expected == "auth-unavailable":
+            # After several in a row the client would not ask for a while.
+            assert await outcome(client, provider, VALID) == "caller"
     assert seen == wanted
     assert {expected for _, expected in wanted} == {interaction["outcome"], "auth-unavailable"}
 
 
-@pytest.mark.parametrize("name", NOT_READ)
-async def test_a_field_that_is_not_read_may_hold_anything(
-    client: IdentityClient, provider: Provider, name: str
+@pytest.mark.parametrize("interaction", [VALID, EXPIRED], ids=lambda each: each["given"])
+async def test_the_fields_that_are_not_read_may_hold_anything(
+    client: IdentityClient, provider: Provider, interaction: dict[str, Any]
 ) -> None:
-    for interaction in (VALID, EXPIRED):
-        for candidate in CANDIDATES:
-            body = with_field(interaction["body"], name, candidate)
-            assert await outcome(client, provider, interaction, body) == interaction["outcome"], candidate
+    for candidate in CANDIDATES:
+        body = interaction["body"]
+        for name in NOT_READ:
+            body = with_field(body, name, candidate)
+        assert await outcome(client, provider, interaction, body) == interaction["outcome"], candidate
