@@ -201,6 +201,8 @@ FAULTS = {
     "valid as a text": (200, GOOD.replace(b"true", b'"true"')),
     "the text false": (200, GOOD.replace(b"true", b'"false"')),
     "valid as a number": (200, GOOD.replace(b"true", b"1")),
+    "valid, and nobody is named": (200, b'{"valid": true, "message": "?"}'),
+    "a user of another type": (200, json.dumps({**VALID, "user_id": "1"}).encode()),
     "no answer to the question": (200, b"{}"),
     "null": (200, b"null"),
     "a page": (200, b"<html>"),
@@ -215,6 +217,13 @@ def test_what_is_not_one_of_the_two_answers_says_nothing(
 ) -> None:
     fake.answer = lambda _: fault
     examples_beside_fake.agree(f"Bearer {ADA}", NOT_SAID)
+
+
+def test_roles_of_another_type_are_nobodys(fake: UserServiceStub, examples_beside_fake: Examples) -> None:
+    fake.answer = lambda _: (200, json.dumps({**VALID, "roles": "administrators"}).encode())
+    told = examples_beside_fake.tell(f"Bearer {ADA}")
+    # The shell tells nothing of roles.
+    assert told == {"python": NOT_SAID, "javascript": NOT_SAID, "bash": 200}
 
 
 @pytest.mark.parametrize("status", [302, 307])
