@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import jsonschema
@@ -26,6 +27,8 @@ DOCUMENT = "docs/validate-a-token.md"
 SERVICE_KEY = "a-key-of-the-third-service-for-tests"
 DEADLINE = 2.0
 """Seconds, in each of the examples."""
+LONGEST = 120.0
+"""Seconds after which an example that hangs is ended."""
 
 NO_TOKEN = [401, {"WWW-Authenticate": "Bearer"}]
 NOT_VALID = [401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}]
@@ -110,6 +113,9 @@ def running_examples(folder: Path, url: str, service_key: str = SERVICE_KEY) -> 
                 )
             )
             cleanup.callback(program.kill)
+            timer = Timer(LONGEST, program.kill)
+            timer.start()
+            cleanup.callback(timer.cancel)
             programs[language] = program
         yield Examples(programs)
 
