@@ -26,6 +26,7 @@ from product_service import identity, main
 pytestmark = pytest.mark.sqlite
 
 DEADLINE = 0.7  # seconds
+ROOM = 2.0  # seconds by which a machine that is busy may be late
 TELLTALE = "telltale"
 """Stands in whatever the user service says, and may stand in nothing that we answer or log."""
 
@@ -186,7 +187,7 @@ def check(record_property: Callable[[str, object], None], caplog: pytest.LogCapt
         expected += ', Bearer error="invalid_token"' if expected == "401 invalid-token" else ""
         record_property(PROPERTY, (str(number), does, expected, told, str(round(elapsed * 1000))))
         assert told == expected
-        assert elapsed < DEADLINE + 1
+        assert elapsed < DEADLINE + ROOM
         for text in (seen.text, str(seen.headers), caplog.text):
             assert TELLTALE not in text
             assert ADA not in text
@@ -328,7 +329,7 @@ async def test_reads_are_prompt_while_many_protected_requests_hang(make_settings
             assert (await client.get("/health/ready")).status_code == 200
             slowest = max(slowest, time.perf_counter() - read)
             reads += 1
-        assert time.perf_counter() - started < deadline + 1
+        assert time.perf_counter() - started < deadline + ROOM
         assert reads >= 5
         assert slowest < deadline / 2
         assert {(await each).status_code for each in hanging} == {503}

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from chassis import bodies
 
@@ -68,6 +69,8 @@ class Router(APIRouter):
         super().__init__(route_class=route_class, **options)
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        if not get_dependant(path=path, call=endpoint).query_params:
+        # Without convertors: the framework would take `{id:name}` for the name of the parameter.
+        _, plain_path, _ = compile_path(path)
+        if not get_dependant(path=plain_path, call=endpoint).query_params:
             options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_no_query)]
         super().add_api_route(path, endpoint, **options)
