@@ -39,7 +39,11 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, list[st
     (folder / "none_installed.py").write_text(NONE_INSTALLED, encoding="utf-8")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "PYTEST_"))}
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "none_installed", *arguments],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "none_installed"),
+            *("-p", "no:schemathesis", "-p", "no:hypothesispytest"),  # They take longer to load than all of the rest.
+            *arguments,
+        ],
         cwd=folder,
         env={**inherited, **environment},
         capture_output=True,
