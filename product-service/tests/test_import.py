@@ -197,6 +197,21 @@ async def test_a_refused_line_makes_no_long_answer(client: httpx.AsyncClient) ->
     assert report["errors"] == [{"line": 1, "detail": "a" * 500}]
 
 
+async def test_a_refused_line_does_not_tell_a_terminal_what_to_do(client: httpx.AsyncClient) -> None:
+    report = await do(client, json.dumps({"\x1b[2J\u202e💡": 1}), NDJSON)
+    assert report["errors"] == [{"line": 1, "detail": "\\x1b[2J\\u202e💡: There is no such field"}]
+
+
+async def test_a_batch_without_a_product_takes_nobodys_turn_to_write(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(ProductRepository, "with_skus", fail)
+    assert (await do(client, "1\n" * 2_000, NDJSON))["refused"] == 2_000
+
+
 async def test_however_many_import_at_once_others_wait_for_one_batch(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +237,8 @@ async def test_however_many_import_at_once_others_wait_for_one_batch(
     ("headers", "content", "status", "code"),
     [
         ({"Content-Type": "application/json", "Authorization": "Bearer nobody"}, "[]", 415, "unsupported-media-type"),
+        ({"Content-Type": "text/csv; charset=ISO-8859-1"}, HEAD, 415, "unsupported-media-type"),
+        ({"Content-Encoding": "gzip"}, HEAD, 415, "unsupported-media-type"),
         ({"Content-Length": "104857601", "Authorization": "Bearer nobody"}, "", 413, "body-too-large"),
         ({"Authorization": "Bearer nobody"}, "nothing", 401, "invalid-token"),
         ({"Authorization": ""}, "nothing", 401, "not-authenticated"),
@@ -235,6 +252,12 @@ async def test_what_cannot_be_imported_at_all_is_refused_in_the_order_of_all_cal
     answer = await client.post("/products/import", content=content, headers={**bearer(ADA), **CSV, **headers})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert await catalogue(client) == []
+
+
+@pytest.mark.parametrize("charset", ["utf-8", '"UTF-8"', "us-ascii"])
+async def test_a_charset_that_is_utf_8_is_no_matter(client: httpx.AsyncClient, charset: str) -> None:
+    headers = {"Content-Type": f"text/csv; header=present; charset={charset}"}
+    assert await do(client, HEAD + "A,Cup,1,1\n", headers) == {"created": 1}
 
 
 async def test_an_unknown_parameter_is_refused_before_anything_is_done(client: httpx.AsyncClient) -> None:

@@ -1,15 +1,24 @@
 """What an operator does on the command line of the product service."""
 
+import argparse
 import os
 import pty
 import subprocess
 import sys
 import termios
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from product_support import MakeSettings
 from sqlalchemy import Engine, text
 
+from chassis.errors import DatabaseUnavailable, Invalid
+from product_service.commands import COMMANDS
+from product_service.errors import ImportInterrupted
+from product_service.schemas import ProductPatch
+from product_service.services.products import Products
 from product_service.settings import Settings
 
 FILE = "sku,name,price,quantity\nA,Lamp,1,1\nB,Cup,x,1\n"
@@ -68,20 +77,67 @@ def test_a_file_is_imported_in_the_name_of_an_account(
     ("words", "status", "line"),
     [
         (["missing.csv"], 1, "import: missing.csv: No such file or directory"),
-        (["products.txt"], 1, "import: products.txt: the name does not tell the format; say it with --format."),
-        (["empty.csv"], 1, "import: There is no line that names the columns"),
         (["products.csv", "--owner", "0"], 2, "argument --owner: the id of an account is a whole number from 1 on"),
-        ([], 2, "the following arguments are required: FILE"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
     tmp_path: Path, environment: dict[str, str], words: list[str], status: int, line: str
 ) -> None:
-    (tmp_path / "empty.csv").touch()
     ended = command(tmp_path, environment, *words)
     assert (ended.returncode, ended.stdout) == (status, "")
     assert ended.stderr.splitlines()[-1].endswith(line)
     assert "Traceback" not in ended.stderr
+
+
+def run(settings: Settings, file: Path) -> None:
+    """The command in this process."""
+    [chosen] = COMMANDS
+    chosen.run(settings, argparse.Namespace(file=file, format=None, owner=1, dry_run=False))
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("products.txt", "products.txt: the name does not tell the format; say it with --format."),
+        ("empty.csv", "There is no line that names the columns"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_told_of(
+    make_settings: MakeSettings, tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(Invalid) as caught:
+        run(make_settings(), tmp_path / name)
+    assert caught.value.errors[0].detail.endswith(reason)
+
+
+def test_an_import_that_is_interrupted_tells_what_it_has_done(
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    database: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = "".join(f"S{number},Cup,1,{'x' if number == 7 else 1}\n" for number in range(900))
+    (tmp_path / "products.csv").write_text(f"sku,name,price,quantity\n{lines}")
+    put_all = Products.put_all
+
+    def put_some(products: Products, patches: Sequence[ProductPatch], *arguments: Any) -> Any:
+        if patches[-1].sku == "S899":
+            raise DatabaseUnavailable
+        return put_all(products, patches, *arguments)
+
+    monkeypatch.setattr(Products, "put_all", put_some)
+    with pytest.raises(ImportInterrupted):
+        run(make_settings(), tmp_path / "products.csv")
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "line 9: quantity: Input should be a valid integer",
+        "499 created, 0 updated, 0 unchanged, 1 refused.",
+    ]
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM products")).scalar_one() == 499
 
 
 @pytest.mark.sqlite

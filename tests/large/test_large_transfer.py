@@ -87,3 +87,17 @@ def test_100000_products_go_out_and_in_again_in_constant_memory(
     assert answer.json() == {"created": LINES, "updated": 0, "unchanged": 0, "refused": 0, "errors": []}
     for name, file in files.items():
         assert export(empty, account, name, tmp_path).read_bytes() == file.read_bytes()
+
+
+def test_a_file_of_very_short_lines_takes_no_more_memory_than_another(
+    services_on_both: Services, empty: Service
+) -> None:
+    """Each of them is refused, and made into far more than its two bytes."""
+    account = services_on_both.sign_up()
+    headers = {**account.bearer, "Content-Type": "application/x-ndjson"}
+    with empty.client(headers=headers, timeout=TIMEOUT) as client:
+        assert client.post("/products/import", content="1\n").json()["refused"] == 1
+        with flat(empty, "import of short lines"):
+            answer = client.post("/products/import", content=b"1\n" * LINES)
+    report = answer.json()
+    assert (report["created"], report["refused"], len(report["errors"])) == (0, LINES, 1_000)

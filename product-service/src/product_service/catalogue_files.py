@@ -33,6 +33,8 @@ _MAY_BE_EMPTY = frozenset({"description", "sku", "category"})
 _NEEDS_APOSTROPHE = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|'|\Z")
 _OPENING = re.compile('(?:^|,)"')
 _CLOSING = re.compile('(?:[^"]|"")*+"')
+_BOM = "\ufeff".encode()
+_NOT_UTF_8 = "This is not UTF-8; spreadsheets have it among the formats of CSV"
 _WHOLE_NUMBER = re.compile("[0-9]{1,10}")
 
 
@@ -52,103 +54,124 @@ class Reader(ABC):
         self._rest = b""
         self._number = 0
 
-    def feed(self, piece: bytes) -> list[Line]:
-        """The lines that end in this piece. Raises Invalid where the file cannot be read at all."""
+    def feed(self, piece: bytes) -> Iterator[Line]:
+        """The lines that end in this piece, made as they are asked for, and to be asked for before the next piece.
+
+        Raises Invalid where the file cannot be read at all.
+        """
         *ended, rest = (self._rest + piece).split(b"\n")
         # Of a line without an end only as much is kept as shows that it is too long.
         self._rest = rest[: LONGEST_RECORD + 1]
-        return [line for raw in ended for line in self._physical_line(raw)]
+        for raw in ended:
+            self._number += 1
+            yield from self._read(raw)
 
-    def end(self) -> list[Line]:
+    def end(self) -> Iterator[Line]:
         """The last lines, when all pieces have been fed. Raises Invalid as `feed` does."""
-        rest, self._rest = self._rest, b""
-        return [*(self._physical_line(rest) if rest else ()), *self._end()]
-
-    def _physical_line(self, raw: bytes) -> Iterator[Line]:
-        self._number += 1
-        if len(raw) > LONGEST_RECORD:
-            yield self._refuse(self._number, f"This is longer than {LONGEST_RECORD} bytes")
-            return
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            yield self._refuse(self._number, "This is not UTF-8")
-            return
-        yield from self._read(self._number, text.removeprefix("\ufeff") if self._number == 1 else text)
+        if self._rest:
+            yield from self.feed(b"\n")
 
     @abstractmethod
-    def _read(self, number: int, text: str) -> Iterator[Line]:
-        """What this line ends: a record, several or none."""
-
-    def _end(self) -> Iterator[Line]:
-        """What is left when there are no more lines."""
-        yield from ()
-
-    def _refuse(self, number: int, detail: str) -> Line:
-        return Line(number, Invalid([FieldError(None, detail)]))
+    def _read(self, raw: bytes) -> Iterator[Line]:
+        """What the line with the number `_number` ends: a record, several or none."""
 
 
 class _NdjsonReader(Reader):
-    def _read(self, number: int, text: str) -> Iterator[Line]:
-        if not text.strip():
+    def _read(self, raw: bytes) -> Iterator[Line]:
+        if raw.isspace() or raw in (b"", _BOM):
+            return
+        if len(raw) > LONGEST_RECORD:
+            yield self._refuse(f"This is longer than {LONGEST_RECORD} bytes")
             return
         try:
-            fields = decode_json(text)
+            fields = decode_json((raw.removeprefix(_BOM) if self._number == 1 else raw).decode())
+        except UnicodeDecodeError:
+            yield self._refuse(_NOT_UTF_8)
         except NotJson as error:
-            yield self._refuse(number, f"This {error}")
+            yield self._refuse(f"This {error}")
         else:
-            yield Line(number, _patch(fields))
+            yield Line(self._number, _patch(fields))
+
+    def _refuse(self, detail: str) -> Line:
+        return Line(self._number, Invalid([FieldError(None, detail)]))
 
 
 class _CsvReader(Reader):
     def __init__(self) -> None:
         super().__init__()
         self._columns: list[str] | None = None
-        self._record = ""
-        self._begins = 0
+        self._record: list[bytes] = []
+        """The lines of the record so far."""
+        self._size = 0
         self._in_quotes = False
+        self._lost: Invalid | None = None
+        """Why nothing is read any more."""
 
-    def _read(self, number: int, text: str) -> Iterator[Line]:
-        if not self._in_quotes:
-            self._record, self._begins = "", number
-        self._record += text + "\n"
-        self._in_quotes = _ends_in_quotes(text, in_quotes=self._in_quotes)
-        if not self._in_quotes:
-            yield from self._read_record()
-        elif len(self._record) > LONGEST_RECORD:
-            yield self._refuse(number, "A quotation mark opens here, and none closes it for too long")
-
-    def _end(self) -> Iterator[Line]:
+    def end(self) -> Iterator[Line]:
+        yield from super().end()
         if self._in_quotes:
-            yield self._refuse(self._number, "A quotation mark opens here, and none closes it")
+            yield from self._lose("does not end")
         if self._columns is None:
             raise _no_catalogue("There is no line that names the columns")
 
-    def _refuse(self, number: int, detail: str) -> Line:
-        if self._in_quotes:
-            # What follows is read as if it began anew.
-            number, self._in_quotes = self._begins, False
+    def _read(self, raw: bytes) -> Iterator[Line]:
+        if self._lost:
+            yield Line(self._number, self._lost)
+            return
+        if not self._in_quotes:
+            self._record, self._size = [], 0
+        self._record.append(raw.removeprefix(_BOM) if self._number == 1 else raw)
+        self._size += len(raw) + 1
+        # A quotation mark is the same byte in all that comes here, also where the rest cannot be read.
+        self._in_quotes = _ends_in_quotes(raw.decode(errors="replace"), in_quotes=self._in_quotes)
+        if self._size > LONGEST_RECORD:
+            yield from self._lose(f"does not end within {LONGEST_RECORD} bytes")
+        elif not self._in_quotes:
+            yield from self._read_record()
+
+    def _lose(self, does: str) -> Iterator[Line]:
+        """Refuse what has been read of a record, and all behind it: nobody knows which of it is within quotes."""
+        self._in_quotes = False
+        detail = f"Not read: what begins in line {self._begins} {does}; is a quotation mark missing?"
         if self._columns is None:
-            raise _no_catalogue(f"The line that names the columns cannot be read: {detail}")
-        return super()._refuse(number, detail)
+            raise _no_catalogue(detail)
+        self._lost = Invalid([FieldError(None, detail)])
+        yield from (Line(number, self._lost) for number in range(self._begins, self._number + 1))
+
+    @property
+    def _begins(self) -> int:
+        return self._number - len(self._record) + 1
 
     def _read_record(self) -> Iterator[Line]:
         try:
-            cells = next(csv.reader([self._record], strict=True), [])
+            text = b"\n".join((*self._record, b"")).decode()
+            cells = next(csv.reader([text], strict=True), [])
+        except UnicodeDecodeError:
+            yield self._refuse(_NOT_UTF_8)
+            return
         except csv.Error as error:
-            yield self._refuse(self._begins, f"This is not CSV: {error}")
+            told = "a line ends with a carriage return alone" if "new-line" in str(error) else error
+            yield self._refuse(f"This is not CSV: {told}")
             return
         if not any(cells):
             return
         if self._columns is None:
             self._columns = _columns(cells)
-        elif len(cells) != len(self._columns):
-            yield self._refuse(self._begins, f"There are {len(cells)} cells here, and {len(self._columns)} columns")
-        else:
-            given = zip(self._columns, cells, strict=True)
-            # What must not be empty is left out where it is: a change leaves it as it is, and a creation misses it.
-            fields = {name: _value(name, cell) for name, cell in given if cell or name in _MAY_BE_EMPTY}
-            yield Line(self._begins, _patch(fields))
+            return
+        while len(cells) > len(self._columns) and not cells[-1]:
+            cells.pop()
+        if len(cells) != len(self._columns):
+            yield self._refuse(f"There are {len(cells)} cells here, and {len(self._columns)} columns")
+            return
+        given = zip(self._columns, cells, strict=True)
+        # What must not be empty is left out where it is: a change leaves it as it is, and a creation misses it.
+        fields = {name: _value(name, cell) for name, cell in given if cell or name in _MAY_BE_EMPTY}
+        yield Line(self._begins, _patch(fields))
+
+    def _refuse(self, detail: str) -> Line:
+        if self._columns is None:
+            raise _no_catalogue(f"The line that names the columns cannot be read: {detail}")
+        return Line(self._begins, Invalid([FieldError(None, detail)]))
 
 
 def _ends_in_quotes(text: str, *, in_quotes: bool) -> bool:
@@ -161,9 +184,12 @@ def _ends_in_quotes(text: str, *, in_quotes: bool) -> bool:
 
 def _columns(cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
+    while not names[-1]:  # Spreadsheets add columns with nothing in them.
+        names.pop()
     unknown = [name for name in names if name not in FACTS]
     if unknown:
-        raise _no_catalogue(f"There is no column {unknown[0][:100]!r}; there are {', '.join(FACTS)}")
+        hint = "; they are separated by commas" if re.search("[;\t]", unknown[0]) else ""
+        raise _no_catalogue(f"There is no column {unknown[0][:100]!r}; there are {', '.join(FACTS)}{hint}")
     if len(set(names)) != len(names):
         raise _no_catalogue("A column is named twice")
     return names

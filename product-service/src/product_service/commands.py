@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from chassis.server import Command
 from product_service.catalogue_files import FORMATS, Format
 from product_service.identity import Caller
 from product_service.main import database_of, products_of
-from product_service.services.transfer import PIECE, ImportReport, Imports
+from product_service.services.transfer import OUTCOMES, PIECE, ImportReport, Imports
 from product_service.settings import Settings
 
 
@@ -25,24 +26,37 @@ def _import(settings: Settings, arguments: argparse.Namespace) -> None:
     name = arguments.format or file.suffix.removeprefix(".").lower()
     if name not in FORMATS:
         raise Invalid([FieldError(None, f"{file}: the name does not tell the format; say it with --format.")])
-    form = FORMATS[name]
-    with (
-        file.open("rb") as content,
-        # Shown only at a terminal.
-        tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None, leave=False) as bar,
-    ):
-        report = asyncio.run(_run(settings, content, form, owner, bar.update, dry_run=arguments.dry_run))
-    for refused in report.errors:
-        print(f"line {refused.line}: {refused.detail}")
-    counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("created", "updated", "unchanged", "refused"))
-    print(f"{counts}{'; nothing was changed' if arguments.dry_run else ''}.")
+    # What cannot be shown is shown otherwise: the import is done, whatever the terminal knows.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    report = ImportReport()
+    try:
+        with (
+            file.open("rb") as content,
+            # Shown only at a terminal.
+            tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+        ):
+            asyncio.run(_run(settings, content, FORMATS[name], owner, report, bar.update, dry_run=arguments.dry_run))
+    finally:
+        # Also what was done before the import ended early.
+        for refused in report.errors:
+            print(f"line {refused.line}: {refused.detail}")
+        if report.lines:
+            counts = (f"{getattr(report, outcome)} {outcome}" for outcome in OUTCOMES)
+            print(f"{', '.join(counts)}{'; nothing was changed' if arguments.dry_run else ''}.")
     if report.refused:
         raise SystemExit(1)
 
 
 async def _run(
-    settings: Settings, content: BinaryIO, form: Format, owner: Caller, tell: Callable[[int], object], *, dry_run: bool
-) -> ImportReport:
+    settings: Settings,
+    content: BinaryIO,
+    form: Format,
+    owner: Caller,
+    report: ImportReport,
+    tell: Callable[[int], object],
+    *,
+    dry_run: bool,
+) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         while piece := content.read(PIECE):
             yield piece
@@ -51,7 +65,7 @@ async def _run(
     database = database_of(settings)
     try:
         imports = Imports(UnitOf(database.write, products_of(settings)))
-        return await imports.run(pieces(), form, owner, dry_run=dry_run)
+        await imports.run(pieces(), form, owner, report, dry_run=dry_run)
     finally:
         database.close()
 

@@ -1,5 +1,6 @@
 """The whole catalogue in and out, as a file."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -7,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
+from starlette.exceptions import HTTPException
 
 from chassis import bodies
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
@@ -17,11 +19,12 @@ from product_service.catalogue_files import FORMATS, Format
 from product_service.errors import AuthUnavailable, ImportInterrupted
 from product_service.listing import Criteria, Flag
 from product_service.schemas import ImportReportRead
-from product_service.services.transfer import Imports, export_catalogue
+from product_service.services.transfer import ImportReport, Imports, export_catalogue
 
 router = Router(prefix="/products", tags=["products"])
 
 _BY_MEDIA_TYPE = {form.media_type: form for form in FORMATS.values()}
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
 _EXAMPLES = {
     "csv": "name,price,quantity,sku\r\nMechanical keyboard,89.90,12,KB-87-BLK\r\n",
     "ndjson": '{"name": "Mechanical keyboard", "price": "89.90", "quantity": 12, "sku": "KB-87-BLK"}\n',
@@ -48,7 +51,13 @@ class _Upload:
 async def _upload(request: Request) -> _Upload:
     limit: int = request.app.state.max_import_bytes
     bodies.require_size(request, limit)
-    return _Upload(_BY_MEDIA_TYPE[bodies.media_type_of(request, _BY_MEDIA_TYPE)], bodies.chunks(request, limit))
+    form = _BY_MEDIA_TYPE[bodies.media_type_of(request, _BY_MEDIA_TYPE)]
+    charset = _CHARSET.search(request.headers["content-type"])
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise HTTPException(415, "The file has to be in UTF-8.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "The file must not be compressed.")
+    return _Upload(form, bodies.chunks(request, limit))
 
 
 @router.post(
@@ -73,7 +82,9 @@ async def import_products(
     of 500: what is done stays, also where an import ends early, and the same file can be imported again.
     """
     imports: Imports = request.app.state.imports
-    return await imports.run(upload.pieces, upload.form, caller, dry_run=query.dry_run == "true")
+    report = ImportReport()
+    await imports.run(upload.pieces, upload.form, caller, report, dry_run=query.dry_run == "true")
+    return report
 
 
 @router.get(

@@ -6,13 +6,14 @@ product is found again by its sku, the same file can be imported once more.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from chassis.database import Unit
 from chassis.errors import DatabaseBusy, FieldError, Invalid, Unavailable
-from product_service.catalogue_files import Format, Line
+from product_service.catalogue_files import Format, Line, Reader
 from product_service.errors import ImportInterrupted, NotTheOwner, SkuTaken
 from product_service.identity import Caller
 from product_service.listing import Criteria
@@ -38,6 +39,9 @@ class RefusedLine:
     detail: str
 
 
+OUTCOMES = ("created", "updated", "unchanged", "refused")
+
+
 @dataclass
 class ImportReport:
     """What became of the lines of an import."""
@@ -51,7 +55,7 @@ class ImportReport:
 
     @property
     def lines(self) -> int:
-        return self.created + self.updated + self.unchanged + self.refused
+        return sum(getattr(self, outcome) for outcome in OUTCOMES)
 
     def add(self, line: int, outcome: Outcome) -> None:
         if isinstance(outcome, str):
@@ -70,45 +74,55 @@ class Imports:
         self._turns = asyncio.Lock()
 
     async def run(
-        self, pieces: AsyncIterable[bytes], form: Format, caller: Caller, *, dry_run: bool = False
-    ) -> ImportReport:
-        """Create and change products as the file says; what became of its lines.
+        self, pieces: AsyncIterable[bytes], form: Format, caller: Caller, report: ImportReport, *, dry_run: bool = False
+    ) -> None:
+        """Create and change products as the file says.
 
         Raises Invalid where the file cannot be read at all, and ImportInterrupted, or why nothing was done.
 
         :param pieces: the file, cut anywhere
         :param caller: in whose name it is done: the owner of what is new
+        :param report: what became of the lines is added to it, batch by batch
         :param dry_run: only look what would become of them. Each batch is looked at by itself: what one would create,
             the next does not find.
         """
-        run = _Import(self._write, caller, dry_run=dry_run)
-        waiting: list[Line] = []
-        async for lines in _lines(pieces, form):
-            waiting += lines
-            while len(waiting) >= BATCH:
-                async with self._turns:
-                    await run.do(waiting[:BATCH])
-                del waiting[:BATCH]
-        async with self._turns:
-            await run.do(waiting)
-        return run.report
+        run = _Import(self._write, caller, report, dry_run=dry_run)
+        async for lines in _batches(pieces, form.reader()):
+            async with self._turns:
+                await run.do(lines)
 
 
-async def _lines(pieces: AsyncIterable[bytes], form: Format) -> AsyncIterator[list[Line]]:
-    reader = form.reader()
+async def _batches(pieces: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[list[Line]]:
+    """Lines, BATCH at a time, and no more of them than that: a piece may hold thousands."""
+    batch: list[Line] = []
+    async for lines in _fed(pieces, reader):
+        # In a thread: to look at some hundred lines takes milliseconds, in which nothing else would be answered.
+        while some := await asyncio.to_thread(_next, lines, BATCH - len(batch)):
+            batch += some
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    yield batch
+
+
+async def _fed(pieces: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[Iterator[Line]]:
     gathered = bytearray()
     async for piece in pieces:
         gathered += piece
         if len(gathered) >= PIECE:
-            # To look at some hundred lines takes milliseconds, in which nothing else would be answered.
-            yield await asyncio.to_thread(reader.feed, bytes(gathered))
+            yield reader.feed(bytes(gathered))
             gathered.clear()
-    yield await asyncio.to_thread(lambda: reader.feed(bytes(gathered)) + reader.end())
+    yield reader.feed(bytes(gathered))
+    yield reader.end()
+
+
+def _next(lines: Iterator[Line], most: int) -> list[Line]:
+    return list(islice(lines, most))
 
 
 class _Import:
-    def __init__(self, write: Unit[Products], caller: Caller, *, dry_run: bool) -> None:
-        self.report = ImportReport()
+    def __init__(self, write: Unit[Products], caller: Caller, report: ImportReport, *, dry_run: bool) -> None:
+        self._report = report
         self._write = write
         self._caller = caller
         self._dry_run = dry_run
@@ -117,14 +131,15 @@ class _Import:
 
     async def do(self, lines: Sequence[Line]) -> None:
         contents = [self._within_limits(line.content) for line in lines]
+        patches = [content for content in contents if isinstance(content, ProductPatch)]
         try:
-            outcomes = iter(await self._put([content for content in contents if isinstance(content, ProductPatch)]))
+            outcomes = iter(await self._put(patches) if patches else ())
         except Unavailable as error:
-            if self.report.lines and not self._dry_run:
+            if self._report.lines and not self._dry_run:
                 raise ImportInterrupted from error
             raise
         for line, content in zip(lines, contents, strict=True):
-            self.report.add(line.number, next(outcomes) if isinstance(content, ProductPatch) else content)
+            self._report.add(line.number, next(outcomes) if isinstance(content, ProductPatch) else content)
 
     def _within_limits(self, content: ProductPatch | Invalid) -> ProductPatch | Invalid:
         if isinstance(content, ProductPatch) and not content.sku:
@@ -172,7 +187,8 @@ class _OnlyLookedAt(Exception):
 def _detail(refusal: NotTheOwner | Invalid) -> str:
     mistakes = refusal.errors if isinstance(refusal, Invalid) else [FieldError(None, refusal.detail)]
     told = [f"{mistake.pointer[1:]}: {mistake.detail}" if mistake.pointer else mistake.detail for mistake in mistakes]
-    return "; ".join(told)[:_LONGEST_DETAIL]
+    # What people have written into the file must not tell their terminal what to do.
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in "; ".join(told)[:_LONGEST_DETAIL])
 
 
 async def export_catalogue(read: Unit[Products], criteria: Criteria, form: Format) -> AsyncIterator[bytes]:
