@@ -139,6 +139,11 @@ ROWS = [
     Row("the content type of a page", body(valid(), Content_Type="text/html")),
     Row("no content type", body(valid(), Content_Type="")),
     Row("compressed, although nobody asked for it", body(b"\x1f\x8b\x08\x00" + valid(), Content_Encoding="gzip")),
+    Row("another encoding of a good answer", body(valid(), Content_Encoding="br")),
+    Row("UTF-16", body(valid().decode().encode("utf-16"))),
+    Row("a reason that is not UTF-8", says(answer(valid()).replace(b"200 OK", b"200 \xff"))),
+    Row("a redirect to a script", body(b"", "302 Found", Location="javascript:alert(1)")),
+    Row("a redirect to no name", body(b"", "302 Found", Location="http://xn--/")),
     Row("the answer to another request", body(valid(), X_Request_ID=TELLTALE)),
     Row("an answer of 17 KiB", body(valid(more="x" * 17 * 1024))),
     Row("an answer without an end", never_ends),
@@ -314,7 +319,7 @@ async def test_a_cookie_is_not_kept(make_settings: MakeSettings) -> None:
 async def test_reads_are_prompt_while_many_protected_requests_hang(make_settings: MakeSettings) -> None:
     async with (
         FaultyUserService(says_nothing) as user_service,
-        product_service(make_settings, user_service.url, deadline := 1.5) as client,
+        product_service(make_settings, user_service.url, deadline := 4.0) as client,
     ):
         started = time.perf_counter()
         hanging = [
@@ -329,6 +334,7 @@ async def test_reads_are_prompt_while_many_protected_requests_hang(make_settings
             assert (await client.get("/health/ready")).status_code == 200
             slowest = max(slowest, time.perf_counter() - read)
             reads += 1
+            await asyncio.sleep(0.05)
         assert time.perf_counter() - started < deadline + ROOM
         assert reads >= 5
         assert slowest < deadline / 2
@@ -351,3 +357,30 @@ async def test_in_normal_running_nothing_is_refused(make_settings: MakeSettings)
         assert statuses == {404}
         assert user_service.requests == 100
         assert user_service.connections <= identity.MOST_CALLS
+
+
+async def test_connections_that_fall_silent_while_they_rest_cost_one_call_and_not_each_its_own(
+    make_settings: MakeSettings,
+) -> None:
+    """As when a host vanishes, or a firewall forgets them: nothing closes them, and new ones are answered."""
+    silent = asyncio.Event()
+    resting = 5
+    together = asyncio.Barrier(resting)
+
+    async def script(request: Request) -> None:
+        if silent.is_set() and request.connection <= resting:
+            await says_nothing(request)
+        if not silent.is_set():
+            await together.wait()  # So that each has a connection of its own.
+        await request.send(answer(valid()))
+
+    async with (
+        FaultyUserService(script) as user_service,
+        product_service(make_settings, user_service.url) as client,
+    ):
+        calls = [client.delete("/products/1", headers=bearer(ADA)) for _ in range(resting)]
+        assert {each.status_code for each in await asyncio.gather(*calls)} == {404}
+        assert user_service.connections == resting
+        silent.set()
+        statuses = [(await client.delete("/products/1", headers=bearer(ADA))).status_code for _ in range(resting + 2)]
+    assert statuses == [503, *[404] * (resting + 1)]

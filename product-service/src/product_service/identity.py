@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import httpx
@@ -86,18 +87,26 @@ class _NotTheContract(Exception):
         self.status = status
 
 
-# What aiohttp's transport does not translate into an error of httpx comes as it is.
-_NO_ANSWER = (httpx.HTTPError, aiohttp.ClientError, OSError)
-
-
 class _Connector(aiohttp.TCPConnector):
-    """A pool that does not take what came unasked on a connection for the answer to the next request on it."""
+    """A pool that does not take what came unasked on a connection for the answer to the next request on it.
+
+    Nor does it hand out connections that it had before it was told to distrust them.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._trusted: WeakSet[ResponseHandler] = WeakSet()
+
+    def distrust(self) -> None:
+        """Use none of the present connections again: where one stays silent for ever, the others may as well."""
+        self._trusted.clear()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, traces, timeout)
-        if connection.protocol is None or connection.protocol.should_close:
+        protocol = connection.protocol
+        if protocol is None or protocol.should_close or protocol not in self._trusted:
             connection.close()
             # As good as one that the server has closed, and treated like it.
             raise aiohttp.ServerDisconnectedError
@@ -116,7 +125,9 @@ class _Connector(aiohttp.TCPConnector):
             for _ in range(_CONNECT_STEPS):
                 done, _pending = await asyncio.wait({connecting}, timeout=CONNECT_TIMEOUT / _CONNECT_STEPS)
                 if done:
-                    return connecting.result()
+                    protocol = connecting.result()
+                    self._trusted.add(protocol)
+                    return protocol
             raise aiohttp.ConnectionTimeoutError
         finally:
             connecting.cancel()
@@ -139,7 +150,9 @@ class IdentityClient:
         """When a validation was last answered, whatever the answer was."""
         self._timeout = timeout
         self._service_key = service_key
-        self._tls = httpx.create_ssl_context(trust_env=False)
+        # SSL_CERT_FILE and SSL_CERT_DIR may name a certificate authority of the operator's own.
+        self._tls = httpx.create_ssl_context()
+        self._pool: _Connector | None = None
         self._pooled = self._client(keep_alive=True)
         self._fresh = self._client(keep_alive=False)
         self._turns = asyncio.Semaphore(MOST_CALLS)
@@ -165,6 +178,8 @@ class IdentityClient:
         except AttemptRefused as refusal:
             raise AuthUnavailable(timedelta(seconds=refusal.retry_in)) from None
         self.last_success = datetime.now(UTC)
+        # As good a sign of life as the one that `answers` asks for.
+        self._healthy, self._health_asked = True, time.monotonic()
         if caller is None:
             raise InvalidToken
         return caller
@@ -178,10 +193,10 @@ class IdentityClient:
                         asyncio.timeout(_HEALTH_TIMEOUT),
                         self._pooled.stream("GET", self._live, headers=context_headers()) as response,
                     ):
-                        self._healthy = response.status_code == httpx.codes.OK
-                except _NO_ANSWER:
-                    self._healthy = False
-                self._health_asked = time.monotonic()
+                        healthy = response.status_code == httpx.codes.OK
+                except Exception:  # Whatever it is, it is no answer; see `_validate`.
+                    healthy = False
+                self._healthy, self._health_asked = healthy, time.monotonic()
             return self._healthy
 
     async def close(self) -> None:
@@ -197,6 +212,8 @@ class IdentityClient:
                 ttl_dns_cache=NAME_LOOKUP_KEPT,
                 **({"keepalive_timeout": KEEP_ALIVE} if keep_alive else {"force_close": True}),
             )
+            if keep_alive:
+                self._pool = connector
             return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
         return httpx.AsyncClient(
@@ -251,9 +268,12 @@ class IdentityClient:
             if status == httpx.codes.UNAUTHORIZED:
                 self._log.error("user-service does not accept the SERVICE_KEY of this service, or it has none")
             raise AuthUnavailable from None
-        except _NO_ANSWER as error:
-            # The error itself may hold parts of the answer, so that only its kind is logged.
+        except Exception as error:
+            # There are three outcomes and no fourth. What an odd answer makes of aiohttp and httpx is not always an
+            # error of theirs. It may hold parts of the answer, so that only its kind is logged.
             outcome = type(error.__cause__ or error).__name__
+            if isinstance(error, TimeoutError) and self._pool:
+                self._pool.distrust()
             raise AuthUnavailable from None
         finally:
             answered = outcome in ("valid", "refused")
@@ -276,6 +296,8 @@ class IdentityClient:
             asked, answered = headers.get(REQUEST_ID_HEADER), response.headers.get(REQUEST_ID_HEADER)
             if asked and answered and asked != answered:
                 raise _NotTheContract("answer to another request", status)
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise _NotTheContract("unexpected encoding", status)
             if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() != JSON:
                 raise _NotTheContract("unexpected content type", status)
             content = b""
@@ -284,7 +306,8 @@ class IdentityClient:
                 if len(content) > LARGEST_ANSWER:
                     raise _NotTheContract("too large", status)
         try:
-            answer = json.loads(content, object_pairs_hook=_without_repetition)
+            # Decoded here: left to itself, it would take UTF-16 as well.
+            answer = json.loads(content.decode(), object_pairs_hook=_without_repetition)
             if not _Verdict.model_validate(answer).valid:
                 _Refused.model_validate(answer)
                 return None

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from chassis.settings import ServiceSettings
 
 _SERVICE_KEY = re.compile(r"[!-+\--~]{32,}")  # As the user service has it in SERVICE_KEYS.
+_IN_NO_ADDRESS = re.compile(r"[\s?#\x00-\x1f\x7f]")
 
 WriteAccess = Literal["owner", "authenticated"]
 
@@ -47,8 +48,13 @@ class Settings(ServiceSettings):
     @field_validator("user_service_url", "user_service_public_url")
     @classmethod
     def _is_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(url)
+            # What no name can be, and no port, is told now and not with each call.
+            host, port = (parts.hostname or "").encode("idna"), parts.port
+        except ValueError:
+            raise ValueError("must be like http://localhost:8001") from None
+        if parts.scheme not in ("http", "https") or not host or port == 0 or _IN_NO_ADDRESS.search(url):
             raise ValueError("must be like http://localhost:8001")
         if parts.username or parts.password:
             raise ValueError("must not hold a name or password: it is shown in /health")
