@@ -40,6 +40,7 @@ def command(folder: Path, environment: dict[str, str], *words: str) -> subproces
     )
 
 
+@pytest.mark.sqlite
 def test_a_file_is_imported_in_the_name_of_an_account(
     tmp_path: Path, environment: dict[str, str], database: Engine
 ) -> None:

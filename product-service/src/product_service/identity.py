@@ -87,6 +87,11 @@ class _NotTheContract(Exception):
         self.status = status
 
 
+# What aiohttp's transport does not translate into an error of httpx comes as it is, and what an odd answer makes of the
+# two is not always an error of theirs: an address to go on to that is none, a reason that is not UTF-8.
+_NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
+
+
 class _Connector(aiohttp.TCPConnector):
     """A pool that does not take what came unasked on a connection for the answer to the next request on it.
 
@@ -194,7 +199,7 @@ class IdentityClient:
                         self._pooled.stream("GET", self._live, headers=context_headers()) as response,
                     ):
                         healthy = response.status_code == httpx.codes.OK
-                except Exception:  # Whatever it is, it is no answer; see `_validate`.
+                except _NO_ANSWER:
                     healthy = False
                 self._healthy, self._health_asked = healthy, time.monotonic()
             return self._healthy
@@ -268,9 +273,8 @@ class IdentityClient:
             if status == httpx.codes.UNAUTHORIZED:
                 self._log.error("user-service does not accept the SERVICE_KEY of this service, or it has none")
             raise AuthUnavailable from None
-        except Exception as error:
-            # There are three outcomes and no fourth. What an odd answer makes of aiohttp and httpx is not always an
-            # error of theirs. It may hold parts of the answer, so that only its kind is logged.
+        except _NO_ANSWER as error:
+            # The error itself may hold parts of the answer, so that only its kind is logged.
             outcome = type(error.__cause__ or error).__name__
             if isinstance(error, TimeoutError) and self._pool:
                 self._pool.distrust()
