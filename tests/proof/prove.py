@@ -1,6 +1,6 @@
 """Does a revocation take effect at once, everywhere and for ever? Asks both services, as real processes, and a checker.
 
-    python3 dev.py prove                                         about three minutes; 0 where no counterexample is found
+    python3 dev.py prove                                         about two minutes; 0 where no counterexample is found
     python3 dev.py prove --operations 2000 --database sqlite     fewer operations, on one database
     python3 dev.py prove --break cache                           a cache of a second, which has to be found: 1
 
