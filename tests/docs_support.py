@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -183,8 +184,12 @@ def _addressed(block: str, services: Pair) -> str:
     assert not re.search(r"(?<!localhost):800\d|:800[^12]", block), (
         f"an address that is not of these services:\n{block}"
     )
-    as_the_service = rf"env -C \1-service {sys.executable} -m \1_service"
-    block = re.sub(r"python3 dev\.py manage (user|product)-service\b", as_the_service, block)
+    python = shlex.quote(sys.executable)
+    block = re.sub(
+        r"python3 dev\.py manage (user|product)-service\b",
+        lambda service: f"env -C {service[1]}-service {python} -m {service[1]}_service",
+        block,
+    )
     return re.sub(r"localhost:(8001|8002)\b", lambda address: f"localhost:{ports[address[1]]}", block)
 
 

@@ -5,9 +5,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from product_service import main as product_service
+from user_service import main as user_service
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
@@ -127,6 +134,21 @@ def test_importing_the_whole_tree_does_nothing(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make_app", [user_service.documented_app, product_service.documented_app])
+def test_no_endpoint_or_dependency_is_a_plain_function(make_app: Callable[[], FastAPI]) -> None:
+    """The framework runs a plain function in a shared pool of 40 threads: with all of them busy, requests hang."""
+    operations = [each.original_route for each in iter_route_contexts(make_app().routes)]
+    dependants = [each.dependant for each in operations if isinstance(each, APIRoute)]
+    plain = []
+    for dependant in dependants:  # It grows while it is looked at.
+        dependants += dependant.dependencies
+        call: Any = dependant.call
+        if not any(map(iscoroutinefunction, (call, getattr(call, "__call__", None)))):  # noqa: B004 - of an instance
+            plain.append(call)
+    assert len(dependants) > 50
+    assert plain == []
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

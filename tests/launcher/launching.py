@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -323,7 +324,10 @@ def copy_with_standins(tree: Path) -> Path:
     assert "Making .venv" in first.started[0].output
     for tool in ("lint-imports", "hadolint"):
         program = tree / ".venv" / "bin" / tool
-        program.write_text(f"#!{sys.executable}\n{STANDIN_TOOL}")
+        (tree / f"{tool}.py").write_text(STANDIN_TOOL)
+        # By way of a shell, because the path of the interpreter may have a space in it.
+        words = shlex.join([sys.executable, str(tree / f"{tool}.py")])
+        program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         program.chmod(0o755)
     return tree
 

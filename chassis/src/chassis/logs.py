@@ -4,6 +4,7 @@ structlog formats what the services log themselves and what uvicorn, SQLAlchemy 
 standard library. Context (the request id) travels in contextvars, also into worker threads.
 """
 
+import asyncio
 import logging
 import sys
 from typing import Literal, TextIO
@@ -68,12 +69,18 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    # A request that is cancelled has been answered, and logged, by `CatchAll`.
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     # There is one line per request already, with more in it.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger(AUDIT).setLevel(logging.INFO)
     # httpx logs each call with its address at INFO; the services log their calls to each other themselves.
     for noisy in ("httpx", "httpcore", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -140,10 +140,11 @@ class CatchAll:
         try:
             await self._app(scope, receive, watch)
         except asyncio.CancelledError:
-            # The server has waited for this request as long as it does when it is told to stop.
-            if scope["type"] != "http" or started:
-                raise
-            await self._cancelled(Request(scope))(scope, receive, send)
+            # The server has waited for this request as long as it does when it is told to stop. The cancellation goes
+            # on after the answer: it is for whoever asked for it, a timeout around the application say.
+            if scope["type"] == "http" and not started:
+                await self._cancelled(Request(scope))(scope, receive, send)
+            raise
         except Exception:
             if scope["type"] != "http" or started:
                 # The answer has begun: only cutting the connection tells the client that it is not whole.

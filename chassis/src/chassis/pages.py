@@ -104,7 +104,7 @@ def router(title: str, log_in_at: str | None) -> Router:
         return Response(_SWAGGER_START, media_type="text/javascript", headers=headers)
 
     @pages.get("/docs/assets/redoc.standalone.js")
-    def redoc_script() -> Response:
+    async def redoc_script() -> Response:
         return Response(_redoc_script(), media_type="text/javascript", headers=asset_headers)
 
     @pages.get("/docs/assets/{name}")

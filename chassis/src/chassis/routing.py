@@ -52,8 +52,12 @@ class Route(APIRoute):
         return decode_and_handle
 
 
-def _no_query(_: Annotated[QueryParameters, Query()]) -> None:
-    """Has no effect but the errors that the validation of its argument gives."""
+async def _no_query(_: Annotated[QueryParameters, Query()]) -> None:
+    """Has no effect but the errors that the validation of its argument gives.
+
+    A coroutine, because FastAPI runs a plain function in a shared pool of 40 threads: with all of them busy, every
+    operation without query parameters would wait, `/health/live` included.
+    """
 
 
 class Router(APIRouter):
