@@ -1,7 +1,6 @@
 """No request waits for the pool of threads that plain functions share."""
 
 import asyncio
-import threading
 
 import httpx
 from anyio import to_thread
@@ -17,16 +16,14 @@ async def test_an_operation_without_query_parameters_is_answered_while_all_share
     async def live() -> str:
         return "alive"
 
-    threads = int(to_thread.current_default_thread_limiter().total_tokens)
-    release = threading.Event()
-    async with asyncio.TaskGroup() as busy, client_of(make_app(router)) as client:
-        try:
-            for _ in range(threads):
-                busy.create_task(to_thread.run_sync(release.wait))
-            while to_thread.current_default_thread_limiter().available_tokens:
-                await asyncio.sleep(0.01)
-            async with asyncio.timeout(10):
-                answer = await client.get("/live")
-        finally:
-            release.set()
+    limiter = to_thread.current_default_thread_limiter()
+    borrowers = [object() for _ in range(int(limiter.total_tokens))]
+    for borrower in borrowers:
+        limiter.acquire_on_behalf_of_nowait(borrower)
+    try:
+        async with asyncio.timeout(10), client_of(make_app(router)) as client:
+            answer = await client.get("/live")
+    finally:
+        for borrower in borrowers:
+            limiter.release_on_behalf_of(borrower)
     assert answer.status_code == httpx.codes.OK
