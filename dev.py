@@ -72,6 +72,7 @@ class Service:
 USER = Service("user-service", "user_service", 8001, "user")
 PRODUCT = Service("product-service", "product_service", 8002, "product")
 SERVICES = {service.folder: service for service in (USER, PRODUCT)}
+LIBRARIES = ("libs/chassis", "libs/auth-client")
 BENCHMARKS = ["login-timing", "validation-client"]  # Each is a module of bench/.
 
 
@@ -105,7 +106,8 @@ def install(services: Sequence[Service], *, dev: bool = False) -> None:
             locks = [development]  # It contains all that the services need, in the same versions.
         else:
             locks = [f"{service.folder}/requirements.txt" for service in services]
-        packages = [f"{folder}/pyproject.toml" for folder in ("chassis", *(service.folder for service in services))]
+        libraries = (*LIBRARIES, "libs/testkit") if dev else LIBRARIES
+        packages = [f"{folder}/pyproject.toml" for folder in (*libraries, *(service.folder for service in services))]
         new_locks = [path for path in ("requirements-build.txt", *locks) if installed.get(path) != digest(path)]
         # An unchanged package is left alone: a running service may be importing it at this moment.
         new_packages = [path for path in packages if installed.get(path) != digest(path)]
@@ -396,13 +398,13 @@ def manage(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace) -> int:
     """Run a benchmark; all further arguments go to it."""
     install_for_development()
-    become([PYTHON, f"bench/{args.benchmark.replace('-', '_')}.py", *args.arguments])
+    become([PYTHON, "-m", f"bench.{args.benchmark.replace('-', '_')}", *args.arguments])
 
 
 def prove(args: argparse.Namespace) -> int:
     """Prove that what is revoked is refused at once: --operations N, --seed N, --database NAME, --break cache."""
     install_for_development()
-    become([PYTHON, "tests/proof/prove.py", *args.arguments])
+    become([PYTHON, "-m", "tests.proof.prove", *args.arguments])
 
 
 def test(args: argparse.Namespace) -> int:
@@ -422,7 +424,7 @@ def test_containers(args: argparse.Namespace) -> int:
             raise Refusal(f"The tests of the containers need Docker, and no {what} answers here.")
     install_for_development()
     # Their databases are those of the containers: the plugin that would bring others is left out.
-    become([PYTHON, "-m", "pytest", "tests/containers", "-n", "0", "-p", "no:chassis", *args.arguments])
+    become([PYTHON, "-m", "pytest", "tests/containers", "-n", "0", "-p", "no:testkit", *args.arguments])
 
 
 def test_installation(args: argparse.Namespace) -> int:
@@ -442,7 +444,10 @@ def check(_: argparse.Namespace) -> int:
     dockerfiles = [f"{service.folder}/Dockerfile" for service in install_for_development()]
     ruff, mypy = [PYTHON, "-m", "ruff"], [PYTHON, "-m", "mypy"]
     rules, hadolint = [str(BIN / "lint-imports")], [str(BIN / "hadolint"), *dockerfiles]
-    tools = ([*ruff, "check"], [*ruff, "format", "--check"], mypy, rules, hadolint)
+    tools: tuple[list[str], ...] = ([*ruff, "check"], [*ruff, "format", "--check"], mypy, rules, hadolint)
+    # Test folders of services are no packages: mypy would take their conftest modules for one and the same.
+    conftests = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("*-service/tests/conftest.py"))
+    tools += tuple([*mypy, conftest] for conftest in conftests)
     failed = [" ".join(tool).removeprefix(f"{PYTHON} -m ") for tool in tools if run(tool).returncode != 0]
     if failed:
         raise Refusal(f"Not passed: {', '.join(failed)}.")
@@ -493,20 +498,23 @@ def seed(args: argparse.Namespace) -> int:
     if args.data_dir:
         os.environ["DATA_DIR"] = str(Path(args.data_dir).expanduser().resolve() / PRODUCT.folder)
     urls = [f"--users-url=http://127.0.0.1:{args.user_port}", f"--products-url=http://127.0.0.1:{args.product_port}"]
-    become([PYTHON, "-m", f"{PRODUCT.module}.seed", *urls, *args.more], ROOT / PRODUCT.folder)
+    become([PYTHON, "-m", f"{PRODUCT.module}.demo.seed", *urls, *args.more], ROOT / PRODUCT.folder)
 
 
 def lock(args: argparse.Namespace) -> int:
     """Write the lock files anew from what the packages ask for."""
     install_for_development()
     flags = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "-q"]
-    flags += ["--no-emit-package", "seam-chassis", *(["--upgrade"] if args.upgrade else [])]
-    chassis, *services = (f"{folder}/pyproject.toml" for folder in ("chassis", *SERVICES))
+    for package in ("twinlatch-chassis", "twinlatch-auth-client"):
+        flags += ["--no-emit-package", package]
+    flags += ["--upgrade"] if args.upgrade else []
+    *libraries, service_1, service_2 = (f"{folder}/pyproject.toml" for folder in (*LIBRARIES, *SERVICES))
+    services = (service_1, service_2)
     development = "requirements-dev.txt"
-    targets = {"requirements-build.txt": ["--group", "build"], development: ["--group", "dev", chassis, *services]}
+    targets = {"requirements-build.txt": ["--group", "build"], development: ["--group", "dev", *libraries, *services]}
     for service in services:
         # The versions follow those of development, so that what is installed is what was tested.
-        targets[service.replace("pyproject.toml", "requirements.txt")] = [chassis, service, "-c", development]
+        targets[service.replace("pyproject.toml", "requirements.txt")] = [service, "-c", development]
     for target, sources in targets.items():
         if run([PYTHON, "-m", "uv", "pip", "compile", *sources, *flags, "-o", target]).returncode != 0:
             raise Refusal(f"{target} could not be written.")

@@ -2,7 +2,7 @@
 
 import runpy
 
-from user_service.passwords import Passwords, Verdict
+from user_service.security.passwords import Passwords, Verdict
 
 _verify = Passwords.verify
 

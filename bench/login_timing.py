@@ -36,13 +36,10 @@ from statistics import NormalDist, fmean, median, quantiles, variance
 from types import FrameType
 from typing import Any, NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from chassis.database.url import normalise
+from testkit.processes import Service
 
-from system_support import Service
-
-from chassis.database_url import normalise
-
-BENCH = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 FAMILY_WISE_ERROR = 0.01
 POWER = 0.9
 WARM_UP = 10  # rounds
@@ -158,7 +155,7 @@ class LeakingService(Service):
 
     @property
     def module(self) -> str:
-        return "leaking_user_service"
+        return "bench.leaking_user_service"
 
 
 def new_service(folder: Path, args: argparse.Namespace) -> Service:
@@ -169,7 +166,7 @@ def new_service(folder: Path, args: argparse.Namespace) -> Service:
     if not args.leaking:
         return Service("user-service", folder, **settings)
     service = LeakingService("user-service", folder, **settings)
-    paths = (str(BENCH), service.environment.get("PYTHONPATH"))
+    paths = (str(ROOT), service.environment.get("PYTHONPATH"))
     service.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return service
 

@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from login_timing import FAMILY_WISE_ERROR, POWER, chance_of_longer, compare, confidence_of_one, noticeable
+
+from bench.login_timing import FAMILY_WISE_ERROR, POWER, chance_of_longer, compare, confidence_of_one, noticeable
 
 REASONS = ("unknown name", "wrong password", "disabled")
 

@@ -4,7 +4,8 @@ import asyncio
 import random
 
 import pytest
-from validation_client import OURS, REFERENCE, Cost, cost_of, measure, report, server
+
+from bench.validation_client import OURS, REFERENCE, Cost, cost_of, measure, report, server
 
 
 def test_every_way_is_measured_in_every_round() -> None:

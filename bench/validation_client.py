@@ -29,8 +29,8 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from auth_client.client import IdentityClient
 from chassis import logs
-from product_service.identity import IdentityClient
 
 CONTRACT = Path(__file__).resolve().parents[1] / "contracts" / "validate-token.json"
 TOKEN = "x" * 300  # As long as a real one.

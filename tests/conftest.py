@@ -1,4 +1,41 @@
-# Fixtures live in a module of their own name, so that they can be type-checked; see also the services' tests.
-from system_fixtures import services, services_on_both
+"""The fixtures of the tests of the whole system."""
 
-__all__ = ["services", "services_on_both"]
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testkit.plugin import Databases
+from testkit.processes import Services, running_services
+from tests.launcher.launching import Terminal, copy_with_standins
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Both services, running for all tests of a module; a test that stops one starts it again."""
+    with running_services(tmp_path_factory.mktemp("services")) as services:
+        yield services
+
+
+@pytest.fixture(scope="module")
+def services_on_both(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The same on SQLite, and then again on PostgreSQL."""
+    with (
+        databases.made() as new_database,
+        running_services(tmp_path_factory.mktemp("services"), lambda: new_database(None)) as services,
+    ):
+        yield services
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """Starts commands; what is still running when the test ends is ended."""
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher with stand-ins for the services and for the tools, installed."""
+    return copy_with_standins(tmp_path_factory.mktemp("launcher") / "stand in")

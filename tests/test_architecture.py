@@ -18,11 +18,11 @@ from user_service import main as user_service
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
-    path.relative_to(ROOT).as_posix().partition("/src/")[2]: ast.parse(path.read_text(encoding="utf-8"))
-    for package in ("chassis", "user-service", "product-service")
-    for path in sorted((ROOT / package / "src").rglob("*.py"))
+    path.relative_to(ROOT).as_posix().rpartition("/src/")[2]: ast.parse(path.read_text(encoding="utf-8"))
+    for sources in (*ROOT.glob("*-service/src"), *ROOT.glob("libs/*/src"))
+    for path in sorted(sources.rglob("*.py"))
+    if "testkit" not in path.parts
 }
-TESTING = {module for module in SOURCES if module.startswith("chassis/testing/")}
 LOCKS = [
     ROOT / "requirements-build.txt",
     ROOT / "requirements-dev.txt",
@@ -54,25 +54,25 @@ def imports(package: str) -> Callable[[ast.AST], bool]:
 
 
 def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
-    assert places(calls("commit")) == ["chassis/database.py"]
+    assert places(calls("commit")) == ["chassis/database/transactions.py"]
     # A transaction that is begun as a context manager would commit by itself.
-    assert set(places(calls("begin"))) <= {"chassis/migrations.py", *TESTING}
+    assert set(places(calls("begin"))) <= {"chassis/database/migrations.py"}
     assert not places(lambda node: isinstance(node, ast.Constant) and str(node.value).strip().upper() == "COMMIT")
 
 
 @pytest.mark.parametrize(
     ("package", "module"),
     [
-        ("passlib", "user_service/passwords.py"),
-        ("jose", "user_service/tokens.py"),
-        ("limits", "user_service/rate_limits.py"),
-        ("redis", "user_service/rate_limits.py"),
-        ("zxcvbn", "user_service/common_passwords.py"),
-        ("iso4217", "product_service/money.py"),
-        ("aiohttp", "product_service/identity.py"),
-        ("httpx_aiohttp", "product_service/identity.py"),
+        ("passlib", "user_service/security/passwords.py"),
+        ("jose", "user_service/security/access_tokens.py"),
+        ("limits", "user_service/security/rate_limits.py"),
+        ("redis", "user_service/security/rate_limits.py"),
+        ("zxcvbn", "user_service/security/common_passwords.py"),
+        ("iso4217", "product_service/domain/money.py"),
+        ("aiohttp", "auth_client/client.py"),
+        ("httpx_aiohttp", "auth_client/client.py"),
         ("structlog", None),
-        ("fastapi_offline", "chassis/pages.py"),
+        ("fastapi_offline", "chassis/http/pages.py"),
     ],
 )
 def test_a_library_is_named_in_one_module(package: str, module: str | None) -> None:
@@ -81,8 +81,7 @@ def test_a_library_is_named_in_one_module(package: str, module: str | None) -> N
 
 
 def test_http_is_spoken_to_the_user_service_in_one_module_of_the_running_service() -> None:
-    tools = {*TESTING, "product_service/seed.py"}
-    assert set(places(imports("httpx"))) - tools == {"product_service/identity.py"}
+    assert set(places(imports("httpx"))) - {"product_service/demo/seed.py"} == {"auth_client/client.py"}
 
 
 def test_the_product_service_can_neither_sign_nor_hash() -> None:
@@ -101,7 +100,7 @@ def test_an_unexpected_exception_is_swallowed_in_one_place_only() -> None:
         last = node.body[-1]
         return everything and not (isinstance(last, ast.Raise) and last.exc is None)
 
-    assert places(swallows_everything) == ["chassis/middleware.py"]
+    assert places(swallows_everything) == ["chassis/http/middleware.py"]
 
 
 def test_the_environment_is_read_by_the_settings_alone() -> None:
@@ -109,7 +108,7 @@ def test_the_environment_is_read_by_the_settings_alone() -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
         return bool({"environ", "getenv"} & {getattr(node, "attr", None), *names})
 
-    assert set(places(reads_environment)) <= {*TESTING, "chassis/probe.py", "chassis/first_process.py"}
+    assert set(places(reads_environment)) <= {"chassis/process/probe.py", "chassis/process/first_process.py"}
 
 
 def test_importing_the_whole_tree_does_nothing(tmp_path: Path) -> None:
@@ -175,7 +174,11 @@ def test_domain_errors_know_no_status() -> None:
 
 
 def test_no_float_is_near_money() -> None:
-    for module in ("product_service/money.py", "product_service/models/products.py", "product_service/schemas.py"):
+    for module in (
+        "product_service/domain/money.py",
+        "product_service/models/products.py",
+        "product_service/schemas.py",
+    ):
         assert not [node for node in ast.walk(SOURCES[module]) if isinstance(node, ast.Name) and node.id == "float"]
 
 

@@ -11,11 +11,11 @@ from urllib.parse import urljoin
 import httpx
 import jsonschema
 import pytest
-from system_support import Service, Services
 
 import product_service.main
 import user_service.main
 from product_service.settings import Settings as ProductSettings
+from testkit.processes import Service, Services
 from user_service.schemas import CREDENTIALS_EXAMPLE
 from user_service.settings import Settings as UserSettings
 

@@ -1,14 +1,58 @@
-# Fixtures live in a module of their own name, so that each service's can be type-checked beside the other's.
-from product_fixtures import app, client, database_url, empty_url, everything, make_settings, user_service
-from seam_report import pytest_terminal_summary
+"""The fixtures of the product service's tests."""
 
-__all__ = [
-    "app",
-    "client",
-    "database_url",
-    "empty_url",
-    "everything",
-    "make_settings",
-    "pytest_terminal_summary",
-    "user_service",
-]
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from product_service import main
+from product_service.settings import Settings
+from testkit.plugin import NewDatabase, running
+from testkit.product_list import Json, catalogue
+from testkit.products import MakeSettings, migrations_of, store
+from testkit.user_service_stub import UserServiceStub
+
+
+@pytest.fixture
+def database_url(new_database: NewDatabase) -> str:
+    return new_database(migrations_of)
+
+
+@pytest.fixture
+def empty_url(new_database: NewDatabase) -> str:
+    return new_database(None)
+
+
+@pytest.fixture
+def make_settings(database_url: str, user_service: UserServiceStub) -> MakeSettings:
+    """Settings for a test, on its own database, and with the stand-in for the user service."""
+
+    def make(**changes: Any) -> Settings:
+        values = {"database_url": database_url, "user_service_url": user_service.url}
+        return Settings(_env_file=None, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def app(make_settings: MakeSettings) -> FastAPI:
+    return main.create_app(make_settings())
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def everything(client: httpx.AsyncClient, database: Engine) -> list[Json]:
+    """The catalogue, stored, as it is answered."""
+    store(database, catalogue())
+    answer = await client.get("/products?limit=100")
+    found: list[Json] = answer.json()
+    assert len(found) == 60
+    return found

@@ -4,7 +4,9 @@ import asyncio
 
 import httpx
 import pytest
-from product_support import ADA, BOB, DRAFT, bearer, create
+
+from testkit.products import DRAFT, bearer, create
+from testkit.user_service_stub import ADA, BOB
 
 MERGE_PATCH = "application/merge-patch+json"
 

@@ -11,16 +11,16 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from product_fixtures import migrations_of
-from product_list_support import Json, expected
-from product_support import ADA, BOB, MakeSettings, bearer, create, product, store
 from sqlalchemy import Engine
 
 from chassis.errors import DatabaseUnavailable
-from chassis.testing import NewDatabase, running
 from product_service.main import create_app
 from product_service.repositories.products import ProductRepository
-from product_service.services import transfer
+from product_service.services import import_export as transfer
+from testkit.plugin import NewDatabase, running
+from testkit.product_list import Json, expected
+from testkit.products import MakeSettings, bearer, create, migrations_of, product, store
+from testkit.user_service_stub import ADA, BOB
 
 FACTS = ("name", "description", "price", "currency", "quantity", "sku", "category")
 

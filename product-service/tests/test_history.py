@@ -4,8 +4,10 @@ from typing import Any
 
 import httpx
 import pytest
-from product_support import ADA, BOB, DRAFT, ROOT, bearer, create
 from sqlalchemy import Engine, text
+
+from testkit.products import DRAFT, bearer, create
+from testkit.user_service_stub import ADA, BOB, ROOT
 
 
 async def history(client: httpx.AsyncClient, token: str = ADA, query: str = "") -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from product_support import ADA, BOB, DRAFT, MakeSettings, bearer, create
 from sqlalchemy import Engine, text
 
-from chassis import pruning
-from chassis.testing import running
-from product_service import identity, main
+from auth_client import client as identity
+from chassis.database import purge as pruning
+from product_service import main
 from product_service.main import create_app
 from product_service.services.idempotency import KEPT_FOR
+from testkit.plugin import running
+from testkit.products import DRAFT, MakeSettings, bearer, create
+from testkit.user_service_stub import ADA, BOB
 
 STOCK = {"delta": -1, "reason": "sold"}
 

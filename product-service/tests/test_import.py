@@ -8,14 +8,15 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from product_support import ADA, BOB, ROOT, MakeSettings, bearer, create
 from sqlalchemy import Engine, text
 
 from chassis.errors import DatabaseUnavailable
-from chassis.testing import running
 from product_service.main import create_app
 from product_service.repositories.products import ProductRepository
-from product_service.services import transfer
+from product_service.services import import_export as transfer
+from testkit.plugin import running
+from testkit.products import MakeSettings, bearer, create
+from testkit.user_service_stub import ADA, BOB, ROOT
 
 CSV = {"Content-Type": "text/csv"}
 NDJSON = {"Content-Type": "application/x-ndjson"}

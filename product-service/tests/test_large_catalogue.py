@@ -2,12 +2,13 @@
 
 import httpx
 import pytest
-from product_support import ADA, bearer
 from sqlalchemy import Engine, text
 
-from chassis.database import Database
-from product_service import large_catalogue
+from chassis.database.transactions import Database
+from product_service.demo import large_catalogue
 from product_service.schemas import ProductCreate
+from testkit.products import bearer
+from testkit.user_service_stub import ADA
 
 
 @pytest.fixture

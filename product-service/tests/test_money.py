@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_service import money
+from product_service.domain import money
 from product_service.models.products import Money
 
 

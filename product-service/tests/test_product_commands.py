@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product_support import MakeSettings
 from sqlalchemy import Engine, text
 
 from chassis.errors import DatabaseUnavailable, Invalid
@@ -20,6 +19,7 @@ from product_service.errors import ImportInterrupted
 from product_service.schemas import ProductPatch
 from product_service.services.products import Products
 from product_service.settings import Settings
+from testkit.products import MakeSettings
 
 FILE = "sku,name,price,quantity\nA,Lamp,1,1\nB,Cup,x,1\n"
 

@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from fastapi import FastAPI
-from product_support import ADA, DRAFT, MakeSettings, UserServiceStub, answer_as_the_contract_says, bearer
 from sqlalchemy import Engine, text
 
-from chassis.testing import running
 from product_service.main import create_app
+from testkit.plugin import running
+from testkit.products import DRAFT, MakeSettings, bearer
+from testkit.user_service_stub import ADA, UserServiceStub, answer_as_the_contract_says
 
 OPEN_TRANSACTIONS = """
 SELECT count(*) FROM pg_stat_activity

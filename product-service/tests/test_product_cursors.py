@@ -6,12 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
-from product_list_support import Json, cursor_of, expected, ids, mistakes, pages
-from product_support import ADA, bearer, product, store
 from sqlalchemy import Engine
 
-from chassis.models import LARGEST_ID
-from chassis.paging import read_cursor, write_cursor
+from chassis.database.models import LARGEST_ID
+from chassis.http.paging import read_cursor, write_cursor
+from testkit.product_list import Json, cursor_of, expected, ids, mistakes, pages
+from testkit.products import bearer, product, store
+from testkit.user_service_stub import ADA
 
 
 class TestCursor:

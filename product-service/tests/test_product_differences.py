@@ -9,12 +9,12 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
-from product_fixtures import migrations_of
-from product_support import ADA, BOB, UserServiceStub
 
-from chassis.testing.differences import SETTINGS, Both, Call, on_both
 from product_service.main import create_app
 from product_service.settings import Settings
+from testkit.differences import SETTINGS, Both, Call, on_both
+from testkit.products import migrations_of
+from testkit.user_service_stub import ADA, BOB, UserServiceStub
 
 AWKWARD = [
     "",

@@ -4,11 +4,11 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from product_list_support import FIELDS, Json, expected, ids, mistakes, pages
-from product_support import product, store
 from sqlalchemy import Engine
 
-from chassis.models import LARGEST_ID
+from chassis.database.models import LARGEST_ID
+from testkit.product_list import FIELDS, Json, expected, ids, mistakes, pages
+from testkit.products import product, store
 
 QUERIES = st.fixed_dictionaries(
     {"limit": st.sampled_from(["1", "7", "60", "100"])},

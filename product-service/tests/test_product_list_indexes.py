@@ -6,13 +6,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from product_fixtures import migrations_of
 from sqlalchemy import Engine, NullPool, create_engine, event, text
 from sqlalchemy.orm import Session
 
-from chassis.testing import Databases
 from product_service.listing import ProductQuery
 from product_service.repositories.products import ProductRepository
+from testkit.plugin import Databases
+from testkit.products import migrations_of
 
 ROWS = 100_000
 ORDERS = ["id", "name", "price", "quantity", "created_at", "updated_at"]

@@ -11,10 +11,10 @@ from decimal import Decimal
 
 import httpx
 import pytest
-from product_support import product, store
 from sqlalchemy import Engine, text
 
-from product_service.words import folded
+from product_service.domain.search_text import folded
+from testkit.products import product, store
 
 THROUGHOUT = 4_000
 TO_BE_DELETED = 500

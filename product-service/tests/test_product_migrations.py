@@ -1,15 +1,14 @@
 from typing import Any
 
 import pytest
-from product_fixtures import migrations_of
-from product_support import product, store
 from sqlalchemy import Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from chassis.testing import climb_up_and_down, running
 from product_service.main import create_app
 from product_service.models.products import derived
 from product_service.settings import Settings
+from testkit.plugin import climb_up_and_down, running
+from testkit.products import migrations_of, product, store
 
 
 def test_the_models_and_the_migrated_database_are_the_same(empty_url: str) -> None:

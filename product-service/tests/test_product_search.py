@@ -4,11 +4,12 @@ import itertools
 
 import httpx
 import pytest
-from product_list_support import Json, expected, ids, mistakes, pages
-from product_support import ADA, DRAFT, bearer, product, store
 from sqlalchemy import Engine
 
-from product_service.words import words
+from product_service.domain.search_text import words
+from testkit.product_list import Json, expected, ids, mistakes, pages
+from testkit.products import DRAFT, bearer, product, store
+from testkit.user_service_stub import ADA
 
 
 class TestSearch:

@@ -4,11 +4,12 @@ from typing import Any
 
 import httpx
 import pytest
-from product_support import ADA, BOB, DRAFT, MakeSettings, UserServiceStub, bearer, create
 from sqlalchemy import Engine, text
 
-from chassis.testing import running
 from product_service.main import create_app
+from testkit.plugin import running
+from testkit.products import DRAFT, MakeSettings, bearer, create
+from testkit.user_service_stub import ADA, BOB, UserServiceStub
 
 
 async def change(client: httpx.AsyncClient, product_id: int, changes: object, token: str = ADA) -> httpx.Response:

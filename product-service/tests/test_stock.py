@@ -5,12 +5,13 @@ from collections import Counter
 
 import httpx
 import pytest
-from product_support import ADA, BOB, ROOT, MakeSettings, bearer, create
 
-from chassis.testing import running
-from product_service import identity
+from auth_client import client as identity
 from product_service.main import create_app
 from product_service.models.products import LARGEST_QUANTITY
+from testkit.plugin import running
+from testkit.products import MakeSettings, bearer, create
+from testkit.user_service_stub import ADA, BOB, ROOT
 
 
 async def adjust(client: httpx.AsyncClient, delta: object, reason: object = "sold", token: str = ADA) -> httpx.Response:

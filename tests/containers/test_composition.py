@@ -4,9 +4,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from containers_support import DATABASES, SERVICES, Composition
-from docs_support import follow
-from system_support import Pair
+
+from testkit.processes import Pair
+from tests.containers.composition import DATABASES, SERVICES, Composition
+from tests.documents import follow
 
 REFUSED = "import socket; socket.create_connection(({!r}, 5432), 3)"
 

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from containers_support import DATABASES, Composition
-from stream_support import Stream, assert_kept, create, names_of_products
-from system_support import Account, Endpoint, Pair, eventually, problem
+
+from testkit.processes import Account, Endpoint, Pair, eventually, problem
+from tests.containers.composition import DATABASES, Composition
+from tests.streams import Stream, assert_kept, create, names_of_products
 
 VALIDATION_TIMEOUT = 2.0
 LONGEST = 10.0 + 5.0 + 1.0

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from containers_support import SERVICES, Composition, attempt, composition, docker, psql
-from system_support import eventually
 
-from chassis.migrations import _ADVISORY_LOCK
+from chassis.database.migrations import _ADVISORY_LOCK
+from testkit.processes import eventually
+from tests.containers.composition import SERVICES, Composition, attempt, composition, docker, psql
 
 KEY = "a key of more than thirty-two bytes for the tests"
 OWN_DATABASE = "postgresql://service:a-password-of-our-own@127.0.0.1:1/service"
@@ -53,7 +53,7 @@ def test_an_image_holds_one_service_and_the_chassis_and_nothing_to_build_or_test
     image = composed.image(service)
     mine, other = (name.replace("-", "_") for name in sorted(SERVICES, key=lambda name: name != service))
     find = "import importlib.util as u, sys; print(*(name for name in sys.argv[1:] if u.find_spec(name)))"
-    modules = [mine, other, "chassis", "chassis.testing", "pip", "ensurepip", "flit_core", "pytest", "httpx"]
+    modules = [mine, other, "chassis", "testkit.plugin", "pip", "ensurepip", "flit_core", "pytest", "httpx"]
     # Whoever calls the other service needs something to call it with.
     expected = [mine, "chassis", *(["httpx"] if service == "product-service" else [])]
     assert docker("run", "--rm", "--entrypoint", "python", image, "-c", find, *modules).split() == expected
@@ -116,7 +116,7 @@ def test_a_container_ends_at_once_when_it_is_told_to(composed: Composition, opti
         assert status == 143
         assert "Traceback" not in log
     with detached(*words) as container:
-        check = ("exec", container, "python", "-m", "chassis.probe")
+        check = ("exec", container, "python", "-m", "chassis.process.probe")
         eventually(lambda: attempt(*check).returncode == 0, 60, "ready")
         status, log = stopped(container)
         assert status == 143

@@ -6,7 +6,8 @@ import sys
 from functools import cache
 
 import pytest
-from docs_support import DOCUMENTS, ROOT, anchors, links, prose, shell_words
+
+from tests.documents import DOCUMENTS, ROOT, anchors, links, prose, shell_words
 
 _PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*\.(?:py|md|sh|bat|toml|txt|json|example)")
 
@@ -40,7 +41,8 @@ def test_every_file_that_is_named_exists(document: str) -> None:
         if _PATH.fullmatch(word):
             found = (ROOT / word).exists() or (folder / word).exists() or any(ROOT.glob(f"*/{word}"))
             # A module may be named as it is imported, `chassis/database.py`, or within a service, `api/products.py`.
-            assert found or any(ROOT.glob(f"*/src/{word}")) or any(ROOT.glob(f"*/src/*/{word}")), word
+            patterns = (f"{sources}/{word}" for sources in ("*/src", "*/src/*", "libs/*", "libs/*/src", "libs/*/src/*"))
+            assert found or any(any(ROOT.glob(pattern)) for pattern in patterns), word
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from docs_support import ROOT, read
 from pydantic import ValidationError
 
 from chassis.settings import ServiceSettings, as_markdown
 from product_service.settings import Settings as ProductSettings
+from tests.documents import ROOT, read
 from user_service.settings import SAMPLE_KEYS
 from user_service.settings import Settings as UserSettings
 

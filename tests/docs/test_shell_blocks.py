@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 import pytest
-from docs_support import DOCUMENTS, Shell, commands, follow, shell_parts
-from system_support import running_services
+
+from testkit.processes import running_services
+from tests.documents import DOCUMENTS, Shell, commands, follow, shell_parts
 
 EXECUTED = [document for document in DOCUMENTS if any(kind == "run" for kind, _ in shell_parts(document))]
 

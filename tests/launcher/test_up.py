@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from launcher.launching import (
+
+from tests.launcher.launching import (
     SERVICES,
     Terminal,
     environment_of,

@@ -3,7 +3,7 @@
 import runpy
 import time
 
-from product_service.identity import Caller, IdentityClient
+from auth_client.client import Caller, IdentityClient
 
 CACHED_FOR = 1.0  # seconds
 

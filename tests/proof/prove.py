@@ -28,14 +28,11 @@ from threading import Event
 from types import FrameType
 from typing import NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from proof.histories import REVOCATIONS, Fault, Verdict, check
-from proof.workload import Population, act, idle
-from system_support import SETTINGS, Service, Services, services_in
-
-from chassis.testing import POSTGRESQL, SQLITE, Databases, NewDatabase
-from chassis.testing.postgresql import NoPostgreSQL, Server
+from testkit.plugin import POSTGRESQL, SQLITE, Databases, NewDatabase
+from testkit.postgresql import NoPostgreSQL, Server
+from testkit.processes import SETTINGS, Service, Services, services_in
+from tests.proof.histories import REVOCATIONS, Fault, Verdict, check
+from tests.proof.workload import Population, act, idle
 
 OPERATIONS = 10_000
 PAUSES = ((80,), (76, 4), (74, 6), (60,), (31, 29))
@@ -53,7 +50,7 @@ class CachingService(Service):
 
     @property
     def module(self) -> str:
-        return "proof.caching_product_service"
+        return "tests.proof.caching_product_service"
 
 
 @dataclass(frozen=True)

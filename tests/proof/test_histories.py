@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from proof.histories import REVOCATIONS, SUCCESS, Fault, Kind, Operation, check
+
+from tests.proof.histories import REVOCATIONS, SUCCESS, Fault, Kind, Operation, check
 
 ADMIN, ONE, OTHER = "0.1", "1.2", "1.3"
 """Sessions: the admin's, and two of account 1."""

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from threading import Event
 
 import pytest
@@ -17,13 +16,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from proof.histories import REVOCATIONS, Kind, check
-from proof.workload import CALLS, Account, Client, Population, Session, act, idle
-from system_support import Services
 
-from chassis.testing.differences import SETTINGS
-
-PROVE = Path(__file__).with_name("prove.py")
+from testkit.differences import SETTINGS
+from testkit.processes import Services
+from tests.proof.histories import REVOCATIONS, Kind, check
+from tests.proof.workload import CALLS, Account, Client, Population, Session, act, idle
 
 
 @pytest.fixture
@@ -161,7 +158,8 @@ def test_a_client_that_rests_makes_a_call_before_and_after_each_pause(population
 
 
 def test_a_cache_of_a_second_is_found_and_its_counterexample_printed_without_a_token() -> None:
-    command = [sys.executable, str(PROVE), "--break", "cache", "--database", "sqlite", "--operations", "200"]
+    options = ["--break", "cache", "--database", "sqlite", "--operations", "200"]
+    command = [sys.executable, "-m", "tests.proof.prove", *options]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stderr) == (1, "")
     assert ran.stdout.splitlines()[-1].startswith("The break was found: ")

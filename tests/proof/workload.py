@@ -18,8 +18,8 @@ from itertools import count
 from threading import Event, Lock
 from typing import Any, Self
 
-from proof.histories import REVOCATIONS, SUCCESS, Kind, Operation
-from system_support import Endpoint, Services
+from testkit.processes import Endpoint, Services
+from tests.proof.histories import REVOCATIONS, SUCCESS, Kind, Operation
 
 ACTORS = 8
 ACCOUNTS = 4  # Fewer than actors, so that these meet.

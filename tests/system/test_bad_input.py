@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from system_support import Account, Service, Services, problem
+
+from testkit.processes import Account, Service, Services, problem
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from system_support import Account, Service, Services, problem
+
+from testkit.processes import Account, Service, Services, problem
 
 FOREIGN = "https://elsewhere.example"
 READABLE = {

@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from system_support import Service
+from testkit.processes import Service
 
 
 def test_the_folder_and_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:

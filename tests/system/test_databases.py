@@ -6,13 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 from sqlalchemy import make_url
-from stream_support import Stream, assert_kept, create, names_of_products
-from system_support import Services, problem, running_services, services_in
 
-from chassis.testing import POSTGRESQL, Databases
-from chassis.testing.postgresql import Server
 from product_service import main as product_service
 from product_service.settings import Settings
+from testkit.plugin import POSTGRESQL, Databases
+from testkit.postgresql import Server
+from testkit.processes import Services, problem, running_services, services_in
+from tests.streams import Stream, assert_kept, create, names_of_products
 
 
 @pytest.fixture

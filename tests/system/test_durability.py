@@ -7,8 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from stream_support import Stream, assert_kept, create, names_of_products
-from system_support import Account, Service, Services, eventually, problem
+
+from testkit.processes import Account, Service, Services, eventually, problem
+from tests.streams import Stream, assert_kept, create, names_of_products
 
 PASSWORD = "correct horse battery staple"
 LATE_REFUSAL = {

@@ -33,7 +33,7 @@ def start() -> Iterator[Start]:
     with ExitStack() as cleanup:
 
         def start(program: str) -> "subprocess.Popen[str]":
-            command = [sys.executable, "-m", "chassis.first_process", sys.executable, "-u", "-c", program]
+            command = [sys.executable, "-m", "chassis.process.first_process", sys.executable, "-u", "-c", program]
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from system_support import Service
 
-from chassis.testing import Databases
+from testkit.plugin import Databases
+from testkit.processes import Service
 
 pytestmark = pytest.mark.postgresql
 

@@ -3,8 +3,9 @@
 import time
 
 import httpx
-from stream_support import Stream, assert_kept, create, names_of_products
-from system_support import Services, eventually, problem
+
+from testkit.processes import Services, eventually, problem
+from tests.streams import Stream, assert_kept, create, names_of_products
 
 RECOVERED_WITHIN = 2.0
 """Seconds after the user service is ready again."""

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from dying_product_service import ORDER
-from system_support import SETTINGS, Account, Service, Services
 
-TESTS = Path(__file__).resolve().parents[1]
+from testkit.processes import SETTINGS, Account, Service, Services
+from tests.system.dying_product_service import ORDER
+
+ROOT = Path(__file__).resolve().parents[2]
 LAMP = {"name": "Lamp", "price": "19.99", "quantity": 3}
 
 
@@ -17,7 +18,7 @@ class DyingService(Service):
 
     @property
     def module(self) -> str:
-        return "dying_product_service"
+        return "tests.system.dying_product_service"
 
     def die_after_the_next_commit(self) -> None:
         (self.folder / ORDER).touch()
@@ -28,7 +29,7 @@ def products(services_on_both: Services) -> Iterator[DyingService]:
     services_on_both.products.stop()
     settings = {name: value for name, value in services_on_both.products.environment.items() if name in SETTINGS}
     service = DyingService("product-service", services_on_both.products.folder, **settings)
-    service.environment["PYTHONPATH"] = str(TESTS)
+    service.environment["PYTHONPATH"] = str(ROOT)
     try:
         yield service.start().wait_ready()
     finally:

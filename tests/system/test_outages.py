@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
-from stream_support import Stream, create
-from system_support import Account, Service, Services, eventually, problem, running_services
+
+from testkit.processes import Account, Service, Services, eventually, problem, running_services
+from tests.streams import Stream, create
 
 DEADLINE = 1.0
 RECOVERED_WITHIN = 2.0  # seconds

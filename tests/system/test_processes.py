@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from system_support import Service, eventually, problem
 
 from product_service import main as product_service
 from product_service.settings import Settings as ProductSettings
+from testkit.processes import Service, eventually, problem
 from user_service.settings import SAMPLE_KEYS
 
 SECRET = "hunter2-which-no-output-may-hold"

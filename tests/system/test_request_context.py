@@ -4,7 +4,8 @@ import secrets
 from typing import Any
 
 import pytest
-from system_support import Services
+
+from testkit.processes import Services
 
 DRAFT = {"name": "Lamp", "price": "19.99", "quantity": 3}
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import httpx
 import pytest
-from stream_support import Stream, create
-from system_support import Account, Services, problem
 
-from chassis.testing import POSTGRESQL, SQLITE
+from testkit.plugin import POSTGRESQL, SQLITE
+from testkit.processes import Account, Services, problem
+from tests.streams import Stream, create
 
 LATER_THAN_THE_GRACE = {
     SQLITE: "strftime('%Y-%m-%d %H:%M:%f', refreshed_at, '-11 seconds')",

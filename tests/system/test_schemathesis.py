@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from system_support import Services
+
+from testkit.processes import Services
 
 CONFIGURATION = """
 # Which currencies there are, and how many decimals a price may have in which, is no matter of a schema: a product that

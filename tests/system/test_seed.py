@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from system_support import Services, free_port, running_services
 
+from product_service.demo.seed import CATALOGUE, PASSWORD
 from product_service.main import documented_app
-from product_service.seed import CATALOGUE, PASSWORD
+from testkit.processes import Services, free_port, running_services
 
 pytestmark = pytest.mark.xdist_group("system-seed")
 
@@ -50,7 +50,7 @@ def stranger() -> Iterator[str]:
 
 def seed(users_url: str, products_url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "product_service.seed", "--users-url", users_url, "--products-url", products_url],
+        [sys.executable, "-m", "product_service.demo.seed", "--users-url", users_url, "--products-url", products_url],
         capture_output=True,
         encoding="utf-8",
         timeout=60,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from stream_support import Stream, create
-from system_support import Account, Pair, Service, problem, services_in
+
+from testkit.processes import Account, Pair, Service, problem, services_in
+from tests.streams import Stream, create
 
 KEY, NEXT_KEY = (secrets.token_hex(20) for _ in range(2))
 FIRST = f"product-service:{KEY}"

@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
-from system_support import Account, Services, problem
 
-from user_service.tokens import Tokens, key_id
+from testkit.processes import Account, Services, problem
+from user_service.security.access_tokens import Tokens, key_id
 
 DRAFT = {"name": "Lamp", "price": "19.99", "quantity": 3}
 CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")

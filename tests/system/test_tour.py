@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from system_support import Services, problem
+
+from testkit.processes import Services, problem
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 PAGES = {"/docs", "/redoc", "/openapi.json", "/docs/assets/swagger-ui.css", "/docs/assets/start.js"}

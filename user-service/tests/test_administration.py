@@ -7,7 +7,8 @@ import hashlib
 import httpx
 import pytest
 from sqlalchemy import Engine, text
-from user_support import PASSWORD, Person, log_in, sign_up
+
+from testkit.users import PASSWORD, Person, log_in, sign_up
 
 
 async def an_admin(client: httpx.AsyncClient, database: Engine, name: str = "root") -> Person:

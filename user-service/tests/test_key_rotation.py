@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import httpx
 import pytest
-from user_support import KEY, MakeSettings, Person, sign_up
 
-from chassis.testing import running
+from testkit.plugin import running
+from testkit.users import KEY, MakeSettings, Person, sign_up
 from user_service.main import create_app
 
 OLD, NEW = KEY.decode(), KEY.decode()[::-1]

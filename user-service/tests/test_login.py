@@ -5,9 +5,9 @@ import httpx
 import pytest
 from passlib.hash import bcrypt, bcrypt_sha256
 from sqlalchemy import Engine, text
-from user_support import PASSWORD, MakeSettings, sign_up
 
-from chassis.testing import running
+from testkit.plugin import running
+from testkit.users import PASSWORD, MakeSettings, sign_up
 from user_service.main import create_app
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from passlib.hash import bcrypt
 
-from user_service.common_passwords import is_common
-from user_service.passwords import Passwords, Verdict
+from user_service.security.common_passwords import is_common
+from user_service.security.passwords import Passwords, Verdict
 
 RIGHT, OUTDATED = Verdict(matches=True, is_outdated=False), Verdict(matches=True, is_outdated=True)
 

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
-from user_support import MakeSettings, sign_up
 
-from chassis import pruning
-from chassis.testing import running
+from chassis.database import purge as pruning
+from testkit.plugin import running
+from testkit.users import MakeSettings, sign_up
 from user_service import main
 from user_service.main import create_app
 

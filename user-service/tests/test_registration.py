@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from sqlalchemy import Engine, text
-from user_support import PASSWORD, MakeSettings
 
-from chassis.testing import running
+from testkit.plugin import running
+from testkit.users import PASSWORD, MakeSettings
 from user_service.main import create_app
 
 VALID = {"username": "ada", "password": PASSWORD}

@@ -4,9 +4,9 @@ import logging
 
 import httpx
 import pytest
-from user_support import KEY, MakeSettings, sign_up
 
-from chassis.testing import running
+from testkit.plugin import running
+from testkit.users import KEY, MakeSettings, sign_up
 from user_service.main import create_app
 
 NEW, OLD, OTHER = (f"{name}-{KEY.decode()}".replace(" ", "-") for name in ("new", "old", "other"))

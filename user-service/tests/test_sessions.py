@@ -10,10 +10,10 @@ import httpx
 import pytest
 from passlib.hash import bcrypt
 from sqlalchemy import Engine, select, text, update
-from user_support import KEY, PASSWORD, Person, log_in, sign_up
 
+from testkit.users import KEY, PASSWORD, Person, log_in, sign_up
 from user_service.models import Session
-from user_service.refresh_tokens import NotARefreshToken, RefreshToken
+from user_service.security.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.services.sessions import GRACE
 
 

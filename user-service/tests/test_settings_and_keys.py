@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from user_support import KEY, MakeSettings
 
 from chassis.settings import load
-from user_service.keys import signing_key
+from testkit.users import KEY, MakeSettings
+from user_service.security.keys import signing_key
 from user_service.settings import SAMPLE_KEYS, SAMPLE_SERVICE_KEY, Settings
 
 GOOD = {"ENVIRONMENT": "production", "SECRET_KEY": KEY.decode()}

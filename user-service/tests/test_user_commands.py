@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 from sqlalchemy import Engine, text
-from user_support import KEY, PASSWORD, MakeSettings, log_in, sign_up
 
 from chassis.errors import DomainError, Invalid
-from chassis.testing import running
+from testkit.plugin import running
+from testkit.users import KEY, PASSWORD, MakeSettings, log_in, sign_up
 from user_service.commands import COMMANDS
 from user_service.errors import LastAdmin, UsernameTaken, UserNotFound
 from user_service.main import create_app

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
-from user_support import PASSWORD, sign_up
+
+from testkit.users import PASSWORD, sign_up
 
 OPEN_TRANSACTIONS = """
 SELECT count(*) FROM pg_stat_activity

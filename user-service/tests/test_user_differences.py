@@ -7,10 +7,9 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
-from user_fixtures import migrations_of
-from user_support import KEY, PASSWORD
 
-from chassis.testing.differences import SETTINGS, Both, Call, on_both
+from testkit.differences import SETTINGS, Both, Call, on_both
+from testkit.users import KEY, PASSWORD, migrations_of
 from user_service.main import create_app
 from user_service.settings import Settings
 

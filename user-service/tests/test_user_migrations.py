@@ -1,7 +1,7 @@
 from sqlalchemy import create_engine, inspect
-from user_fixtures import migrations_of
 
-from chassis.testing import climb_up_and_down
+from testkit.plugin import climb_up_and_down
+from testkit.users import migrations_of
 
 
 def test_the_models_and_the_migrated_database_are_the_same(empty_url: str) -> None:

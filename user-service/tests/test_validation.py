@@ -11,11 +11,11 @@ import httpx
 import jsonschema
 import pytest
 from sqlalchemy import Engine, event, text
-from user_support import KEY, MakeSettings, Person, sign_up
 
-from chassis.testing import running
+from testkit.plugin import running
+from testkit.users import KEY, MakeSettings, Person, sign_up
 from user_service.main import create_app
-from user_service.tokens import Tokens
+from user_service.security.access_tokens import Tokens
 
 CONTRACT: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "contracts" / "validate-token.json").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """The command line of the product service; without a command it serves."""
 
-from chassis.server import run_command
+from chassis.process.server import run_command
 from product_service.commands import COMMANDS
 from product_service.main import documented_app, migrations
 from product_service.settings import Settings

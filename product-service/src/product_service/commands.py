@@ -9,14 +9,14 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from chassis.database import UnitOf
+from auth_client.client import Caller
+from chassis.database.models import LARGEST_ID
+from chassis.database.transactions import UnitOf
 from chassis.errors import FieldError, Invalid
-from chassis.models import LARGEST_ID
-from chassis.server import Command
-from product_service.catalogue_files import FORMATS, Format
-from product_service.identity import Caller
+from chassis.process.server import Command
+from product_service.files.formats import FORMATS, Format
 from product_service.main import database_of, products_of
-from product_service.services.transfer import OUTCOMES, PIECE, ImportReport, Imports
+from product_service.services.import_export import OUTCOMES, PIECE, ImportReport, Imports
 from product_service.settings import Settings
 
 

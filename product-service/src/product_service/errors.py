@@ -52,15 +52,3 @@ class ImportInterrupted(Unavailable):
         "The import ended early, because the database could not be reached. What was imported before stays; "
         "import the same file again for the rest."
     )
-
-
-class AuthUnavailable(Unavailable):
-    """The user service did not say what the token is worth: neither that it is good, nor that it is not."""
-
-    code = "auth-unavailable"
-    detail = "Your access token cannot be checked at the moment; it may well be fine. Please try again."
-
-    def __init__(self, retry_after: timedelta | None = None) -> None:
-        super().__init__()
-        if retry_after is not None:
-            self.retry_after = retry_after

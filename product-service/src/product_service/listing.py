@@ -17,14 +17,14 @@ from pydantic import (
     field_validator,
 )
 
-from chassis.models import LARGEST_ID
-from chassis.paging import NO_CURSOR, Digits, Limit, Skip, read_cursor, write_cursor
-from chassis.routing import QueryParameters
+from chassis.database.models import LARGEST_ID
+from chassis.http.paging import NO_CURSOR, Digits, Limit, Skip, read_cursor, write_cursor
+from chassis.http.routing import QueryParameters
 from chassis.text import Line
-from product_service import money
+from product_service.domain import money
+from product_service.domain.search_text import words
 from product_service.models.products import LARGEST_QUANTITY, LONGEST_NAME_KEY, Product
 from product_service.schemas import Category, CurrencyCode
-from product_service.words import words
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -8,23 +8,25 @@ from pathlib import Path
 from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
-from chassis import application, health, logs
-from chassis.database import Database, UnitOf
-from chassis.migrations import Migrations
-from chassis.pruning import prune_for_ever
+from auth_client.client import IdentityClient
+from chassis import logs
+from chassis.database.migrations import Migrations
+from chassis.database.purge import prune_for_ever
+from chassis.database.transactions import Database, UnitOf
+from chassis.http import application, health
 from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as own_health
-from product_service.api import products, transfer
-from product_service.identity import IdentityClient
+from product_service.api import import_export as transfer
+from product_service.api import products
 from product_service.models import Base
 from product_service.models.products import MADE_BY_MIGRATIONS
 from product_service.repositories.changes import ChangeRepository
 from product_service.repositories.idempotency import KeptAnswerRepository
 from product_service.repositories.products import ProductRepository
 from product_service.services.idempotency import Idempotency
+from product_service.services.import_export import Imports
 from product_service.services.products import Products
-from product_service.services.transfer import Imports
 from product_service.settings import Settings
 
 DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vouched for by the user service.

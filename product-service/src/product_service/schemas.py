@@ -14,9 +14,9 @@ from pydantic import (
     field_validator,
 )
 
-from chassis.health import Health
+from chassis.http.health import Health
 from chassis.text import Line, Lines, NotBlank
-from product_service import money
+from product_service.domain import money
 from product_service.models.changes import LONGEST_REASON
 from product_service.models.products import (
     LARGEST_QUANTITY,

@@ -1,6 +1,6 @@
 """The command line of the user service; without a command it serves."""
 
-from chassis.server import run_command
+from chassis.process.server import run_command
 from user_service.commands import COMMANDS
 from user_service.main import documented_app, migrations, prepare
 from user_service.settings import Settings

@@ -14,8 +14,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from chassis.errors import FieldError, Invalid
-from chassis.problems import sentence
-from chassis.server import Command
+from chassis.http.problems import sentence
+from chassis.process.server import Command
 from user_service.errors import UserNotFound
 from user_service.main import Services
 from user_service.schemas import Registration

@@ -10,27 +10,28 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from chassis import application, health, logs
-from chassis.database import Database, UnitOf
-from chassis.migrations import Migrations
-from chassis.pruning import prune_for_ever
+from chassis import logs
+from chassis.database.migrations import Migrations
+from chassis.database.purge import prune_for_ever
+from chassis.database.transactions import Database, UnitOf
+from chassis.http import application, health
 from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, sessions, users, validation
 from user_service.api import health as own_health
-from user_service.keys import accepted_keys, signing_key
 from user_service.models import Base
-from user_service.passwords import Passwords
-from user_service.rate_limits import IN_MEMORY, RateLimits
 from user_service.repositories import Repositories
 from user_service.repositories.sessions import SessionRepository
 from user_service.repositories.users import UserRepository
+from user_service.security.access_tokens import Tokens
+from user_service.security.keys import accepted_keys, signing_key
+from user_service.security.passwords import Passwords
+from user_service.security.rate_limits import IN_MEMORY, RateLimits
+from user_service.security.throttling import Throttle
 from user_service.services.accounts import Accounts
 from user_service.services.administration import Administration
 from user_service.services.sessions import Sessions
-from user_service.services.throttling import Throttle
 from user_service.settings import SAMPLE_KEYS, Settings
-from user_service.tokens import Tokens
 
 DESCRIPTION = """Accounts, login and access tokens, and the one place where a token is checked.
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, St
 from pydantic.config import JsonDict
 
 from chassis.text import Line
-from user_service.refresh_tokens import LONGEST as LONGEST_REFRESH_TOKEN
+from user_service.security.refresh_tokens import LONGEST as LONGEST_REFRESH_TOKEN
 
 LONGEST_PASSWORD = 256  # characters, so that nobody makes the service hash a book
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from pydantic_settings import NoDecode
 
 from chassis.settings import CommaSeparated, ServiceSettings
-from user_service import rate_limits
+from user_service.security import rate_limits
 
 SHORTEST_KEY = 32  # bytes; RFC 7518, section 3.2, for HS256
 CHEAPEST_PRODUCTION_COST = 12

@@ -7,10 +7,10 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
-from chassis.bearer import BearerToken
-from chassis.bodies import JSON
-from chassis.database import Unit
-from product_service.identity import Caller, IdentityClient
+from auth_client.client import Caller, IdentityClient
+from chassis.database.transactions import Unit
+from chassis.http.bearer import BearerToken
+from chassis.http.bodies import JSON
 from product_service.models.idempotency import LONGEST_KEY
 from product_service.services.idempotency import Answer, Idempotency, KeyedRequest
 from product_service.services.products import Products

@@ -1,9 +1,9 @@
 """The health of the product service, for people."""
 
-from chassis.health import Readiness
-from chassis.routing import Router
+from auth_client.client import IdentityClient
+from chassis.http.health import Readiness
+from chassis.http.routing import Router
 from product_service import __version__
-from product_service.identity import IdentityClient
 from product_service.schemas import ProductServiceHealth, UserServiceHealth
 from product_service.settings import Settings
 

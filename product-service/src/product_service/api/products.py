@@ -6,7 +6,7 @@ from fastapi import Query, Response
 from pydantic import Field
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from chassis import etags
+from auth_client.errors import AuthUnavailable
 from chassis.errors import (
     READ_ERRORS,
     WRITE_ERRORS,
@@ -15,13 +15,13 @@ from chassis.errors import (
     NotAuthenticated,
     PreconditionFailed,
 )
-from chassis.etags import IfMatch, IfNoneMatch
-from chassis.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
-from chassis.problems import documented, documented_headers
-from chassis.routing import QueryParameters, Router
+from chassis.http import etags
+from chassis.http.etags import IfMatch, IfNoneMatch
+from chassis.http.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
+from chassis.http.problems import documented, documented_headers
+from chassis.http.routing import QueryParameters, Router
 from product_service.api.dependencies import CurrentCaller, Once, Read, Write
 from product_service.errors import (
-    AuthUnavailable,
     IdempotencyInProgress,
     IdempotencyKeyReused,
     InsufficientStock,

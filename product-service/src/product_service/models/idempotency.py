@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from chassis.models import NEVER_REUSE_IDS, Numbered
+from chassis.database.models import NEVER_REUSE_IDS, Numbered
 from product_service.models.schema import Base
 
 LONGEST_KEY = 255

@@ -8,10 +8,10 @@ from sqlalchemy import BigInteger, CheckConstraint, Dialect, Index, Integer, Str
 from sqlalchemy.orm import Mapped, mapped_column, validates
 from sqlalchemy.types import TypeDecorator
 
-from chassis.models import NEVER_REUSE_IDS, Numbered
-from product_service import money
+from chassis.database.models import NEVER_REUSE_IDS, Numbered
+from product_service.domain import money
+from product_service.domain.search_text import folded, words
 from product_service.models.schema import Base
-from product_service.words import folded, words
 
 LONGEST_NAME = 255
 LONGEST_DESCRIPTION = 1000

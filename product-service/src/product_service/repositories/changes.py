@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from chassis.repository import BaseRepository
+from chassis.database.repository import BaseRepository
 from product_service.models import Change
 
 

@@ -7,8 +7,8 @@ from psycopg2.errorcodes import LOCK_NOT_AVAILABLE
 from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
+from chassis.database.repository import BaseRepository
 from chassis.errors import Conflict, DomainError
-from chassis.repository import BaseRepository
 from product_service.errors import IdempotencyInProgress
 from product_service.models import KeptAnswer
 

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from sqlalchemy import TextClause, func, select, text, update
 
+from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
-from chassis.repository import BaseRepository, Condition
+from product_service.domain.search_text import words
 from product_service.errors import SkuTaken
 from product_service.listing import Criteria
 from product_service.models import Product
 from product_service.models.products import FACTS, LARGEST_QUANTITY, derived
-from product_service.words import words
 
 # There are but letters and digits in a word, so that quoted it is nothing but itself in either query language.
 _SEARCH = {

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from auth_client.client import Caller
 from chassis.errors import FieldError, Invalid, PreconditionFailed
-from chassis.problems import invalid
-from product_service import money
+from chassis.http.problems import invalid
+from product_service.domain import money
 from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, TooMuchStock
-from product_service.identity import Caller
 from product_service.listing import Criteria
 from product_service.models import Change, Product
 from product_service.models.changes import Action

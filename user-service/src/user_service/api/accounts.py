@@ -3,8 +3,8 @@
 from fastapi import Request, Response
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
-from chassis.problems import documented, documented_headers
-from chassis.routing import Router
+from chassis.http.problems import documented, documented_headers
+from chassis.http.routing import Router
 from user_service.api.dependencies import AccountsService, ClientAddress, CurrentIdentity
 from user_service.errors import PASSWORD_ERRORS, LastAdmin, UsernameTaken, WrongPassword
 from user_service.schemas import PasswordChange, PasswordProof, Registration, UserRead

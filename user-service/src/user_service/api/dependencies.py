@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
-from chassis.bearer import BearerToken
+from chassis.http.bearer import BearerToken
 from user_service.errors import InvalidServiceKey
 from user_service.services.accounts import Accounts
 from user_service.services.administration import Administration

@@ -1,7 +1,7 @@
 """The health of the user service, for people."""
 
-from chassis.health import Health, Readiness
-from chassis.routing import Router
+from chassis.http.health import Health, Readiness
+from chassis.http.routing import Router
 from user_service import __version__
 from user_service.settings import Settings
 

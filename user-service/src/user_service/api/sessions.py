@@ -6,11 +6,11 @@ from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from chassis import bodies
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
-from chassis.paging import RowId
-from chassis.problems import documented, documented_headers
-from chassis.routing import Router
+from chassis.http import bodies
+from chassis.http.paging import RowId
+from chassis.http.problems import documented, documented_headers
+from chassis.http.routing import Router
 from user_service.api.dependencies import ClientAddress, CurrentIdentity, SessionsService
 from user_service.errors import (
     PASSWORD_ERRORS,

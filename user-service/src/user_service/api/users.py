@@ -6,9 +6,9 @@ from fastapi import Query, Response
 from pydantic import Field
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
-from chassis.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
-from chassis.problems import documented, documented_headers
-from chassis.routing import QueryParameters, Router
+from chassis.http.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
+from chassis.http.problems import documented, documented_headers
+from chassis.http.routing import QueryParameters, Router
 from chassis.text import Line
 from user_service.api.dependencies import AdministrationService, CurrentIdentity
 from user_service.errors import AdminsOnly, LastAdmin, UserNotFound

@@ -1,9 +1,9 @@
 """The seam: other services ask here what a token is worth."""
 
-from chassis.bodies import JSON
 from chassis.errors import READ_ERRORS, InvalidToken
-from chassis.problems import documented
-from chassis.routing import Router
+from chassis.http.bodies import JSON
+from chassis.http.problems import documented
+from chassis.http.routing import Router
 from user_service.api.dependencies import ServiceKey, SessionsService
 from user_service.errors import InvalidServiceKey
 from user_service.schemas import (

@@ -3,7 +3,7 @@
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-from chassis.models import COLUMN_TYPES, NAMING_CONVENTION
+from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION
 
 
 class Base(DeclarativeBase):

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from chassis.models import NEVER_REUSE_IDS, Numbered
+from chassis.database.models import NEVER_REUSE_IDS, Numbered
 from user_service.models.schema import Base
 
 LONGEST_USERNAME = 50

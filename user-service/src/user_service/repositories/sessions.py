@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
-from chassis.repository import BaseRepository
+from chassis.database.repository import BaseRepository
 from user_service.models import Session, User
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from sqlalchemy import literal, select
 
+from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
-from chassis.repository import BaseRepository, Condition
 from user_service.errors import UsernameTaken
 from user_service.models import User
 from user_service.models.users import username_key

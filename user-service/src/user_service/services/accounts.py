@@ -3,17 +3,17 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from chassis.database import Unit
+from chassis.database.transactions import Unit
 from chassis.errors import FieldError, Invalid, InvalidToken
-from user_service.common_passwords import HOW_MANY, is_common
+from user_service import audit
 from user_service.errors import LastAdmin, UserNotFound, WrongPassword
 from user_service.models import User
 from user_service.models.users import username_key
-from user_service.passwords import Passwords, normalised
 from user_service.repositories import Repositories
-from user_service.services import audit
+from user_service.security.common_passwords import HOW_MANY, is_common
+from user_service.security.passwords import Passwords, normalised
+from user_service.security.throttling import Throttle
 from user_service.services.sessions import Identity
-from user_service.services.throttling import Throttle
 
 
 class Accounts:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from chassis.database import Unit
+from chassis.database.transactions import Unit
+from user_service import audit
 from user_service.errors import AdminsOnly, LastAdmin, UserNotFound
 from user_service.models import Session, User
 from user_service.repositories import Repositories
-from user_service.services import audit
 from user_service.services.sessions import MOST_LISTED, Identity
 
 

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from chassis.database import Unit
+from chassis.database.purge import prune
+from chassis.database.transactions import Unit
 from chassis.errors import InvalidToken
-from chassis.pruning import prune
+from user_service import audit
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
 from user_service.models import Session, User
 from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
 from user_service.models.users import username_key
-from user_service.passwords import Passwords
-from user_service.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.repositories import Repositories
-from user_service.services import audit
-from user_service.services.throttling import Throttle
-from user_service.tokens import TokenRefused, Tokens
+from user_service.security.access_tokens import TokenRefused, Tokens
+from user_service.security.passwords import Passwords
+from user_service.security.refresh_tokens import NotARefreshToken, RefreshToken
+from user_service.security.throttling import Throttle
 
 GRACE = timedelta(seconds=10)
 """How long the refresh token that was just replaced still gives its successor: for a lost answer, or a second tab."""

@@ -1,0 +1,157 @@
+"""The contract of the seam, from the side that asks.
+
+The product service asks what the contract says it asks, and takes each answer as the contract says. Of the fields that
+it reads it accepts all that the schema allows, and nothing else; the others may hold anything. `test_validation.py` of
+the user service replays the same file there, so that a change on one side alone fails.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from auth_client.client import Caller, IdentityClient
+from auth_client.errors import AuthUnavailable
+from chassis.errors import InvalidToken
+from testkit.user_service_stub import CONTRACT
+
+EVERY = [*CONTRACT["interactions"], *CONTRACT["refusals"]]
+VALID, EXPIRED = CONTRACT["interactions"][:2]
+OF_VALID = CONTRACT["schema"]["oneOf"][0]["properties"]
+SCHEMA = jsonschema.Draft202012Validator(CONTRACT["schema"])
+TOKEN, SERVICE_KEY = "a.token", "a-key-of-the-product-service-for-tests"
+
+READ = ["valid", "user_id", "username", "roles"]
+NOT_READ = [*(name for name in OF_VALID if name not in READ), "a_new_field"]
+
+ABSENT = object()
+CANDIDATES: list[Any] = [
+    *(ABSENT, None, True, False, "true", "false", "", "0", "1", "ada", "admin", "user,admin", "\u00e9" * 50),
+    *(-(2**63), -1, 0, 1, 7, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 10**30, 0.5, 1e300),
+    *([], [""], ["user"], ["user", "admin"], ["admin", "a-new-role"], [1], [None], [True], ["user", 1], [["user"]]),
+    *({}, {"user": True}, "2099-01-01T00:00:00Z", "2099-01-01", 4070908800),
+]
+"""What a field might hold: what is allowed in one of them, what is at its limits, and what is allowed in none."""
+
+
+class Provider:
+    """Gives one answer to everything, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, Any] = VALID
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        """The first line, the headers and the body of each request."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        self.requests.append((first, headers, await reader.readexactly(int(headers["content-length"]))))
+        content = json.dumps(self.answer["body"])
+        told = {**self.answer["headers"], "Content-Length": len(content), "Connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        writer.write(f"HTTP/1.1 {self.answer['status']} Status\r\n{head}\r\n{content}".encode())
+        await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+async def client(provider: Provider) -> AsyncIterator[IdentityClient]:
+    async with await asyncio.start_server(provider.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = IdentityClient(f"http://127.0.0.1:{port}", timeout=5, service_key=SERVICE_KEY)
+        yield client
+        await client.close()
+
+
+def with_field(body: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    return {key: each for key, each in {**body, name: value}.items() if each is not ABSENT}
+
+
+async def outcome(
+    client: IdentityClient, provider: Provider, interaction: dict[str, Any], body: dict[str, Any] | None = None
+) -> str:
+    """What is made of this answer, with another body if one is given, in the words of the contract."""
+    provider.answer = interaction if body is None else {**interaction, "body": body}
+    try:
+        caller = await client.identify(TOKEN)
+    except InvalidToken:
+        return "invalid-token"
+    except AuthUnavailable:
+        return "auth-unavailable"
+    told = provider.answer["body"]
+    assert caller == Caller(told["user_id"], told["username"], tuple(told["roles"]))
+    return "caller"
+
+
+def test_every_example_of_the_contract_is_what_its_schema_says() -> None:
+    for interaction in CONTRACT["interactions"]:
+        SCHEMA.validate(interaction["body"])
+    # A refusal to answer can be taken for an answer by nobody.
+    assert not any(SCHEMA.is_valid(refusal["body"]) for refusal in CONTRACT["refusals"])
+    assert {each["outcome"] for each in EVERY} == {"caller", "invalid-token", "auth-unavailable"}
+
+
+async def test_the_request_is_the_one_of_the_contract(client: IdentityClient, provider: Provider) -> None:
+    await client.identify(TOKEN)
+    [(first, headers, body)] = provider.requests
+    wanted = CONTRACT["request"]
+    assert first == f"{wanted['method']} {wanted['path']} HTTP/1.1"
+    seen = {name: headers.get(name.lower(), "").replace(SERVICE_KEY, "SERVICE_KEY") for name in wanted["headers"]}
+    assert seen == wanted["headers"]
+    assert json.loads(body.replace(TOKEN.encode(), b"TOKEN")) == wanted["body"]
+    # In a URL or a header it would be where logs of others have it.
+    assert TOKEN not in first + str(headers)
+
+
+@pytest.mark.parametrize("interaction", EVERY, ids=lambda each: each["given"])
+async def test_each_answer_of_the_contract_has_its_outcome(
+    client: IdentityClient, provider: Provider, interaction: dict[str, Any]
+) -> None:
+    assert await outcome(client, provider, interaction) == interaction["outcome"]
+
+
+async def test_an_admin_is_known_by_the_roles_of_the_contract(client: IdentityClient, provider: Provider) -> None:
+    of_a_user, of_an_admin = OF_VALID["roles"]["examples"]
+    for roles, is_admin in ((of_a_user, False), (of_an_admin, True)):
+        provider.answer = {**VALID, "body": {**VALID["body"], "roles": roles}}
+        assert (await client.identify(TOKEN)).is_admin == is_admin
+
+
+@pytest.mark.parametrize(
+    ("interaction", "name"),
+    [*((VALID, name) for name in READ), (EXPIRED, "valid")],
+    ids=[*(f"{name} of a valid token" for name in READ), "valid of an expired token"],
+)
+async def test_of_a_field_that_is_read_all_that_the_schema_allows_is_accepted_and_nothing_else(
+    client: IdentityClient, provider: Provider, interaction: dict[str, Any], name: str
+) -> None:
+    wanted, seen = [], []
+    for candidate in CANDIDATES:
+        body = with_field(interaction["body"], name, candidate)
+        expected = interaction["outcome"] if SCHEMA.is_valid(body) else "auth-unavailable"
+        wanted.append((candidate, expected))
+        seen.append((candidate, await outcome(client, provider, interaction, body)))
+        if expected == "auth-unavailable":
+            # After several in a row the client would not ask for a while.
+            assert await outcome(client, provider, VALID) == "caller"
+    assert seen == wanted
+    assert {expected for _, expected in wanted} == {interaction["outcome"], "auth-unavailable"}
+
+
+@pytest.mark.parametrize("interaction", [VALID, EXPIRED], ids=lambda each: each["given"])
+async def test_the_fields_that_are_not_read_may_hold_anything(
+    client: IdentityClient, provider: Provider, interaction: dict[str, Any]
+) -> None:
+    for candidate in CANDIDATES:
+        body = interaction["body"]
+        for name in NOT_READ:
+            body = with_field(body, name, candidate)
+        assert await outcome(client, provider, interaction, body) == interaction["outcome"], candidate

@@ -1,0 +1,174 @@
+"""What happens around every request, as small pure ASGI layers. From the outside in:
+
+`RequestContext`   a request id, the trace, the log line, the id in the answer; outside CORS, so that a preflight has it
+`Cors`             Starlette's own, except that it refuses in the form of all our errors
+`CatchAll`         turns an unexpected exception into a 500; inside CORS, so that a browser may read it
+`HeadAsGet`        answers HEAD wherever GET is answered
+"""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis import logs
+from chassis.http import trace_context
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+_context_headers: ContextVar[dict[str, str]] = ContextVar("context_headers")
+
+
+def context_headers() -> dict[str, str]:
+    """What tells another service which request a call is made for: its id, and its trace where it has one."""
+    return dict(_context_headers.get({}))
+
+
+class RequestContext:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._log = logs.get("chassis.requests")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = headers.get(REQUEST_ID_HEADER, "")
+        if not _SANE_REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        to_be_logged, to_be_sent_on = {"request_id": request_id}, {REQUEST_ID_HEADER: request_id}
+        if trace := trace_context.read(headers):
+            trace_id, trace_headers = trace
+            to_be_logged["trace_id"] = trace_id
+            to_be_sent_on.update(trace_headers)
+        sent_on = _context_headers.set(to_be_sent_on)
+        tokens: dict[str, Token[object]] = dict(structlog.contextvars.bind_contextvars(**to_be_logged))
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            route = scope.get("route")
+            # The path itself is not logged: people put things into it that are nobody's business.
+            (self._log.warning if status >= 500 else self._log.info)(
+                "request",
+                method=scope["method"],
+                route=route.path_format if route is not None else None,
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                user_id=state.get("user_id"),
+                **({"asked_by": state["asked_by"]} if "asked_by" in state else {}),
+            )
+            structlog.contextvars.reset_contextvars(**tokens)
+            _context_headers.reset(sent_on)
+
+
+class Cors(CORSMiddleware):
+    """
+    :param refuse: makes the answer to a preflight that is refused, of the request, a sentence and the headers
+    """
+
+    def __init__(
+        self, app: ASGIApp, /, refuse: Callable[[Request, str, dict[str, str]], Response], **policy: Any
+    ) -> None:
+        super().__init__(app, **policy)
+        self._refuse = refuse
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        return response if response.status_code == HTTPStatus.OK else _RefusedPreflight(response, self._refuse)
+
+
+class _RefusedPreflight(Response):
+    """Knows what to answer only when it is sent: Starlette makes it without telling it of the request."""
+
+    def __init__(self, refusal: Response, refuse: Callable[[Request, str, dict[str, str]], Response]) -> None:
+        super().__init__(status_code=refusal.status_code)
+        self._refusal = refusal
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        policy = {name: value for name, value in self._refusal.headers.items() if not name.startswith("content-")}
+        response = self._refuse(Request(scope), f"{bytes(self._refusal.body).decode()}.", policy)
+        await response(scope, receive, send)
+
+
+class CatchAll:
+    """
+    :param answer: makes the answer to an unexpected exception
+    :param cancelled: makes the answer to a request that is cut off because the service stops
+    """
+
+    def __init__(
+        self, app: ASGIApp, answer: Callable[[Request], Response], cancelled: Callable[[Request], Response]
+    ) -> None:
+        self._app = app
+        self._answer = answer
+        self._cancelled = cancelled
+        self._log = logs.get("chassis.requests")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except asyncio.CancelledError:
+            # The server has waited for this request as long as it does when it is told to stop. The cancellation goes
+            # on after the answer: it is for whoever asked for it, a timeout around the application say.
+            if scope["type"] == "http" and not started:
+                await self._cancelled(Request(scope))(scope, receive, send)
+            raise
+        except Exception:
+            if scope["type"] != "http" or started:
+                # The answer has begun: only cutting the connection tells the client that it is not whole.
+                raise
+            self._log.exception("unexpected exception")
+            await self._answer(Request(scope))(scope, receive, send)
+
+
+class HeadAsGet:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        # A copy, because the server looks at its own to know that no body will follow.
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self._app(as_get, receive, send_without_body)
+        finally:
+            scope["route"] = as_get.get("route")

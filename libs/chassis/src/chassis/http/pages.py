@@ -1,0 +1,129 @@
+"""The documentation pages, Swagger UI at `/docs` and ReDoc at `/redoc`, with every asset served from here.
+
+The assets come with the `fastapi-offline` package; the pages are our own, because the framework's carry inline
+scripts, which our Content-Security-Policy does not allow. All addresses are relative, so that a proxy may
+add a prefix.
+"""
+
+from functools import cache
+from html import escape
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fastapi_offline
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from chassis.errors import NotFound
+from chassis.http.routing import Router
+
+_ASSETS = Path(fastapi_offline.__file__).parent / "static"
+_ASSET_NAMES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+# ReDoc shows its maker's logo, from a foreign host; an image that cannot be shown it takes away again.
+_REDOC_LOGO, _NO_IMAGE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
+
+_SWAGGER = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+<link rel="icon" href="docs/assets/favicon.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/assets/swagger-ui-bundle.js"></script>
+<script src="docs/assets/start.js"></script>
+</body>
+</html>
+"""
+
+# A token is kept in the page's memory alone, and gone with it: persistAuthorization would leave it in localStorage.
+_SWAGGER_START = """window.ui = SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  displayRequestDuration: true,
+  tryItOutEnabled: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+  layout: "BaseLayout"
+});
+"""
+
+_REDOC = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="docs/assets/favicon.png">
+</head>
+<body>
+<redoc spec-url="openapi.json"></redoc>
+<script src="docs/assets/redoc.standalone.js"></script>
+</body>
+</html>
+"""
+
+
+class AssetNotFound(NotFound):
+    code = "asset-not-found"
+    detail = "There is no such file."
+
+
+def router(title: str, log_in_at: str | None) -> Router:
+    """The two pages and their assets; `log_in_at` is another origin that "Authorize" calls."""
+    pages = Router(include_in_schema=False)
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            # Both tools set styles from their scripts, and ReDoc searches in a worker that it makes of a blob.
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",
+            "worker-src blob:",
+            f"connect-src {_may_be_called(log_in_at)}",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    asset_headers = {**headers, "Cache-Control": "max-age=3600"}
+
+    @pages.get("/docs")
+    async def swagger() -> Response:
+        return HTMLResponse(_SWAGGER.format(title=escape(title)), headers=headers)
+
+    @pages.get("/redoc")
+    async def redoc() -> Response:
+        return HTMLResponse(_REDOC.format(title=escape(title)), headers=headers)
+
+    @pages.get("/docs/assets/start.js")
+    async def start() -> Response:
+        return Response(_SWAGGER_START, media_type="text/javascript", headers=headers)
+
+    @pages.get("/docs/assets/redoc.standalone.js")
+    async def redoc_script() -> Response:
+        return Response(_redoc_script(), media_type="text/javascript", headers=asset_headers)
+
+    @pages.get("/docs/assets/{name}")
+    async def asset(name: str) -> Response:
+        if name not in _ASSET_NAMES:
+            raise AssetNotFound
+        return FileResponse(_ASSETS / name, headers=asset_headers)
+
+    return pages
+
+
+def _may_be_called(log_in_at: str | None) -> str:
+    if log_in_at is None:
+        return "'self'"
+    # The origin alone: with a path, the policy would allow exactly that address.
+    address = urlsplit(log_in_at)
+    return f"'self' {address.scheme}://{address.netloc}"
+
+
+@cache
+def _redoc_script() -> bytes:
+    return (_ASSETS / "redoc.standalone.js").read_bytes().replace(_REDOC_LOGO, _NO_IMAGE)

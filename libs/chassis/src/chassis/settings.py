@@ -1,0 +1,179 @@
+"""The settings that both services have, and how they are read: environment variables over `.env` in the current folder.
+
+An empty value counts as unset, and a list is separated by commas. A service starts only when every setting is
+valid: `load` turns the first mistakes into one clear line each and ends the process, and never prints a value.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import URL, make_url
+
+from chassis.database.engines import DEFAULT_TIMEOUT
+from chassis.database.url import UnusableDatabaseUrl, as_text, normalise
+from chassis.logs import LogFormat
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+"""A list of strings, written as one string with commas."""
+
+SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it stands in docker-compose.yml, and protects nothing
+
+DEVELOPMENT_ORIGINS = [
+    f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8001, 8002, 3000, 5173)
+]
+
+
+class ServiceSettings(BaseSettings):
+    """What both services read; a service derives its own, gives `PORT` a default and adds what only it needs."""
+
+    service: ClassVar[str]
+    """The name of the service in logs and health answers, and of its SQLite file."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        validate_default=True,
+        frozen=True,
+    )
+
+    environment: Literal["development", "production"] = Field(
+        default="development", description="`production` refuses to start with anything that is only safe at home."
+    )
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(ge=1, le=65535, description="The port to listen on.")
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes. Migrations run once, before them.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="What is logged from this level on; the audit log is always."
+    )
+    log_format: LogFormat = Field(default="console", description="`console` for people, `json` for machines.")
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="The folder of the SQLite database and of a generated development secret.",
+    )
+    database_url: str = Field(
+        default="",
+        description="`sqlite:///file.db` or `postgresql://user:password@host/name`; unset: SQLite in `DATA_DIR`.",
+    )
+    database_pool_size: int = Field(
+        default=10,
+        ge=2,
+        le=200,
+        description="Database connections a worker process holds at most, those of reads and those of writes together.",
+    )
+    database_pool_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds a request waits for a database connection, and on SQLite again for the lock of the file.",
+    )
+    database_timeout: float = Field(
+        default=DEFAULT_TIMEOUT,
+        gt=0,
+        le=300,
+        description="Seconds that one read or write may take in the database before a 503.",
+    )
+    migrate_on_start: bool = Field(
+        default=True, description="Migrate the database before the service accepts requests."
+    )
+    allowed_origins: CommaSeparated = Field(
+        default=[],
+        description="Origins whose scripts may call the service (CORS). "
+        "Unset: in development the documentation pages and ports 3000 and 5173 on localhost, in production none.",
+    )
+    max_body_bytes: int = Field(
+        default=1_048_576, ge=1024, description="The largest request body accepted; a larger one is a 413."
+    )
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        description="Seconds between SIGTERM, when `/health/ready` turns to 503, and the end of accepting requests.",
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            scheme, separator, rest = origin.partition("://")
+            if not separator or scheme not in ("http", "https") or not rest or "/" in rest:
+                raise ValueError("each must be like https://shop.example, without a path or a slash at the end")
+        return origins
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_usable(cls, url: str) -> str:
+        try:
+            return normalise(url) if url else url
+        except UnusableDatabaseUrl as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _has_no_sample_password(self) -> Self:
+        password = make_url(self.database_url).password if self.database_url else None
+        if self.environment == "production" and password == SAMPLE_DATABASE_PASSWORD:
+            raise ValueError("DATABASE_URL has the password of docker-compose.yml; choose one of your own")
+        return self
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        # A frozen model is filled in through __dict__; what was not given depends on what was.
+        if not self.database_url:
+            self.__dict__["database_url"] = as_text(
+                # Put together by SQLAlchemy, because a folder's name may hold what an address gives a meaning to.
+                URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
+            )
+        if "allowed_origins" not in self.model_fields_set and self.environment == "development":
+            self.__dict__["allowed_origins"] = DEVELOPMENT_ORIGINS
+        return self
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load(settings_class: type[S]) -> S:
+    """Read the settings of this process; on a mistake print a line for each and end with status 2."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        fail(*(_line(problem["loc"], problem["msg"]) for problem in error.errors()))
+    except UnicodeDecodeError:
+        fail(".env: is not UTF-8 text")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+
+
+def fail(*lines: str) -> NoReturn:
+    """End the process before it has started, with status 2 and one line for each thing to mend."""
+    for line in lines:
+        print(f"cannot start: {line}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def as_markdown(settings_class: type[ServiceSettings]) -> str:
+    """The settings as a table: variable, default, meaning."""
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, field in settings_class.model_fields.items():
+        default = "" if field.default in (None, "", [], {}) else f"`{field.default}`"
+        rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _line(location: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return f"{str(location[0]).upper()}: {message}" if location else message

@@ -1,0 +1,348 @@
+"""`chassis.http.bodies`, through a real request: what is decoded, and what is refused with which status."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
+
+from chassis.http import bodies
+
+LIMIT = 1_000
+
+
+class _Stream:
+    """The server's side of a request body, which counts what was taken from it."""
+
+    def __init__(self, chunks: Iterable[bytes], *, cut: bool = False) -> None:
+        self._chunks = list(chunks)
+        self._cut = cut
+        self.taken = 0
+
+    async def receive(self) -> Message:
+        if self.taken < len(self._chunks):
+            self.taken += 1
+            more = self._cut or self.taken < len(self._chunks)
+            return {"type": "http.request", "body": self._chunks[self.taken - 1], "more_body": more}
+        if self._cut:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _request(stream: _Stream, headers: dict[str, str]) -> Request:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, stream.receive)
+
+
+async def read(
+    *chunks: bytes,
+    content_type: str | None = bodies.JSON,
+    accepted: Iterable[str] = (bodies.JSON,),
+    limit: int = LIMIT,
+    length: str | None = None,
+) -> Any:
+    headers = {} if content_type is None else {"content-type": content_type}
+    if length is not None:
+        headers["content-length"] = length
+    return await bodies.read(_request(_Stream(chunks), headers), limit, accepted)
+
+
+async def read_form(text: bytes) -> Any:
+    return await read(text, content_type=bodies.FORM, accepted=(bodies.JSON, bodies.FORM))
+
+
+async def refused(*chunks: bytes, **options: Any) -> HTTPException:
+    with pytest.raises(HTTPException) as refusal:
+        await read(*chunks, **options)
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        (b"null", None),
+        (b"true", True),
+        (b"[]", []),
+        (b'{"a": {"b": [1, -2]}}', {"a": {"b": [1, -2]}}),
+        (b"9223372036854775808", 2**63),
+        ('"Zoë ☕"'.encode(), "Zoë ☕"),
+        (b'"\\u00e9"', "é"),
+        (b'"\\ud83d\\ude00"', "😀"),
+        (b'"\\uD83D\\uDE00"', "😀"),
+        (b'{"\\ud83d\\ude00": "\\ud83d\\ude00"}', {"😀": "😀"}),
+        (b'"\\\\ud800"', "\\ud800"),
+        (b'"\\\\\\\\ud800"', "\\\\ud800"),
+        (b'{"\\\\ud800": 1}', {"\\ud800": 1}),
+        (b'"\\u0000"', "\x00"),
+        (b" \n{}\t", {}),
+    ],
+)
+async def test_json_is_decoded_as_it_says(text: bytes, meaning: object) -> None:
+    assert await read(text) == meaning
+
+
+@pytest.mark.parametrize(
+    "number", ["19.990000000000000000001", "0.1", "-0.0", "1e2", "1E-30", "1e400", "12345678901234567890.5"]
+)
+async def test_a_number_with_a_fraction_or_an_exponent_is_an_exact_decimal(number: str) -> None:
+    decoded = await read(number.encode())
+    assert isinstance(decoded, Decimal)
+    assert str(decoded) == str(Decimal(number))
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "20"])
+async def test_a_number_without_a_fraction_is_an_integer(number: str) -> None:
+    decoded = await read(number.encode())
+    assert isinstance(decoded, int)
+    assert decoded == int(number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b'{"price": NaN}',
+        b'[1, {"price": -Infinity}]',
+        b'"\\ud800"',
+        b'"\\uDFFF"',
+        b'"\\ude00\\ud83d"',
+        b'"a\\ud800b"',
+        b'"\\\\\\ud800"',
+        b'{"\\ud800": 1}',
+        b'{"a": [{"b": "\\udc00"}]}',
+        b'{"a": 1, "a": 2}',
+        b'{"a": 1, "\\u0061": 1}',
+        b'[{"deep": {"a": 1, "a": 1}}]',
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 5_000,
+        b"-" + b"9" * 5_000,
+        b"1e99999999999999999999",
+        b"1e999999999",
+        b"1e-999999999",
+        b"0e999999999",
+        b"0.5e5000",
+        b"\xff",
+        b'"\xe9"',
+        b'"\xed\xa0\x80"',
+        b'"\xc0\x80"',
+        b"\xef\xbb\xbf{}",
+        '{"a": 1}'.encode("utf-16"),
+        b"{",
+        b"{}{}",
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b"01",
+        b"1.",
+        b".5",
+        b"+1",
+        b"1_000",
+        b"nan",
+        b"True",
+        b" ",
+        b'"line\nbreak"',
+        b'"\\x41"',
+        b"\x00",
+    ],
+)
+async def test_what_is_not_json_that_can_be_kept_exactly_is_a_400(text: bytes) -> None:
+    refusal = await refused(text, limit=1_000_000)
+    assert refusal.status_code == 400
+    assert refusal.detail.startswith("The body is ")
+    assert "Traceback" not in refusal.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"NaN", "NaN is not a number of JSON"),
+        (b'"\\ud800"', "a lone surrogate is not text"),
+        (b'{"a": 1, "a": 2}', "an object has the same key twice"),
+        (b"9" * 5_000, "a number is too long"),
+        (b"1e99999", "a number is too long"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff", "not UTF-8"),
+        (b'{"a": }', "Expecting value at character 6"),
+    ],
+)
+async def test_a_400_says_what_is_wrong(text: bytes, reason: str) -> None:
+    assert reason in (await refused(text, limit=1_000_000)).detail
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    max_leaves=10,
+)
+
+
+@given(json_values, st.booleans())
+def test_every_value_without_surrogates_comes_through_whole_escaped_or_not(value: Any, escaped: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
+    assert bodies.decode_json(json.dumps(value, ensure_ascii=escaped)) == value
+
+
+whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+
+
+@given(whole_text, st.characters(categories=["Cs"]), whole_text)
+def test_no_lone_surrogate_comes_through_in_a_value_or_a_key(before: str, surrogate: str, after: str) -> None:
+    text = before + surrogate + after
+    for body in (json.dumps(text), json.dumps([{"a": [text]}]), json.dumps({"a": {text: 1}})):
+        with pytest.raises(bodies.NotJson, match="a lone surrogate is not text"):
+            bodies.decode_json(body)
+
+
+async def test_no_body_at_all_is_not_the_same_as_null() -> None:
+    assert await read() is bodies.EMPTY
+    assert await read(b"", b"", content_type="text/plain") is bodies.EMPTY
+    assert await read(b"null") is None
+
+
+async def test_a_body_of_exactly_the_limit_is_read() -> None:
+    text = b'"' + b"x" * (LIMIT - 2) + b'"'
+    assert await read(text, length=str(len(text))) == "x" * (LIMIT - 2)
+
+
+async def test_a_body_over_the_limit_is_a_413_before_a_byte_of_it_is_read() -> None:
+    stream = _Stream([b"x" * (LIMIT + 1)])
+    request = _request(stream, {"content-length": str(LIMIT + 1)})
+    with pytest.raises(HTTPException) as refusal:
+        await bodies.read(request, LIMIT)
+    assert refusal.value.status_code == 413
+    assert str(LIMIT) in refusal.value.detail
+    assert stream.taken == 0
+
+
+async def test_a_body_in_chunks_that_announces_no_length_is_a_413_as_soon_as_it_is_over_the_limit() -> None:
+    stream = _Stream([b"x" * 400] * 100)
+    with pytest.raises(HTTPException) as refusal:
+        await bodies.read(_request(stream, {"content-type": bodies.JSON}), LIMIT)
+    assert refusal.value.status_code == 413
+    assert stream.taken == 3
+
+
+async def test_a_body_that_is_longer_than_announced_is_a_413_as_well() -> None:
+    assert (await refused(b"x" * LIMIT, b"x", length="10")).status_code == 413
+
+
+async def test_a_body_that_the_client_breaks_off_is_a_400_and_no_unexpected_exception() -> None:
+    stream = _Stream([b'{"a":'], cut=True)
+    with pytest.raises(HTTPException) as refusal:
+        await bodies.read(_request(stream, {"content-type": bodies.JSON}), LIMIT)
+    assert refusal.value.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        "APPLICATION/JSON",
+        "Application/Json ; charset=utf-8",
+    ],
+)
+async def test_a_content_type_counts_without_its_parameters_and_its_case(content_type: str) -> None:
+    assert await read(b"{}", content_type=content_type) == {}
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "", "text/plain", "text/json", "application/jsonp", "application/xml", bodies.FORM, "json", "*/*"],
+)
+async def test_another_content_type_is_a_415_and_so_is_none(content_type: str | None) -> None:
+    refusal = await refused(b"{}", content_type=content_type)
+    assert refusal.status_code == 415
+    assert refusal.detail == "The Content-Type has to be application/json."
+
+
+async def test_a_413_comes_before_a_415_and_that_before_a_400() -> None:
+    assert (await refused(b"\xff" * (LIMIT + 1), content_type="text/plain")).status_code == 413
+    assert (await refused(b"\xff", content_type="text/plain")).status_code == 415
+    assert (await refused(b"\xff")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        (b"username=ada&password=a+b", {"username": "ada", "password": "a b"}),
+        (b"a=&b=1", {"a": "", "b": "1"}),
+        (b"a=%C3%A9", {"a": "é"}),
+        ("a=é".encode(), {"a": "é"}),
+        (b"a=1=2", {"a": "1=2"}),
+        (b"a=%26%3D%2B", {"a": "&=+"}),
+        # The URL standard keeps a percent sign that begins no encoding.
+        (b"a=100%25&b=100%&c=%zz", {"a": "100%", "b": "100%", "c": "%zz"}),
+        (b"a=1;b=2", {"a": "1;b=2"}),
+        (b"a=%00", {"a": "\x00"}),
+    ],
+)
+async def test_a_form_is_decoded_as_it_says(text: bytes, fields: dict[str, str]) -> None:
+    assert await read_form(text) == fields
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a=1&a=2",
+        b"a=1&%61=1",
+        b"a=%FF",
+        b"%FF=a",
+        b"a=%ED%A0%80",
+        b"a=%C3",
+        b"a=\xff",
+        b"a",
+        b"a=1&",
+        b"&",
+        b'{"a": 1}',
+        b"&".join(b"f%d=1" % number for number in range(101)),
+    ],
+)
+async def test_what_is_not_a_form_is_a_400(text: bytes) -> None:
+    with pytest.raises(HTTPException) as refusal:
+        await read_form(text)
+    assert refusal.value.status_code == 400
+
+
+async def test_where_a_form_is_accepted_too_json_still_is() -> None:
+    accepted = (bodies.JSON, bodies.FORM)
+    assert await read(b'{"a": 1}', accepted=accepted) == {"a": 1}
+    refusal = await refused(b"a=1", content_type="text/plain", accepted=accepted)
+    assert refusal.detail == "The Content-Type has to be application/json or application/x-www-form-urlencoded."
+
+
+async def test_chunks_are_put_together_before_they_are_decoded() -> None:
+    text = '{"naïve": "☕"}'.encode()
+    assert await read(*(text[place : place + 1] for place in range(len(text)))) == {"naïve": "☕"}
+
+
+async def test_a_stream_is_read_to_its_end() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+
+    source = endless()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": await anext(source), "more_body": True}
+
+    with pytest.raises(HTTPException) as refusal:
+        await bodies.read(Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive), 10)
+    assert refusal.value.status_code == 413
+
+
+async def test_an_object_with_very_many_fields_is_refused_before_each_is_told_of() -> None:
+    fits = json.dumps({str(number): 1 for number in range(100)}).encode()
+    too_many = json.dumps({str(number): 1 for number in range(101)}).encode()
+    assert len(await read(fits)) == 100
+    refusal = await refused(too_many)
+    assert (refusal.status_code, "more than 100 fields" in refusal.detail) == (400, True)

@@ -1,0 +1,237 @@
+"""`chassis.database.transactions` on SQLite alone: what is sent, who waits for whom, and what a file may be."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from chassis.database.transactions import Database
+from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from testkit.library import (
+    OTHERS,
+    Shelf,
+    add_shelf,
+    beside,
+    logged,
+    names,
+    opened,
+    path_of,
+    traced,
+)
+
+pytestmark = pytest.mark.sqlite
+
+
+async def test_a_read_is_exactly_one_statement(library: Database) -> None:
+    await library.write(add_shelf("poems"))
+    statements = traced(library, "read")
+    await library.read(names)  # the first on its connection, which is prepared
+    statements.clear()
+    for _ in range(3):
+        assert await library.read(names) == ["poems"]
+    assert statements == ["SELECT shelves.name \nFROM shelves ORDER BY shelves.id"] * 3
+
+
+def _driver(session: Session) -> sqlite3.Connection:
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, sqlite3.Connection)
+    return connection
+
+
+async def test_a_write_is_one_immediate_transaction(library: Database) -> None:
+    statements = traced(library, "write")
+    library._write_engine.dispose()  # the one connection was opened before the trace
+    await library.write(add_shelf("poems"))
+    statements.clear()
+    await library.write(add_shelf("plays"))
+    assert [statement.partition(" (")[0] for statement in statements] == [
+        "BEGIN IMMEDIATE",
+        "INSERT INTO shelves",
+        "COMMIT",
+    ]
+
+
+async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: Database) -> None:
+    statements = traced(library, "write")
+    library._write_engine.dispose()
+    await library.write(names)
+    statements.clear()
+    await library.write(names)
+    assert [statement.split()[0] for statement in statements] == ["BEGIN", "SELECT", "COMMIT"]
+
+
+async def test_a_write_that_fails_is_rolled_back_at_once(library: Database) -> None:
+    statements = traced(library, "write")
+    library._write_engine.dispose()
+
+    def fail(session: Session) -> None:
+        add_shelf("poems")(session)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await library.write(fail)
+    assert statements[-1] == "ROLLBACK"
+
+
+async def test_the_parameters_of_a_statement_are_not_in_its_error(library: Database) -> None:
+    await library.write(add_shelf("poems"))
+    with pytest.raises(IntegrityError) as refusal:
+        await library.write(add_shelf("poems"))
+    # They may be a password's hash, and are for no log. (PostgreSQL tells the value itself, in the error's details.)
+    assert "'poems'" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("lane", ["read", "write"])
+async def test_connections_are_safe_in_foreign_keys_journal_and_power_cuts(library: Database, lane: str) -> None:
+    def pragmas(session: Session) -> dict[str, Any]:
+        wanted = ("foreign_keys", "journal_mode", "synchronous", "busy_timeout", "query_only")
+        return {name: _driver(session).execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
+
+    run = library.read if lane == "read" else library.write
+    assert await run(pragmas) == {
+        "foreign_keys": 1,
+        "journal_mode": "wal",
+        "synchronous": 2,  # FULL
+        "busy_timeout": 5000,
+        "query_only": int(lane == "read"),
+    }
+
+
+COUNT = text("SELECT count(*) FROM shelves")
+
+
+async def test_many_writers_at_once_wait_for_each_other_and_none_is_lost(library_url: str) -> None:
+    def add_the_next(session: Session) -> None:
+        # Two of them that read the same count would give the same name, which is unique.
+        session.add(Shelf(name=f"shelf {session.scalar(COUNT)}"))
+
+    with opened(library_url) as one, opened(library_url) as other:
+        await asyncio.gather(*(database.write(add_the_next) for database in (one, other) * 15))
+        assert await one.read(lambda session: session.scalar(COUNT)) == 30
+
+
+WRITER = """
+import asyncio, sys
+from sqlalchemy import text
+from chassis.database.transactions import Database
+
+def add_the_next(session):
+    count = session.scalar(text("SELECT count(*) FROM shelves"))
+    session.execute(text("INSERT INTO shelves (name) VALUES (:name)"), {"name": f"shelf {count}"})
+
+async def main():
+    database = Database(sys.argv[1], 2, 20)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(10):
+        await database.write(add_the_next)
+    database.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_writers_in_several_processes_wait_for_each_other(library: Database, library_url: str) -> None:
+    processes = [
+        subprocess.Popen(  # noqa: ASYNC220 - it has nothing to wait for
+            [sys.executable, "-c", WRITER, library_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"ready"
+    for process in processes:
+        process.communicate(b"go\n", timeout=60)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(await library.read(names)) == 20
+
+
+async def test_a_database_that_another_process_has_locked_is_busy_and_then_free_again(library_url: str) -> None:
+    with opened(library_url, pool_timeout=0.05) as library, beside(path_of(library_url)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseBusy):
+            await library.write(add_shelf("poems"))
+        assert await library.read(names) == []
+        other.execute("ROLLBACK")
+        await library.write(add_shelf("poems"))
+        assert await library.read(names) == ["poems"]
+
+
+async def test_a_writer_waits_for_another_process_to_finish(library: Database, library_url: str) -> None:
+    with beside(path_of(library_url)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO shelves (name) VALUES ('theirs')")
+        asked = threading.Event()
+        event.listen(library._write_engine, "checkout", lambda *_: asked.set())
+        write = asyncio.create_task(library.write(add_shelf("ours")))
+        assert await asyncio.to_thread(asked.wait, OTHERS)
+        assert not write.done()
+        other.execute("COMMIT")
+        await write
+    assert await library.read(names) == ["theirs", "ours"]
+
+
+GARBAGE = b"This is no database, but it is as long as the header of one would be. " * 100
+
+
+async def test_a_file_that_is_no_database_is_an_unavailable_database(tmp_path: Path) -> None:
+    file = tmp_path / "garbage.db"
+    file.write_bytes(GARBAGE)
+    library = Database(f"sqlite:///{file}", 2, 1)
+    for use in (library.read(names), library.write(add_shelf("poems")), library.ping()):
+        with pytest.raises(DatabaseUnavailable):
+            await use
+    library.close()
+    assert file.read_bytes() == GARBAGE
+
+
+async def test_a_file_that_is_damaged_while_it_is_in_use_makes_the_database_unavailable(
+    library: Database, library_url: str
+) -> None:
+    await library.write(add_shelf("poems"))
+    await library.read(names)
+    with beside(path_of(library_url)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    await asyncio.to_thread(path_of(library_url).write_bytes, GARBAGE)
+    for use in (library.read(names), library.ping()):
+        with pytest.raises(DatabaseUnavailable):
+            await use
+
+
+async def test_a_folder_that_is_gone_makes_the_database_unavailable(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    library = Database(f"sqlite:///{folder / 'library.db'}", 2, 1)
+    folder.rmdir()
+    for use in (library.read(names), library.write(names), library.ping()):
+        with pytest.raises(DatabaseUnavailable):
+            await use
+    folder.mkdir()
+    await library.ping()
+    library.close()
+
+
+async def test_why_the_database_is_unavailable_is_logged_and_not_told(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    library = Database(f"sqlite:///{folder / 'library.db'}", 2, 1)
+    folder.rmdir()
+    with logged() as log, pytest.raises(DatabaseUnavailable) as refusal:
+        await library.ping()
+    library.close()
+    assert [(line["level"], line["reason"]) for line in log.lines] == [("warning", "unable to open database file")]
+    assert "unable to open" not in refusal.value.detail
+
+
+def test_to_make_a_database_opens_nothing(tmp_path: Path) -> None:
+    library = Database(f"sqlite:///{tmp_path / 'new' / 'library.db'}", 3, 5)
+    assert (tmp_path / "new").is_dir()
+    assert not (tmp_path / "new" / "library.db").exists()
+    library.close()

@@ -1,0 +1,85 @@
+"""The connection pools on both databases: their size, and how long requests wait for a connection."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import event, make_url
+
+from chassis.database.transactions import Database
+from chassis.errors import DatabaseBusy
+from testkit.library import Holding, add_shelf, connections_to, locked, names, opened
+
+
+async def test_there_are_never_more_connections_than_the_setting_says(library_url: str) -> None:
+    on_postgresql = make_url(library_url).get_backend_name() == "postgresql"
+    made: list[object] = []
+    with opened(library_url, pool_size=4) as library:
+        for engine in (library._read_engine, library._write_engine):
+            event.listen(engine, "connect", lambda connection, _: made.append(connection))
+        # SQLite has one writer.
+        writers = 2 if on_postgresql else 1
+        holding = [Holding() for _ in range(4)]
+        tasks: list[asyncio.Task[Any]] = [
+            *(asyncio.create_task(library.write(each)) for each in holding[:writers]),
+            *(asyncio.create_task(library.read(each)) for each in holding[writers:]),
+        ]
+        for each in holding:
+            await each.entered()
+        tasks += [asyncio.create_task(library.read(names)) for _ in range(20)]
+        tasks += [asyncio.create_task(library.write(names)) for _ in range(20)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+        for each in holding:
+            each.go_on()
+        await asyncio.gather(*tasks)
+        assert len(made) <= 4
+        if on_postgresql:
+            assert connections_to(library_url) <= 4
+
+
+async def test_readers_go_on_while_a_writer_holds_the_lock_and_see_nothing_of_it(library: Database) -> None:
+    await library.write(add_shelf("poems"))
+    writer = Holding(add_shelf("plays"))
+    write = asyncio.create_task(library.write(writer))
+    await writer.entered()
+    assert await asyncio.gather(*(library.read(names) for _ in range(10))) == [["poems"]] * 10
+    writer.go_on()
+    assert await write == "done"
+    assert await library.read(names) == ["poems", "plays"]
+
+
+async def test_writers_that_wait_in_the_database_do_not_delay_readers(library: Database, library_url: str) -> None:
+    with locked(library_url):
+        writes = [asyncio.create_task(library.write(add_shelf(f"shelf {number}"))) for number in range(20)]
+        started = time.monotonic()
+        for _ in range(10):
+            assert await asyncio.gather(*(library.read(names) for _ in range(5))) == [[]] * 5
+        assert time.monotonic() - started < 1
+        assert not any(write.done() for write in writes)
+    await asyncio.gather(*writes)
+    assert len(await library.read(names)) == 20
+
+
+@pytest.mark.parametrize("lane", ["read", "write"])
+async def test_who_waits_for_a_connection_too_long_hears_that_the_database_is_busy(library_url: str, lane: str) -> None:
+    with opened(library_url, pool_size=2, pool_timeout=0.2) as library:
+        run = library.read if lane == "read" else library.write
+        holding = Holding()
+        first = asyncio.create_task(run(holding))
+        await holding.entered()
+        started = time.monotonic()
+        answers = await asyncio.gather(*(run(names) for _ in range(20)), return_exceptions=True)
+        assert {type(answer) for answer in answers} == {DatabaseBusy}
+        assert time.monotonic() - started < 0.2 + 1
+        holding.go_on()
+        assert await first == "done"
+        assert await run(names) == []
+
+
+async def test_a_lock_is_not_waited_for_longer_than_the_work_may_take(library_url: str) -> None:
+    with opened(library_url, pool_timeout=60, timeout=0.3) as library:
+        with locked(library_url), pytest.raises(DatabaseBusy):
+            await library.write(add_shelf("poems"))
+        await library.write(add_shelf("poems"))

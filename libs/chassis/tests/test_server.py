@@ -1,0 +1,327 @@
+"""Health, pages and the command line; where a claim is about a process or a socket, with a real one."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import make_url
+
+from chassis.http import health
+from testkit.library import client_of, make_app, opened, rows
+from testkit.library_migrations import FIRST, SECOND, make_migrations, write_migrations
+from testkit.plugin import running
+
+PATIENCE = 60  # seconds until a process that does not do its part fails a test
+
+
+@asynccontextmanager
+async def health_of(tmp_path: Path, url: str) -> AsyncIterator[httpx.AsyncClient]:
+    with opened(url, pool_size=2, pool_timeout=0.5) as database:
+        readiness = health.Readiness(database, make_migrations(tmp_path, url))
+        async with running(make_app(health.router(readiness))) as client:
+            yield client
+
+
+async def test_a_migrated_database_makes_the_service_ready(tmp_path: Path, empty_url: str) -> None:
+    make_migrations(tmp_path, empty_url).upgrade()
+    async with health_of(tmp_path, empty_url) as client:
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+
+
+async def test_a_database_whose_migrations_are_behind_makes_it_unready_until_they_ran(
+    tmp_path: Path, empty_url: str
+) -> None:
+    migrations = make_migrations(tmp_path, empty_url)
+    async with health_of(tmp_path, empty_url) as client:
+        for revision in ("0001", "0002"):
+            answer = await client.get("/health/ready")
+            assert (answer.status_code, answer.json()["code"]) == (503, "migrations-behind")
+            assert answer.headers["retry-after"] == "2"
+            migrations.upgrade(revision)
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+def away(url: str, tmp_path: Path) -> str:
+    """An address like this one, of no database."""
+    if make_url(url).get_backend_name() == "sqlite":
+        (tmp_path / "away").write_bytes(b"no database " * 1000)
+        return f"sqlite:///{tmp_path / 'away'}"
+    return make_url(url).set(database="away").render_as_string(hide_password=False)
+
+
+async def test_a_database_that_is_away_makes_it_unready_and_leaves_it_alive(tmp_path: Path, empty_url: str) -> None:
+    async with health_of(tmp_path, away(empty_url, tmp_path)) as client:
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+        assert "away" not in answer.text
+        alive = await client.get("/health/live")
+        assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
+
+
+async def test_whether_the_database_answers_is_told_without_an_exception(tmp_path: Path, empty_url: str) -> None:
+    for url, answers in ((empty_url, True), (away(empty_url, tmp_path), False)):
+        with opened(url, pool_size=2, pool_timeout=0.5) as database:
+            assert await health.Readiness(database, make_migrations(tmp_path, url)).database_answers() is answers
+
+
+@pytest.fixture
+def pages() -> FastAPI:
+    return make_app(log_in_at=None)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_a_page_has_no_foreign_address_and_no_inline_script_and_its_assets_are_served(
+    pages: FastAPI, path: str
+) -> None:
+    async with client_of(pages) as client:
+        page = await client.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        assert "The &lt;library&gt;" in page.text
+        assert "//" not in page.text
+        assert all(not inside for inside in re.findall(r"<script[^>]*>(.*?)</script>", page.text, re.DOTALL))
+        assert not re.search(r"<style|\son\w+=|javascript:", page.text)
+        references = re.findall(r'(?:src|href|spec-url)="([^"]+)"', page.text)
+        assert len(references) >= 3
+        for reference in references:
+            # A relative address, so that it stays behind whatever prefix the page was had from.
+            assert not reference.startswith("/")
+            asset = await client.get(f"/{reference}")
+            assert asset.status_code == 200, reference
+            assert asset.content
+
+
+async def test_a_page_allows_scripts_of_its_own_origin_only(pages: FastAPI) -> None:
+    async with client_of(pages) as client:
+        for path in ("/docs", "/redoc", "/docs/assets/start.js"):
+            answer = await client.get(path)
+            policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+            assert policy["default-src"] == "'none'"
+            assert policy["script-src"] == "'self'"
+            assert policy["connect-src"].strip() == "'self'"
+            assert policy["frame-ancestors"] == "'none'"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_page_may_call_the_origin_where_tokens_are_had() -> None:
+    async with client_of(make_app(log_in_at="http://users.test:8001")) as client:
+        policy = (await client.get("/docs")).headers["content-security-policy"]
+    assert "connect-src 'self' http://users.test:8001;" in policy
+
+
+async def test_assets_are_those_that_are_named_and_no_other_files(pages: FastAPI) -> None:
+    async with client_of(pages) as client:
+        for name in ("..%2f__init__.py", "%2e%2e/__init__.py", "index.html", "start.js.map", "."):
+            assert (await client.get(f"/docs/assets/{name}")).status_code == 404
+
+
+async def test_the_pages_work_behind_a_prefix(pages: FastAPI) -> None:
+    transport = httpx.ASGITransport(pages, root_path="/library")
+    async with httpx.AsyncClient(transport=transport, base_url="http://library.test") as client:
+        for path in ("/docs", "/redoc", "/docs/assets/swagger-ui.css"):
+            assert (await client.get(f"/library{path}")).status_code == 200
+        assert (await client.get("/library/openapi.json")).json()["servers"] == [{"url": "/library"}]
+
+
+# A service of one file, run as the real ones are.
+TINY = """
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from fastapi import Response
+from sqlalchemy import MetaData
+from starlette.responses import StreamingResponse
+
+from chassis import logs
+from chassis.http import application, health
+from chassis.database.transactions import Database
+from chassis.database.migrations import Migrations
+from chassis.http.routing import Router
+from chassis.process.server import run_command
+from chassis.settings import ServiceSettings, load
+
+
+class Settings(ServiceSettings):
+    service: ClassVar[str] = "tiny-service"
+    port: int = 8097
+
+
+def migrations(settings):
+    return Migrations(Path(__file__).parent / "library" / "migrations", MetaData(), settings.database_url)
+
+
+def create_app(settings):
+    database = Database(settings.database_url, settings.database_pool_size, settings.database_pool_timeout)
+    readiness = health.Readiness(database, migrations(settings))
+
+    @asynccontextmanager
+    async def lifespan(_):
+        with readiness.draining_on_sigterm(settings.drain_seconds):
+            yield
+        database.close()
+
+    router = Router()
+
+    @router.get("/cut")
+    async def cut() -> Response:
+        async def half():
+            yield b"half"
+            raise LookupError
+
+        return StreamingResponse(half())
+
+    @router.get("/unexpected")
+    async def unexpected() -> None:
+        raise LookupError
+
+    return application.build(
+        settings, title="Tiny", version="1", description="Tiny.", lifespan=lifespan,
+        routers=[router, health.router(readiness)],
+    )
+
+
+def create_worker_app():
+    settings = load(Settings)
+    logs.configure(settings.service, settings.log_level, settings.log_format)
+    return create_app(settings)
+
+
+def documented_app():
+    return create_app(Settings.model_construct(database_url="sqlite:///unused.db"))
+
+
+if __name__ == "__main__":
+    run_command(Settings, migrations, "tiny_service:create_worker_app", documented_app)
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The folder of a service, with a space in its name."""
+    folder = tmp_path / "tiny service"
+    write_migrations(folder, FIRST, SECOND)
+    (folder / "tiny_service.py").write_text(TINY, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tiny_service", *arguments],
+        cwd=folder,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def ask(port: int, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tiny_service"],
+        cwd=folder,
+        env={**os.environ, "PORT": str(port), "LOG_FORMAT": "json", **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Uvicorn running" in line:
+                break
+        yield process, port
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_the_command_line_migrates_and_prints_its_documents(tiny: Path) -> None:
+    migrated = run(tiny, "migrate", LOG_FORMAT="json")
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    line = json.loads(migrated.stdout)
+    assert (line["message"], line["revision"]) == ("database migrated", "0002")
+    assert rows(f"sqlite:///{tiny / 'data' / 'tiny-service.db'}", "SELECT version_num FROM alembic_version") == [
+        ("0002",)
+    ]
+    document = run(tiny, "openapi")
+    assert json.loads(document.stdout)["info"]["title"] == "Tiny"
+
+
+def test_a_mistake_in_a_setting_ends_the_start_with_status_2_and_one_line(tiny: Path) -> None:
+    answer = run(tiny, PORT="hunter2")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("cannot start: PORT: ")
+    assert (answer.stderr.count("\n"), answer.stdout) == (1, "")
+
+
+def test_a_database_that_cannot_be_migrated_ends_the_start_with_status_2_and_one_line(tiny: Path) -> None:
+    (tiny / "garbage.db").write_bytes(b"no database " * 1000)
+    answer = run(tiny, DATABASE_URL="sqlite:///garbage.db")
+    assert answer.returncode == 2
+    assert answer.stderr == "cannot start: the database cannot be reached or is locked: file is not a database\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to catch")
+def test_a_served_process_answers_head_cuts_what_fails_and_drains_before_it_ends(tiny: Path) -> None:
+    with serving(tiny, DRAIN_SECONDS="0.5") as (process, port):
+        status, headers, body = ask(port, "GET", "/health/ready")
+        assert (status, body) == (200, b'{"status":"ready"}')
+        head = ask(port, "HEAD", "/health/ready")
+        assert (head[0], head[1]["content-length"], head[2]) == (200, headers["content-length"], b"")
+        assert ask(port, "HEAD", "/unexpected")[0::2] == (500, b"")
+        assert "server" not in headers
+        with pytest.raises(http.client.IncompleteRead):
+            ask(port, "GET", "/cut")
+
+        process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        while ask(port, "GET", "/health/ready")[0] == 200:
+            assert time.monotonic() < told + PATIENCE
+        status, headers, body = ask(port, "GET", "/health/ready")
+        assert (status, json.loads(body)["code"]) == (503, "draining")
+        assert "retry-after" in headers
+        assert ask(port, "GET", "/health/live")[0] == 200
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode in (0, -signal.SIGTERM)
+        with pytest.raises(ConnectionRefusedError):
+            ask(port, "GET", "/health/live")
+
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert all(line["service"] == "tiny-service" for line in lines)
+    assert [line["route"] for line in lines if line["message"] == "request"][:2] == ["/health/ready"] * 2
+    # uvicorn's own line for a request would have the address in it.
+    assert not [line for line in lines if "HTTP/1.1" in line["message"]]

@@ -1,0 +1,178 @@
+"""`chassis.settings`: where values come from, and what a mistake in one looks like."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import Field, SecretStr, ValidationError
+from sqlalchemy import make_url
+
+from chassis.settings import DEVELOPMENT_ORIGINS, ServiceSettings, as_markdown, load
+from testkit.library import LibrarySettings, make_settings
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    settings = load(LibrarySettings)
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8099, 1)
+    assert settings.database_url == "sqlite:///data/library.db"
+    assert settings.migrate_on_start is True
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("PORT=1111\nHOST=0.0.0.0\n# a comment\nNOT_OURS=x\n", encoding="utf-8")
+    set_all(monkeypatch, PORT="2222")
+    settings = load(LibrarySettings)
+    assert (settings.port, settings.host) == (2222, "0.0.0.0")
+
+
+def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("WORKERS=\nPORT=1111\n", encoding="utf-8")
+    set_all(monkeypatch, PORT="", DATABASE_URL="", ALLOWED_ORIGINS="", LOG_LEVEL="")
+    settings = load(LibrarySettings)
+    assert (settings.workers, settings.port, settings.log_level) == (1, 1111, "INFO")
+    assert settings.database_url == "sqlite:///data/library.db"
+    assert settings.allowed_origins == DEVELOPMENT_ORIGINS
+
+
+def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, ALLOWED_ORIGINS=" https://a.example ,https://b.example:8443,, ")
+    assert load(LibrarySettings).allowed_origins == ["https://a.example", "https://b.example:8443"]
+
+
+@pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
+def test_the_case_of_a_log_level_does_not_matter(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    set_all(monkeypatch, LOG_LEVEL=level)
+    assert load(LibrarySettings).log_level == "DEBUG"
+
+
+def test_development_lets_the_usual_ports_in_and_production_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"http://localhost:8001", "http://localhost:8002", "http://localhost:3000", "http://127.0.0.1:5173"} <= set(
+        load(LibrarySettings).allowed_origins
+    )
+    set_all(monkeypatch, ENVIRONMENT="production")
+    assert load(LibrarySettings).allowed_origins == []
+    set_all(monkeypatch, ALLOWED_ORIGINS="https://shop.example")
+    assert load(LibrarySettings).allowed_origins == ["https://shop.example"]
+    set_all(monkeypatch, ENVIRONMENT="development")
+    assert load(LibrarySettings).allowed_origins == ["https://shop.example"]
+
+
+def test_a_database_address_is_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, DATABASE_URL="postgres://u:p@host/name")
+    assert load(LibrarySettings).database_url == "postgresql+psycopg2://u:p@host/name"
+
+
+@pytest.mark.parametrize("folder", ["with space", "100%", "%20", "what?", "a#b", "naïve"])
+def test_the_default_database_is_in_the_data_folder_whatever_its_name(folder: str) -> None:
+    assert make_url(make_settings(data_dir=Path(folder)).database_url).database == f"{folder}/library.db"
+
+
+SECRET = "hunter2"
+MISTAKES = {
+    "PORT": [SECRET, "0", "65536", "1.5"],
+    "WORKERS": ["0", "-1", SECRET],
+    "ENVIRONMENT": [SECRET],
+    "LOG_LEVEL": [SECRET],
+    "LOG_FORMAT": [SECRET],
+    "DATABASE_URL": [f"mysql://u:{SECRET}@host/name", f"postgresql://u:{SECRET}@host:x/name", SECRET, "sqlite://"],
+    "DATABASE_POOL_SIZE": ["1", SECRET],
+    "DATABASE_POOL_TIMEOUT": ["0", "-1", "nan", SECRET],
+    "MIGRATE_ON_START": [SECRET],
+    "ALLOWED_ORIGINS": [
+        "*",
+        SECRET,
+        f"https://{SECRET}/",
+        "ftp://a.example",
+        "https://a.example,b.example",
+        "https://",
+    ],
+    "MAX_BODY_BYTES": ["1023", SECRET],
+    "DRAIN_SECONDS": ["-1", "301", SECRET],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in MISTAKES.items() for value in values])
+def test_a_mistake_ends_the_start_with_one_line_that_names_the_variable_and_not_the_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    set_all(monkeypatch, **{name: value})
+    with pytest.raises(SystemExit) as end:
+        load(LibrarySettings)
+    assert end.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith(f"cannot start: {name}: ")
+    assert errors.count("\n") == 1
+    assert SECRET not in errors
+
+
+def test_each_mistake_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    set_all(monkeypatch, PORT="x", WORKERS="y")
+    Path(".env").write_text("LOG_FORMAT=z\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        load(LibrarySettings)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["PORT", "WORKERS", "LOG_FORMAT"]
+
+
+def test_a_file_that_is_not_utf_8_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_bytes(b"HOST=\xff\n")
+    with pytest.raises(SystemExit) as end:
+        load(LibrarySettings)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "cannot start: .env: is not UTF-8 text\n"
+
+
+def test_settings_do_not_change_once_they_are_read() -> None:
+    with pytest.raises(ValidationError):
+        setattr(make_settings(), "port", 1)  # noqa: B010 - the type checker knows it, too
+
+
+class SecretiveSettings(ServiceSettings):
+    service: ClassVar[str] = "secretive"
+    port: int = 8098
+    secret_key: SecretStr = Field(default=SecretStr(""), description="The key.")
+
+
+def test_the_table_of_settings_has_each_with_its_default_and_meaning() -> None:
+    lines = as_markdown(SecretiveSettings).splitlines()
+    assert lines[:2] == ["| variable | default | |", "|---|---|---|"]
+    table = {line.split(" | ")[0]: line for line in lines[2:]}
+    assert len(table) == len(SecretiveSettings.model_fields)
+    assert table["| `WORKERS`"].startswith("| `WORKERS` | `1` | Worker processes.")
+    assert "|  |" in table["| `DATABASE_URL`"]
+    assert "8098" in table["| `PORT`"]
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(field.description for field in LibrarySettings.model_fields.values())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_of_a_developer() -> Iterator[None]:
+    """Set before the fixture of each test that is to keep it away."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATABASE_URL", "database_url", "PORT", "SECRET_KEY"):
+            patch.setenv(name, "from outside")
+        yield
+
+
+def test_no_test_sees_the_settings_of_its_environment() -> None:
+    assert not {"DATABASE_URL", "database_url", "PORT", "SECRET_KEY"} & os.environ.keys()
+    assert load(LibrarySettings).database_url == "sqlite:///data/library.db"
+
+
+def test_what_is_no_setting_stays_in_the_environment() -> None:
+    assert "PATH" in os.environ

@@ -1,0 +1,104 @@
+"""A user service that does on a real socket whatever a script says, byte for byte."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from testkit.user_service_stub import VALID
+
+
+class Request:
+    """One request that has come whole, and the connection that it came on."""
+
+    def __init__(self, number: int, connection: int, turn: int, head: bytes, writer: asyncio.StreamWriter) -> None:
+        self.number = number
+        """Of all requests, from 1 on."""
+        self.connection = connection
+        """The number of the connection, from 1 on."""
+        self.turn = turn
+        """Which request it is on this connection, from 1 on."""
+        self.head = head
+        self._writer = writer
+
+    async def send(self, content: bytes) -> None:
+        self._writer.write(content)
+        await self._writer.drain()
+
+    async def drip(self, content: bytes) -> None:
+        """Send it byte by byte, so that no single read waits long, and whole takes longer than anybody waits."""
+        for byte in content:
+            await self.send(bytes([byte]))
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        self._writer.close()
+
+    async def reset(self) -> None:
+        raw: socket.socket = self._writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+
+Script = Callable[[Request], Awaitable[None]]
+"""Called once for each request; what it leaves open stays open for the next one."""
+
+
+def answer(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
+    """A whole answer; a header's name is written with `_` for `-`, and one that is empty is left out."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    head = {"Content-Type": "application/json", "Content-Length": str(len(body)), **named}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in head.items() if value)]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def valid(**changes: Any) -> bytes:
+    return json.dumps({**VALID, **changes}).encode()
+
+
+class FaultyUserService:
+    def __init__(self, script: Script, greeting: bytes = b"") -> None:
+        """
+        :param greeting: what it says on each connection before it was asked
+        """
+        self.script = script
+        self._greeting = greeting
+        self.connections = 0
+        self.requests = 0
+
+    async def __aenter__(self) -> Self:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        connection, turn = self.connections, 0
+        # The client hangs up where it does not like what it gets.
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            writer.write(self._greeting)
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                await reader.readexactly(int(length.partition(b":")[2]))
+                self.requests += 1
+                turn += 1
+                await self.script(Request(self.requests, connection, turn, head, writer))
+        writer.close()
+        self._tasks.discard(task)

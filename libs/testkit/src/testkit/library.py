@@ -1,0 +1,258 @@
+"""A small library of shelves and books, on which the tests of the chassis try it out; and what several tests need."""
+
+import asyncio
+import io
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import structlog
+from fastapi import FastAPI
+from pydantic import Field
+from sqlalchemy import (
+    Connection,
+    ForeignKey,
+    MetaData,
+    NullPool,
+    String,
+    UniqueConstraint,
+    create_engine,
+    event,
+    make_url,
+    select,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from chassis import logs
+from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
+from chassis.database.repository import BaseRepository
+from chassis.database.transactions import Database
+from chassis.errors import Conflict, DomainError
+from chassis.http import application
+from chassis.http.routing import Router
+from chassis.settings import ServiceSettings
+
+OTHERS = 10  # seconds that a test waits for another thread before it fails
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = COLUMN_TYPES
+
+
+class Shelf(Numbered, Base):
+    __tablename__ = "shelves"
+    __table_args__ = (UniqueConstraint("name"), NEVER_REUSE_IDS)
+
+    name: Mapped[str] = mapped_column(String(50))
+
+
+class Book(Numbered, Base):
+    __tablename__ = "books"
+    __table_args__ = (UniqueConstraint("title"), NEVER_REUSE_IDS)
+
+    title: Mapped[str] = mapped_column(String(50))
+    # Looked at when the transaction is committed, and not before: a commit that fails.
+    shelf_id: Mapped[int | None] = mapped_column(
+        ForeignKey("shelves.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED")
+    )
+
+
+class TitleTaken(Conflict):
+    code = "title-taken"
+    detail = "Another book has this title."
+
+
+class ShelfRepository(BaseRepository[Shelf]):
+    model = Shelf
+
+
+class BookRepository(BaseRepository[Book]):
+    model = Book
+    conflicts: ClassVar[dict[str, type[DomainError]]] = {"books.title": TitleTaken}
+
+
+class LibrarySettings(ServiceSettings):
+    service: ClassVar[str] = "library"
+    port: int = Field(default=8099, ge=1, le=65535, description="The port to listen on.")
+
+
+def make_settings(**changes: Any) -> LibrarySettings:
+    return LibrarySettings(_env_file=None, **changes)
+
+
+@asynccontextmanager
+async def _no_lifespan(_: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def make_app(*routers: Router, log_in_at: str | None = None, **changes: Any) -> FastAPI:
+    return application.build(
+        make_settings(**changes),
+        title="The <library>",
+        version="1.2.3",
+        description="Shelves and books.",
+        lifespan=_no_lifespan,
+        routers=routers,
+        log_in_at=log_in_at,
+    )
+
+
+def client_of(app: FastAPI, *, raises: bool = False) -> httpx.AsyncClient:
+    """A client without a socket; with `raises`, an exception that cuts the connection arrives as itself."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=raises), base_url="http://library.test"
+    )
+
+
+@contextmanager
+def opened(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Iterator[Database]:
+    database = Database(url, pool_size, pool_timeout, timeout)
+    yield database
+    database.close()
+
+
+@contextmanager
+def told(url: str) -> Iterator[Connection]:
+    """A connection of somebody else's; what it does is committed at the end."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Somebody else's transaction, in which nobody else can write, and everybody can read."""
+    with told(url) as connection:
+        on_sqlite = connection.dialect.name == "sqlite"
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE shelves, books IN EXCLUSIVE MODE")
+        yield
+
+
+def path_of(url: str) -> Path:
+    """The file of a SQLite database."""
+    return Path(str(make_url(url).database))
+
+
+def connections_to(url: str) -> int:
+    """How many connections a PostgreSQL server says that others have to this database."""
+    others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    return int(rows(url, f"SELECT count(*) FROM pg_stat_activity WHERE {others}")[0][0])
+
+
+def eventually(probe: Callable[[], object], within: float = OTHERS) -> None:
+    """Wait until it is so; an AssertionError where that takes too long."""
+    deadline = time.monotonic() + within
+    while not probe():
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.01)
+
+
+def add_shelf(name: str) -> Callable[[Session], int]:
+    def work(session: Session) -> int:
+        shelf = Shelf(name=name)
+        session.add(shelf)
+        session.flush()
+        return shelf.id
+
+    return work
+
+
+def names(session: Session) -> list[str]:
+    return list(session.scalars(select(Shelf.name).order_by(Shelf.id)))
+
+
+class Holding:
+    """Work that stays in its thread until it is told to go on."""
+
+    def __init__(self, before: Callable[[Session], object] = lambda _: None) -> None:
+        self._before = before
+        self._entered = threading.Event()
+        self._go_on = threading.Event()
+        self.finished = threading.Event()
+
+    def __call__(self, session: Session) -> str:
+        self._before(session)
+        self._entered.set()
+        assert self._go_on.wait(OTHERS), "nobody let the work go on"
+        self.finished.set()
+        return "done"
+
+    async def entered(self) -> None:
+        assert await asyncio.to_thread(self._entered.wait, OTHERS)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another process's connection, as far as SQLite can tell; it begins and commits what it is told to."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def traced(database: Database, purpose: str) -> list[str]:
+    """What SQLite is asked on the connections for `read` or `write` that are opened from now on."""
+    statements: list[str] = []
+    engine = getattr(database, f"_{purpose}_engine")
+
+    @event.listens_for(engine, "connect")
+    def trace(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_trace_callback(statements.append)
+
+    return statements
+
+
+def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """What another connection sees."""
+    with told(url) as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(statement)]
+
+
+class Log:
+    """What was logged as JSON; `text` is all of it, and `lines` its objects."""
+
+    def __init__(self) -> None:
+        self._output = io.StringIO()
+
+    @property
+    def text(self) -> str:
+        return self._output.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["message"] == "request"]
+
+
+@contextmanager
+def logged(level: str = "INFO", log_format: logs.LogFormat = "json") -> Iterator[Log]:
+    """Logging as a service configures it, and afterwards as it was."""
+    log = Log()
+    root = logging.getLogger()
+    handlers, level_before = root.handlers, root.level
+    access = logging.getLogger("uvicorn.access")
+    disabled, configuration = access.disabled, structlog.get_config()
+    try:
+        with redirect_stdout(log._output):
+            logs.configure("library", level, log_format)
+            yield log
+    finally:
+        root.handlers = handlers
+        root.setLevel(level_before)
+        access.disabled = disabled
+        structlog.configure(**configuration)

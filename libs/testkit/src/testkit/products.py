@@ -1,0 +1,56 @@
+"""What several tests of the product service need, and is no fixture."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from chassis.database.migrations import Migrations
+from product_service import main
+from product_service.models import Product
+from product_service.settings import Settings
+from testkit.user_service_stub import ADA
+
+DRAFT: dict[str, Any] = {"name": "Lamp", "price": "19.99", "quantity": 3}
+
+MakeSettings = Callable[..., Settings]
+
+
+def migrations_of(url: str) -> Migrations:
+    return main.migrations(Settings.model_construct(database_url=url))
+
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def product(**fields: Any) -> Product:
+    """A product that was not sent to the service, but can be stored beside it: `store`."""
+    values = {"name": "Lamp", "price": Decimal("19.99"), "currency": "USD", "quantity": 3, "owner_id": 1}
+    return Product(**{**values, "created_at": NEW_YEAR, "updated_at": NEW_YEAR, **fields})
+
+
+def store(database: Engine, products: Iterable[Product]) -> list[int]:
+    """Put the products into the database, and return their ids."""
+    with Session(database) as session:
+        stored = list(products)
+        session.add_all(stored)
+        session.flush()
+        ids = [each.id for each in stored]
+        session.commit()
+    return ids
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def create(client: httpx.AsyncClient, token: str = ADA, **changes: Any) -> dict[str, Any]:
+    """A product, as it is answered; the fields given, over those of a lamp."""
+    answer = await client.post("/products", json={**DRAFT, **changes}, headers=bearer(token))
+    assert answer.status_code == 201, answer.text
+    product: dict[str, Any] = answer.json()
+    return product

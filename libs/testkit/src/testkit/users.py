@@ -1,0 +1,48 @@
+"""What several tests of the user service need, and is no fixture."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from chassis.database.migrations import Migrations
+from user_service import main
+from user_service.settings import Settings
+
+KEY = b"a key for tests that is long enough to sign with"
+PASSWORD = "correct horse battery staple"
+UNLIMITED = {name: "off" for name in Settings.model_fields if re.fullmatch("rate_limit_.*(?<!_url)", name)}
+"""Settings without limits, for the many tests that log in more often than a person does."""
+
+MakeSettings = Callable[..., Settings]
+
+
+def migrations_of(url: str) -> Migrations:
+    return main.migrations(Settings.model_construct(database_url=url))
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with an account, who has logged in."""
+
+    user_id: int
+    username: str
+    token: str
+    refresh_token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+async def sign_up(client: httpx.AsyncClient, username: str = "ada") -> Person:
+    registration = await client.post("/register", json={"username": username, "password": PASSWORD})
+    assert registration.status_code == 201, registration.text
+    return await log_in(client, registration.json()["id"], username)
+
+
+async def log_in(client: httpx.AsyncClient, user_id: int, username: str, password: str = PASSWORD) -> Person:
+    login = await client.post("/login", data={"username": username, "password": password})
+    assert login.status_code == 200, login.text
+    return Person(user_id, username, login.json()["access_token"], login.json()["refresh_token"])

@@ -1,0 +1,101 @@
+"""A stream of calls from several clients, and what came of each, for tests in which something dies meanwhile."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from threading import Event
+from typing import Any, Self
+
+import httpx
+
+from testkit.processes import Endpoint, Pair, eventually
+
+Call = Callable[[httpx.Client, str], httpx.Response]
+DEADLINE = 60.0  # seconds
+
+
+class Stream:
+    """Clients that make one call after the other, each with a new name, until they are stopped.
+
+    with Stream(service, lambda client, name: client.post("/register", json={"username": name, ...})) as stream:
+        stream.flows()
+    """
+
+    def __init__(self, service: Endpoint, call: Call, clients: int = 4, prefix: str = "item", **options: Any) -> None:
+        """
+        :param clients: as many calls are in flight at a time
+        :param prefix: every name begins with it
+        :param options: of the httpx.Client that each of the clients has
+        """
+        self._service = service
+        self._call = call
+        self._prefix = prefix
+        self._options = options
+        self._stop = Event()
+        self._clients = clients
+        self._threads = ThreadPoolExecutor(clients)
+        self._running: list[Future[None]] = []
+        self.answers: dict[str, int | None] = {}
+        """The status of each call by its name; None where the connection broke."""
+
+    def __enter__(self) -> Self:
+        self._running = [self._threads.submit(self._work, number) for number in range(self._clients)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._threads.shutdown()
+        for client in self._running:
+            client.result()
+
+    def _work(self, number: int) -> None:
+        with self._service.client(**self._options) as client:
+            for turn in count():
+                name = f"{self._prefix}-{number}-{turn}"
+                if self._stop.is_set():
+                    return
+                try:
+                    self.answers[name] = self._call(client, name).status_code
+                except httpx.TransportError:
+                    self.answers[name] = None
+                    # A refused connection costs no time: without a pause the tests would be busy with that alone.
+                    self._stop.wait(0.02)
+
+    def flows(self, calls: int = 20, status: int = 201) -> None:
+        """Return once so many more calls have got this answer."""
+        wanted = len(self.names(status)) + calls
+        eventually(lambda: len(self.names(status)) >= wanted, DEADLINE, lambda: f"{wanted} of {self.counts}")
+
+    def names(self, *statuses: int | None) -> set[str]:
+        """The names of the calls that got one of these answers."""
+        # A copy, because the clients go on adding to it.
+        return {name for name, status in self.answers.copy().items() if status in statuses}
+
+    @property
+    def counts(self) -> Counter[int | None]:
+        return Counter(self.answers.copy().values())
+
+
+def names_of_products(services: Pair, prefix: str) -> Counter[str]:
+    """The name of every product that begins so, and how often there is one."""
+    found: Counter[str] = Counter()
+    with services.products.client() as client:
+        address: str | None = "/products?limit=100"
+        while address:
+            page = client.get(address)
+            page.raise_for_status()
+            found.update(product["name"] for product in page.json() if product["name"].startswith(prefix))
+            address = page.links.get("next", {}).get("url")
+    return found
+
+
+def create(client: httpx.Client, name: str) -> httpx.Response:
+    return client.post("/products", json={"name": name, "price": "19.99", "quantity": 3})
+
+
+def assert_kept(stream: Stream, stored: Counter[str]) -> None:
+    """What was acknowledged is there, what was refused is not, and nothing is there twice."""
+    assert stream.names(201) <= set(stored), stream.names(201) - set(stored)
+    assert set(stored) <= stream.names(201, None, 503), set(stored) - stream.names(201, None, 503)
+    assert set(stored.values()) <= {1}, stored.most_common(3)
