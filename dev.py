@@ -73,7 +73,7 @@ USER = Service("user-service", "user_service", 8001, "user")
 PRODUCT = Service("product-service", "product_service", 8002, "product")
 SERVICES = {service.folder: service for service in (USER, PRODUCT)}
 LIBRARIES = ("libs/chassis", "libs/auth-client")
-BENCHMARKS = ["login-timing", "validation-client"]  # Each is a module of bench/.
+BENCHMARKS = ["endpoint-styles", "login-timing", "validation-client"]  # Each is a module of bench/.
 
 
 class Refusal(Exception):

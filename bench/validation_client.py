@@ -29,7 +29,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from auth_client.client import IdentityClient
+from auth_client.client import AuthClient
 from chassis import logs
 
 CONTRACT = Path(__file__).resolve().parents[1] / "contracts" / "validate-token.json"
@@ -116,7 +116,7 @@ async def ways(url: str, cleanup: AsyncExitStack) -> dict[str, Call]:
         httpx.AsyncClient(base_url=url, trust_env=False, transport=transport)
     )
     session = await cleanup.enter_async_context(aiohttp.ClientSession(url))
-    ours = IdentityClient(url, timeout=60)
+    ours = AuthClient(url, timeout=60)
     cleanup.push_async_callback(ours.close)
 
     def with_httpx(client: httpx.AsyncClient) -> Call:
@@ -131,7 +131,7 @@ async def ways(url: str, cleanup: AsyncExitStack) -> dict[str, Call]:
             _require(await answer.json())
 
     async def with_ours() -> None:
-        await ours.identify(TOKEN)
+        await ours.validate(TOKEN)
 
     return {
         REFERENCE: with_httpx(plain),

@@ -146,8 +146,26 @@ def test_no_endpoint_or_dependency_is_a_plain_function(make_app: Callable[[], Fa
         call: Any = dependant.call
         if not any(map(iscoroutinefunction, (call, getattr(call, "__call__", None)))):  # noqa: B004 - of an instance
             plain.append(call)
-    assert len(dependants) > 50
+    assert len(dependants) > 30
     assert plain == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for module in SOURCES
+        if re.match(r"\w+_service/(services|domain)/|auth_client/(caller|errors)\.py", module)
+    ],
+)
+def test_services_and_the_domain_load_neither_http_nor_a_database(module: str) -> None:
+    look = (
+        f"import {module}, sys\n"
+        "print({name.partition('.')[0] for name in sys.modules} & "
+        "{'fastapi', 'starlette', 'uvicorn', 'httpx', 'aiohttp', 'sqlalchemy', 'alembic', 'psycopg2'})"
+    )
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "set()"
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

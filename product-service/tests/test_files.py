@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from chassis.errors import Invalid
 from product_service.domain import money
+from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.files.formats import FORMATS, LONGEST_RECORD, Line
 from product_service.models import Product
-from product_service.models.products import FACTS
 from product_service.schemas import ProductCreate, ProductPatch
 from testkit.products import product
 
@@ -62,7 +62,7 @@ products = st.builds(
 
 
 def facts(stored: Product) -> dict[str, Any]:
-    return {name: getattr(stored, name) for name in FACTS}
+    return {name: getattr(stored, name) for name in EDITABLE_FIELDS}
 
 
 @given(st.lists(products, max_size=4), st.sampled_from(sorted(FORMATS)), st.integers(1, 40))
@@ -76,14 +76,14 @@ def test_what_is_written_is_read_again_exactly_wherever_it_is_cut(stored: list[P
 @given(st.lists(products, max_size=4))
 def test_other_programs_read_the_same(stored: list[Product]) -> None:
     rows = list(csv.reader(io.StringIO(FORMATS["csv"].head + FORMATS["csv"].write(stored), newline="")))
-    prices = [money.written(each.price, each.currency) for each in stored]
-    assert [row[FACTS.index("price")] for row in rows[1:]] == prices
+    prices = [money.format_amount(each.price, each.currency) for each in stored]
+    assert [row[EDITABLE_FIELDS.index("price")] for row in rows[1:]] == prices
     lines = FORMATS["ndjson"].write(stored).split("\n")
-    assert [json.loads(line) for line in lines[:-1]] == [each.facts for each in stored]
+    assert [json.loads(line) for line in lines[:-1]] == [each.snapshot for each in stored]
 
 
 def test_the_columns_are_the_fields_of_a_creation() -> None:
-    assert tuple(ProductCreate.model_fields) == FACTS
+    assert tuple(ProductCreate.model_fields) == EDITABLE_FIELDS
     assert FORMATS["csv"].head == "name,description,price,currency,quantity,sku,category\r\n"
 
 
@@ -235,7 +235,7 @@ def test_lines_are_made_as_they_are_asked_for() -> None:
         (b"\n\n", "There is no line that names the columns"),
         (
             b"name;price\nA;1\n",
-            f"There is no column 'name;price'; there are {', '.join(FACTS)}; they are separated by commas",
+            f"There is no column 'name;price'; there are {', '.join(EDITABLE_FIELDS)}; they are separated by commas",
         ),
         (b"name,Price\n", "There is no column 'Price'"),
         (b"name,name\n", "A column is named twice"),

@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from auth_client import client as identity
-from chassis.database import purge as pruning
+from chassis.database import purge
 from product_service import main
+from product_service.domain.idempotency import KEPT_FOR
 from product_service.main import create_app
-from product_service.services.idempotency import KEPT_FOR
 from testkit.plugin import running
 from testkit.products import DRAFT, MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, BOB
@@ -49,7 +49,7 @@ def let_pass(database: Engine, time: timedelta) -> None:
     else:
         older = f"created_at - interval '{time.total_seconds()} seconds'"
     with database.begin() as connection:
-        connection.execute(text(f"UPDATE kept_answers SET created_at = {older}"))
+        connection.execute(text(f"UPDATE idempotency_records SET created_at = {older}"))
 
 
 async def test_a_creation_that_is_sent_again_is_answered_again_and_made_once(client: httpx.AsyncClient) -> None:
@@ -143,9 +143,8 @@ async def test_a_twin_that_is_not_done_in_time_is_told_to_come_back(
         with database.connect() as twin:
             twin.execute(
                 text(
-                    "INSERT INTO kept_answers "
-                    "(caller_id, key, method, path, request_hash, created_at, status, headers, body) "
-                    "VALUES (1, 'a-key', 'POST', '/products', 'x', now(), 0, '{}', '')"
+                    "INSERT INTO idempotency_records (caller_id, key, operation, fingerprint, created_at, body) "
+                    "VALUES (1, 'a-key', 'create', 'x', now(), '')"
                 )
             )
             answer = await send(client, "a-key")
@@ -167,8 +166,8 @@ async def test_a_key_that_is_kept_no_longer_is_a_new_one(client: httpx.AsyncClie
 async def test_what_is_kept_no_longer_is_removed_by_the_service_itself(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "PRUNE_EVERY", 0.05)
-    monkeypatch.setattr(pruning, "BATCH", 2)
+    monkeypatch.setattr(main, "PURGE_EVERY", 0.05)
+    monkeypatch.setattr(purge, "BATCH", 2)
     async with running(create_app(make_settings())) as client:
         for number in range(5):
             await send(client, f"key-{number}")
@@ -177,7 +176,7 @@ async def test_what_is_kept_no_longer_is_removed_by_the_service_itself(
 
         def kept() -> list[str]:
             with database.connect() as connection:
-                return list(connection.execute(text("SELECT key FROM kept_answers")).scalars())
+                return list(connection.execute(text("SELECT key FROM idempotency_records")).scalars())
 
         async with asyncio.timeout(10):
             while len(kept()) > 1:  # noqa: ASYNC110 - it is the database that changes, and nothing tells of it.
@@ -215,7 +214,7 @@ async def test_the_work_and_its_answer_are_kept_together_or_not_at_all(
         connection.execute(text("ALTER TABLE changes RENAME TO away"))
     assert (await send(client, "a-key")).status_code == 503
     with database.begin() as connection:
-        assert connection.execute(text("SELECT count(*) FROM kept_answers")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM idempotency_records")).scalar_one() == 0
         connection.execute(text("ALTER TABLE away RENAME TO changes"))
     assert (await send(client, "a-key")).status_code == 201
     assert await how_many(client) == 1

@@ -18,7 +18,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def fill(url: str, count: int) -> tuple[int, list[int]]:
     told: list[int] = []
-    database = Database(url, 2, 5)
+    database = Database(url, lambda session: session, pool_size=2, pool_timeout=5)
     try:
         return await large_catalogue.fill(database, [1, 2], count, told.append), told
     finally:

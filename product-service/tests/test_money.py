@@ -56,7 +56,7 @@ def test_what_is_stored_comes_back_the_same(amount: Decimal) -> None:
 
 @given(AMOUNTS, st.sampled_from(["USD", "JPY", "BHD", "CLF"]))
 def test_what_is_written_is_read_as_the_same_amount(amount: Decimal, currency: str) -> None:
-    text = money.written(amount, currency)
+    text = money.format_amount(amount, currency)
     assert money.parse(text) == amount
     assert money.parse(json.loads(text, parse_float=Decimal)) == amount
 
@@ -74,7 +74,7 @@ def test_what_is_written_is_read_as_the_same_amount(amount: Decimal, currency: s
     ],
 )
 def test_an_amount_is_written_with_the_decimals_of_its_currency(amount: str, currency: str, text: str) -> None:
-    assert money.written(Decimal(amount), currency) == text
+    assert money.format_amount(Decimal(amount), currency) == text
 
 
 @pytest.mark.parametrize(("code", "places"), [("USD", 2), ("EUR", 2), ("JPY", 0), ("BHD", 3), ("CLF", 4)])

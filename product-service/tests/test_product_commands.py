@@ -122,14 +122,14 @@ def test_an_import_that_is_interrupted_tells_what_it_has_done(
 ) -> None:
     lines = "".join(f"S{number},Cup,1,{'x' if number == 7 else 1}\n" for number in range(900))
     (tmp_path / "products.csv").write_text(f"sku,name,price,quantity\n{lines}")
-    put_all = Products.put_all
+    upsert_many = Products.upsert_many
 
-    def put_some(products: Products, patches: Sequence[ProductPatch], *arguments: Any) -> Any:
+    async def upsert_some(products: Products, patches: Sequence[ProductPatch], *arguments: Any, **options: Any) -> Any:
         if patches[-1].sku == "S899":
             raise DatabaseUnavailable
-        return put_all(products, patches, *arguments)
+        return await upsert_many(products, patches, *arguments, **options)
 
-    monkeypatch.setattr(Products, "put_all", put_some)
+    monkeypatch.setattr(Products, "upsert_many", upsert_some)
     with pytest.raises(ImportInterrupted):
         run(make_settings(), tmp_path / "products.csv")
     told = capsys.readouterr().out.splitlines()

@@ -42,8 +42,8 @@ async def test_no_connection_is_held_while_the_user_service_is_waited_for(
         for method, where, body in (("POST", "/products", DRAFT), ("PUT", path, {"name": "Desk lamp"}))
     ]
     assert await asyncio.to_thread(asked.wait, 10)
-    library = app.state.read_products.run.__self__
-    assert [engine.pool.checkedout() for engine in (library._read_engine, library._write_engine)] == [0, 0]
+    catalogue = app.state.services.database
+    assert [engine.pool.checkedout() for engine in (catalogue._read_engine, catalogue._write_engine)] == [0, 0]
     if database.dialect.name == "postgresql":
         with database.connect() as connection:
             assert connection.execute(text(OPEN_TRANSACTIONS)).scalar_one() == 0

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from chassis.database.models import LARGEST_ID
 from chassis.http.paging import read_cursor, write_cursor
+from chassis.ids import LARGEST_ID
 from testkit.product_list import Json, cursor_of, expected, ids, mistakes, pages
 from testkit.products import bearer, product, store
 from testkit.user_service_stub import ADA

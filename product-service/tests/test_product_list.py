@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from chassis.database.models import LARGEST_ID
+from chassis.ids import LARGEST_ID
 from testkit.product_list import FIELDS, Json, expected, ids, mistakes, pages
 from testkit.products import product, store
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, NullPool, create_engine, event, text
 from sqlalchemy.orm import Session
 
-from product_service.listing import ProductQuery
+from product_service.api.product_query import ProductQuery
 from product_service.repositories.products import ProductRepository
 from testkit.plugin import Databases
 from testkit.products import migrations_of
@@ -63,7 +63,7 @@ def plan(database: Engine, query: ProductQuery) -> str:
     with Session(database) as session:
         event.listen(database, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])), once=True)
         after = query.cursor.after if query.cursor else None
-        assert ProductRepository(session).selected(query.criteria, query.limit + 1, after=after)
+        assert ProductRepository(session).selected(query.selection.criteria, query.limit + 1, after=after)
         [(statement, values)] = asked
         explain = "EXPLAIN QUERY PLAN" if database.dialect.name == "sqlite" else "EXPLAIN"
         told = session.connection().exec_driver_sql(f"{explain} {statement}", values)
@@ -74,7 +74,7 @@ def middle(database: Engine, sort: str) -> ProductQuery:
     """The page that begins in the middle of the list."""
     query = ProductQuery.model_validate({"sort": sort})
     with Session(database) as session:
-        [last] = ProductRepository(session).selected(query, 1, skip=ROWS // 2)
+        [last] = ProductRepository(session).selected(query.criteria, 1, skip=ROWS // 2)
         return ProductQuery.model_validate({name: str(value) for name, value in query.next(last).items()})
 
 

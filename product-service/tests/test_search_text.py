@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_service.domain.search_text import LONGEST_WORD, folded, words
+from product_service.domain.search_text import LONGEST_NAME_KEY, LONGEST_WORD, folded, words
 from product_service.models import Product
-from product_service.models.products import LONGEST_NAME_KEY, derived
+from product_service.models.products import derived
 
 FOLDED = {
     "Lamp": "lamp",

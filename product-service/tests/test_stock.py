@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from auth_client import client as identity
+from product_service.domain.fields import LARGEST_QUANTITY
 from product_service.main import create_app
-from product_service.models.products import LARGEST_QUANTITY
 from testkit.plugin import running
 from testkit.products import MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, BOB, ROOT

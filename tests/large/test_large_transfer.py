@@ -71,7 +71,7 @@ def test_100000_products_go_out_and_in_again_in_constant_memory(
     full, account = services_on_both.products, services_on_both.sign_up()
 
     async def fill() -> int:
-        database = Database(full.database_url, 2, 60)
+        database = Database(full.database_url, lambda session: session, pool_size=2, pool_timeout=60)
         try:
             return await large_catalogue.fill(database, [account.id], LINES, lambda _: None)
         finally:

@@ -3,15 +3,16 @@
 import runpy
 import time
 
-from auth_client.client import Caller, IdentityClient
+from auth_client.caller import Caller
+from auth_client.client import AuthClient
 
 CACHED_FOR = 1.0  # seconds
 
-_identify = IdentityClient.identify
+_identify = AuthClient.validate
 _callers: dict[str, tuple[float, Caller]] = {}
 
 
-async def identify_at_most_once_a_second(self: IdentityClient, token: str) -> Caller:
+async def identify_at_most_once_a_second(self: AuthClient, token: str) -> Caller:
     asked, caller = _callers.get(token, (float("-inf"), None))
     if caller is None or time.monotonic() - asked > CACHED_FOR:
         asked, caller = time.monotonic(), await _identify(self, token)
@@ -20,5 +21,5 @@ async def identify_at_most_once_a_second(self: IdentityClient, token: str) -> Ca
 
 
 if __name__ == "__main__":
-    IdentityClient.identify = identify_at_most_once_a_second  # type: ignore[method-assign]
+    AuthClient.validate = identify_at_most_once_a_second  # type: ignore[method-assign]
     runpy.run_module("product_service", run_name="__main__")

@@ -5,9 +5,7 @@ import runpy
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-from sqlalchemy.orm import Session
+from typing import Any, TypeVar
 
 from chassis.database.transactions import Database
 
@@ -19,8 +17,8 @@ T = TypeVar("T")
 _write = Database.write
 
 
-async def write_and_die(self: Database, work: Callable[[Session], T]) -> T:
-    result = await _write(self, work)
+async def write_and_die(self: Database[Any], work: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    result = await _write(self, work, *args, **kwargs)
     if os.path.exists(ORDER):  # noqa: ASYNC240, PTH110 - what is about to die may block.
         os.unlink(ORDER)  # noqa: PTH108
         os.kill(os.getpid(), signal.SIGKILL)

@@ -72,9 +72,9 @@ def test_a_secret_is_not_shown_with_the_settings(make_settings: MakeSettings) ->
 
 def test_the_first_start_in_development_makes_a_key_and_later_ones_keep_it(make_settings: MakeSettings) -> None:
     settings = make_settings(secret_key=None)
-    key = signing_key(settings)
+    key = signing_key(settings.secret_key, settings.development_key_file)
     assert len(key) >= 32
-    assert signing_key(settings) == key
+    assert signing_key(settings.secret_key, settings.development_key_file) == key
     if sys.platform != "win32":
         assert stat.S_IMODE(settings.development_key_file.stat().st_mode) == 0o600
 
@@ -82,7 +82,7 @@ def test_the_first_start_in_development_makes_a_key_and_later_ones_keep_it(make_
 def test_several_first_starts_at_once_make_one_key(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings(secret_key=None, data_dir=tmp_path / "new")
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
-        keys = list(threads.map(lambda _: signing_key(settings), range(64)))
+        keys = list(threads.map(lambda _: signing_key(settings.secret_key, settings.development_key_file), range(64)))
     assert len(set(keys)) == 1
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["secret-key"]
 
@@ -98,4 +98,5 @@ def test_a_kept_key_that_is_cut_short_stops_the_start(
 
 
 def test_the_configured_key_is_used_as_it_is(make_settings: MakeSettings) -> None:
-    assert signing_key(make_settings()) == KEY
+    configured = make_settings()
+    assert signing_key(configured.secret_key, configured.development_key_file) == KEY

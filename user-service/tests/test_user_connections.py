@@ -28,8 +28,8 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     hashing = threads.run
     held: list[int] = []
 
-    async def watched(work: Callable[[], Any]) -> Any:
-        task = asyncio.ensure_future(hashing(work))
+    async def watched(work: Callable[..., Any], *arguments: Any) -> Any:
+        task = asyncio.ensure_future(hashing(work, *arguments))
         while not task.done():
             held.append(sum(pool.checkedout() for pool in pools))
             if database.dialect.name == "postgresql":

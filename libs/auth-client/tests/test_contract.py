@@ -13,7 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from auth_client.client import Caller, IdentityClient
+from auth_client.caller import Caller
+from auth_client.client import AuthClient
 from auth_client.errors import AuthUnavailable
 from chassis.errors import InvalidToken
 from testkit.user_service_stub import CONTRACT
@@ -63,10 +64,10 @@ def provider() -> Provider:
 
 
 @pytest.fixture
-async def client(provider: Provider) -> AsyncIterator[IdentityClient]:
+async def client(provider: Provider) -> AsyncIterator[AuthClient]:
     async with await asyncio.start_server(provider.serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        client = IdentityClient(f"http://127.0.0.1:{port}", timeout=5, service_key=SERVICE_KEY)
+        client = AuthClient(f"http://127.0.0.1:{port}", timeout=5, service_key=SERVICE_KEY)
         yield client
         await client.close()
 
@@ -76,12 +77,12 @@ def with_field(body: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
 
 
 async def outcome(
-    client: IdentityClient, provider: Provider, interaction: dict[str, Any], body: dict[str, Any] | None = None
+    client: AuthClient, provider: Provider, interaction: dict[str, Any], body: dict[str, Any] | None = None
 ) -> str:
     """What is made of this answer, with another body if one is given, in the words of the contract."""
     provider.answer = interaction if body is None else {**interaction, "body": body}
     try:
-        caller = await client.identify(TOKEN)
+        caller = await client.validate(TOKEN)
     except InvalidToken:
         return "invalid-token"
     except AuthUnavailable:
@@ -99,8 +100,8 @@ def test_every_example_of_the_contract_is_what_its_schema_says() -> None:
     assert {each["outcome"] for each in EVERY} == {"caller", "invalid-token", "auth-unavailable"}
 
 
-async def test_the_request_is_the_one_of_the_contract(client: IdentityClient, provider: Provider) -> None:
-    await client.identify(TOKEN)
+async def test_the_request_is_the_one_of_the_contract(client: AuthClient, provider: Provider) -> None:
+    await client.validate(TOKEN)
     [(first, headers, body)] = provider.requests
     wanted = CONTRACT["request"]
     assert first == f"{wanted['method']} {wanted['path']} HTTP/1.1"
@@ -113,16 +114,16 @@ async def test_the_request_is_the_one_of_the_contract(client: IdentityClient, pr
 
 @pytest.mark.parametrize("interaction", EVERY, ids=lambda each: each["given"])
 async def test_each_answer_of_the_contract_has_its_outcome(
-    client: IdentityClient, provider: Provider, interaction: dict[str, Any]
+    client: AuthClient, provider: Provider, interaction: dict[str, Any]
 ) -> None:
     assert await outcome(client, provider, interaction) == interaction["outcome"]
 
 
-async def test_an_admin_is_known_by_the_roles_of_the_contract(client: IdentityClient, provider: Provider) -> None:
+async def test_an_admin_is_known_by_the_roles_of_the_contract(client: AuthClient, provider: Provider) -> None:
     of_a_user, of_an_admin = OF_VALID["roles"]["examples"]
     for roles, is_admin in ((of_a_user, False), (of_an_admin, True)):
         provider.answer = {**VALID, "body": {**VALID["body"], "roles": roles}}
-        assert (await client.identify(TOKEN)).is_admin == is_admin
+        assert (await client.validate(TOKEN)).is_admin == is_admin
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ async def test_an_admin_is_known_by_the_roles_of_the_contract(client: IdentityCl
     ids=[*(f"{name} of a valid token" for name in READ), "valid of an expired token"],
 )
 async def test_of_a_field_that_is_read_all_that_the_schema_allows_is_accepted_and_nothing_else(
-    client: IdentityClient, provider: Provider, interaction: dict[str, Any], name: str
+    client: AuthClient, provider: Provider, interaction: dict[str, Any], name: str
 ) -> None:
     wanted, seen = [], []
     for candidate in CANDIDATES:
@@ -148,7 +149,7 @@ async def test_of_a_field_that_is_read_all_that_the_schema_allows_is_accepted_an
 
 @pytest.mark.parametrize("interaction", [VALID, EXPIRED], ids=lambda each: each["given"])
 async def test_the_fields_that_are_not_read_may_hold_anything(
-    client: IdentityClient, provider: Provider, interaction: dict[str, Any]
+    client: AuthClient, provider: Provider, interaction: dict[str, Any]
 ) -> None:
     for candidate in CANDIDATES:
         body = interaction["body"]

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from auth_client.client import Caller, IdentityClient
+from auth_client.caller import Caller
+from auth_client.client import AuthClient
 from auth_client.errors import AuthUnavailable
 from testkit.faulty_user_service import answer, valid
 from testkit.user_service_stub import ADA
@@ -60,12 +61,12 @@ async def test_only_who_is_vouched_for_gets_to_see_a_token(
 ) -> None:
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    client = IdentityClient(f"https://{host}:{port}", timeout=2)
+    client = AuthClient(f"https://{host}:{port}", timeout=2)
     try:
         if trusted and host == "localhost":
-            assert await client.identify(ADA) == Caller(user_id=1, username="ada", roles=("user",))
+            assert await client.validate(ADA) == Caller(user_id=1, username="ada", roles=("user",))
         else:
             with pytest.raises(AuthUnavailable):
-                await client.identify(ADA)
+                await client.validate(ADA)
     finally:
         await client.close()

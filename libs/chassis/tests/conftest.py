@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chassis.database.transactions import Database
-from testkit.library import Base, opened
+from testkit.library import Base, Library, opened
 from testkit.plugin import NewDatabase
 
 
@@ -23,13 +22,13 @@ def library_url(empty_url: str) -> str:
 
 
 @pytest.fixture
-def library(library_url: str) -> Iterator[Database]:
+def library(library_url: str) -> Iterator[Library]:
     with opened(library_url) as database:
         yield database
 
 
 @pytest.fixture
-def narrow_library(library_url: str) -> Iterator[Database]:
+def narrow_library(library_url: str) -> Iterator[Library]:
     """One connection for reads, and one for writes."""
     with opened(library_url, pool_size=2) as database:
         yield database

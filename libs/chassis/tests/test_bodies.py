@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
+from chassis import json_decoding
 from chassis.http import bodies
 
 LIMIT = 1_000
@@ -187,7 +188,7 @@ json_values = st.recursive(
 
 @given(json_values, st.booleans())
 def test_every_value_without_surrogates_comes_through_whole_escaped_or_not(value: Any, escaped: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
-    assert bodies.decode_json(json.dumps(value, ensure_ascii=escaped)) == value
+    assert json_decoding.decode_json(json.dumps(value, ensure_ascii=escaped)) == value
 
 
 whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
@@ -197,8 +198,8 @@ whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 def test_no_lone_surrogate_comes_through_in_a_value_or_a_key(before: str, surrogate: str, after: str) -> None:
     text = before + surrogate + after
     for body in (json.dumps(text), json.dumps([{"a": [text]}]), json.dumps({"a": {text: 1}})):
-        with pytest.raises(bodies.NotJson, match="a lone surrogate is not text"):
-            bodies.decode_json(body)
+        with pytest.raises(json_decoding.NotJson, match="a lone surrogate is not text"):
+            json_decoding.decode_json(body)
 
 
 async def test_no_body_at_all_is_not_the_same_as_null() -> None:

@@ -14,16 +14,17 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.database.transactions import Database, UnitOf
 from chassis.errors import DatabaseUnavailable
 from testkit.library import (
     Book,
     Holding,
+    Library,
     Shelf,
     add_shelf,
     connections_to,
     eventually,
     names,
+    open_library,
     opened,
     path_of,
     rows,
@@ -31,7 +32,7 @@ from testkit.library import (
 )
 
 
-async def test_a_read_that_fails_leaves_nothing_behind_on_its_connection(narrow_library: Database) -> None:
+async def test_a_read_that_fails_leaves_nothing_behind_on_its_connection(narrow_library: Library) -> None:
     def fail(session: Session) -> None:
         names(session)
         raise LookupError
@@ -48,7 +49,7 @@ async def test_a_read_that_fails_leaves_nothing_behind_on_its_connection(narrow_
     assert await narrow_library.write(lambda session: (names(session), in_transaction(session))) == ([], True)
 
 
-async def test_an_exception_rolls_everything_back(library: Database, library_url: str) -> None:
+async def test_an_exception_rolls_everything_back(library: Library, library_url: str) -> None:
     def fail(session: Session) -> None:
         add_shelf("poems")(session)
         add_shelf("plays")(session)
@@ -61,7 +62,7 @@ async def test_an_exception_rolls_everything_back(library: Database, library_url
     assert rows(library_url, "SELECT name FROM shelves") == [("poems",)]
 
 
-async def test_what_a_write_returns_is_stored_already_and_can_be_used(library: Database, library_url: str) -> None:
+async def test_what_a_write_returns_is_stored_already_and_can_be_used(library: Library, library_url: str) -> None:
     def work(session: Session) -> Shelf:
         shelf = Shelf(name="poems")
         session.add(shelf)
@@ -71,13 +72,13 @@ async def test_what_a_write_returns_is_stored_already_and_can_be_used(library: D
     assert rows(library_url, "SELECT id, name FROM shelves") == [(shelf.id, shelf.name)]
 
 
-async def test_what_a_read_returns_can_be_used_after_it(library: Database) -> None:
+async def test_what_a_read_returns_can_be_used_after_it(library: Library) -> None:
     shelf_id = await library.write(add_shelf("poems"))
     shelf = await library.read(lambda session: session.get_one(Shelf, shelf_id))
     assert (shelf.id, shelf.name) == (shelf_id, "poems")
 
 
-async def test_a_commit_that_fails_is_heard_of_and_nothing_is_stored(library: Database, library_url: str) -> None:
+async def test_a_commit_that_fails_is_heard_of_and_nothing_is_stored(library: Library, library_url: str) -> None:
     def refer_to_nothing(session: Session) -> str:
         session.add(Book(title="Faust", shelf_id=4711))
         session.flush()
@@ -91,14 +92,14 @@ async def test_a_commit_that_fails_is_heard_of_and_nothing_is_stored(library: Da
     assert rows(library_url, "SELECT name FROM shelves") == [("poems",)]
 
 
-async def test_deleting_a_row_deletes_what_belongs_to_it(library: Database, library_url: str) -> None:
+async def test_deleting_a_row_deletes_what_belongs_to_it(library: Library, library_url: str) -> None:
     shelf_id = await library.write(add_shelf("poems"))
     await library.write(lambda session: session.add(Book(title="Faust", shelf_id=shelf_id)))
     await library.write(lambda session: session.delete(session.get_one(Shelf, shelf_id)))
     assert rows(library_url, "SELECT * FROM books") == []
 
 
-async def test_an_id_is_not_used_again_after_the_newest_row_was_deleted(library: Database) -> None:
+async def test_an_id_is_not_used_again_after_the_newest_row_was_deleted(library: Library) -> None:
     await library.write(add_shelf("first"))
     newest = await library.write(add_shelf("second"))
     await library.write(lambda session: session.delete(session.get_one(Shelf, newest)))
@@ -116,7 +117,7 @@ async def test_ids_go_on_after_the_table_was_emptied_and_the_database_opened_ane
 @pytest.mark.parametrize("mistake", ["add", "change", "delete"])
 @pytest.mark.parametrize("flushes", [True, False])
 async def test_a_read_that_changes_something_is_refused_and_not_lost_silently(
-    library: Database, library_url: str, mistake: str, *, flushes: bool
+    library: Library, library_url: str, mistake: str, *, flushes: bool
 ) -> None:
     shelf_id = await library.write(add_shelf("poems"))
 
@@ -135,7 +136,7 @@ async def test_a_read_that_changes_something_is_refused_and_not_lost_silently(
     assert rows(library_url, "SELECT name FROM shelves") == [("poems",)]
 
 
-async def test_a_value_set_to_what_it_was_is_no_change_and_a_read_may_do_it(library: Database) -> None:
+async def test_a_value_set_to_what_it_was_is_no_change_and_a_read_may_do_it(library: Library) -> None:
     shelf_id = await library.write(add_shelf("poems"))
 
     def touch(session: Session) -> None:
@@ -146,7 +147,7 @@ async def test_a_value_set_to_what_it_was_is_no_change_and_a_read_may_do_it(libr
 
 
 async def test_the_database_itself_refuses_a_statement_that_writes_in_a_read(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     with pytest.raises(DatabaseUnavailable) as refusal:
         await library.read(lambda session: session.execute(text("INSERT INTO shelves (name) VALUES ('plays')")))
@@ -162,7 +163,7 @@ async def test_a_database_without_its_tables_is_unavailable(empty_url: str) -> N
         await library.ping()
 
 
-async def test_a_table_without_a_column_is_unavailable_too(library: Database, library_url: str) -> None:
+async def test_a_table_without_a_column_is_unavailable_too(library: Library, library_url: str) -> None:
     with told(library_url) as connection:
         connection.exec_driver_sql("ALTER TABLE shelves RENAME COLUMN name TO label")
     for use in (library.read(names), library.write(add_shelf("poems"))):
@@ -170,14 +171,14 @@ async def test_a_table_without_a_column_is_unavailable_too(library: Database, li
             await use
 
 
-async def test_a_violated_constraint_is_not_taken_for_an_unavailable_database(library: Database) -> None:
+async def test_a_violated_constraint_is_not_taken_for_an_unavailable_database(library: Library) -> None:
     await library.write(add_shelf("poems"))
     with pytest.raises(IntegrityError, match=r"(?i)unique"):
         await library.write(add_shelf("poems"))
 
 
 async def test_a_constraint_that_only_the_commit_finds_violated_rolls_back_too(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     await library.write(add_shelf("poems"))
     with pytest.raises(IntegrityError, match=r"(?i)unique"):
@@ -187,7 +188,7 @@ async def test_a_constraint_that_only_the_commit_finds_violated_rolls_back_too(
 
 
 async def test_a_request_that_is_cancelled_in_its_work_ends_its_transaction_and_gives_its_turn_back(
-    narrow_library: Database, library_url: str
+    narrow_library: Library, library_url: str
 ) -> None:
     library = narrow_library
     holding = Holding(add_shelf("poems"))
@@ -197,7 +198,7 @@ async def test_a_request_that_is_cancelled_in_its_work_ends_its_transaction_and_
     with pytest.raises(asyncio.CancelledError):
         await request
     # The thread is at work still, and who comes next would wait in it without a deadline.
-    assert library._writes._turns.locked()
+    assert library._writes._slots.locked()
     next_one = asyncio.create_task(library.write(add_shelf("plays")))
     holding.go_on()
     await next_one
@@ -206,7 +207,7 @@ async def test_a_request_that_is_cancelled_in_its_work_ends_its_transaction_and_
     assert rows(library_url, "SELECT name FROM shelves ORDER BY id") == [("poems",), ("plays",)]
 
 
-async def test_a_request_that_is_cancelled_while_it_waits_takes_no_turn(narrow_library: Database) -> None:
+async def test_a_request_that_is_cancelled_while_it_waits_takes_no_turn(narrow_library: Library) -> None:
     library = narrow_library
     holding = Holding()
     first = asyncio.create_task(library.write(holding))
@@ -224,7 +225,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_takes_no_turn(narrow_l
     assert await library.read(names) == ["poems"]
 
 
-async def test_a_cancelled_request_whose_work_then_fails_rolls_back(narrow_library: Database, library_url: str) -> None:
+async def test_a_cancelled_request_whose_work_then_fails_rolls_back(narrow_library: Library, library_url: str) -> None:
     library = narrow_library
     holding = Holding(add_shelf("poems"))
 
@@ -246,7 +247,7 @@ colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="
 
 
 async def test_what_a_request_has_in_its_context_reaches_the_thread_and_stays_in_the_request(
-    library: Database,
+    library: Library,
 ) -> None:
     def look(_: Session) -> str:
         seen = colour.get()
@@ -261,7 +262,7 @@ async def test_what_a_request_has_in_its_context_reaches_the_thread_and_stays_in
     assert await asyncio.gather(*(ask(name) for name in asked)) == [(name, name) for name in asked]
 
 
-async def test_work_runs_in_threads_of_its_lane_and_never_on_the_event_loop(library: Database) -> None:
+async def test_work_runs_in_threads_of_its_lane_and_never_on_the_event_loop(library: Library) -> None:
     def where(_: Session) -> str:
         return threading.current_thread().name
 
@@ -270,7 +271,7 @@ async def test_work_runs_in_threads_of_its_lane_and_never_on_the_event_loop(libr
 
 
 async def test_close_waits_for_what_is_running_and_closes_every_connection(library_url: str) -> None:
-    library = Database(library_url, 3, 5)
+    library = open_library(library_url, pool_size=3)
     await library.read(names)
     holding = Holding(add_shelf("poems"))
     write = asyncio.create_task(library.write(holding))
@@ -286,19 +287,3 @@ async def test_close_waits_for_what_is_running_and_closes_every_connection(libra
     else:
         # The server notices the end of the connections a moment later.
         eventually(lambda: connections_to(library_url) == 0)
-
-
-async def test_a_unit_runs_its_work_with_what_was_built_on_the_session(library: Database) -> None:
-    class Shelves:
-        def __init__(self, session: Session) -> None:
-            self._session = session
-
-        def add(self, name: str) -> int:
-            return add_shelf(name)(self._session)
-
-        def names(self) -> list[str]:
-            return names(self._session)
-
-    write, read = UnitOf(library.write, Shelves), UnitOf(library.read, Shelves)
-    assert await write(lambda shelves: shelves.add("poems")) == 1
-    assert await read(lambda shelves: shelves.names()) == ["poems"]

@@ -11,15 +11,14 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.database.transactions import Database
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
-from testkit.library import OTHERS, Book, Shelf, add_shelf, logged, names, opened, rows, told
+from testkit.library import OTHERS, Book, Library, Shelf, add_shelf, logged, names, opened, rows, told
 from testkit.postgresql_proxy import Proxy
 
 pytestmark = pytest.mark.postgresql
 
 
-def lane_of(library: Database, lane: str) -> Callable[..., Any]:
+def lane_of(library: Library, lane: str) -> Callable[..., Any]:
     return library.read if lane == "read" else library.write
 
 
@@ -50,7 +49,7 @@ async def test_a_write_is_one_transaction(library_url: str) -> None:
         assert [each.partition(" (")[0] for each in proxy.statements] == ["BEGIN", "INSERT INTO shelves", "ROLLBACK"]
 
 
-async def test_a_connection_for_reads_is_read_only_in_the_database_itself(library: Database) -> None:
+async def test_a_connection_for_reads_is_read_only_in_the_database_itself(library: Library) -> None:
     show = text("SHOW transaction_read_only")
     assert await library.read(lambda session: session.scalar(show)) == "on"
     assert await library.write(lambda session: session.scalar(show)) == "off"
@@ -116,7 +115,7 @@ async def test_of_two_that_wait_for_each_other_one_hears_that_the_database_is_bu
         assert sorted(map(str, answers)) == sorted(["done", DatabaseBusy.detail])
 
 
-async def test_an_error_says_nothing_of_what_a_row_holds(library: Database) -> None:
+async def test_an_error_says_nothing_of_what_a_row_holds(library: Library) -> None:
     await library.write(add_shelf("poems"))
     for work in (add_shelf("poems"), lambda session: (session.add(Book(id=4711)), session.flush())):
         with pytest.raises(IntegrityError, match="violates") as refusal:
@@ -139,7 +138,7 @@ async def test_a_server_that_does_not_know_the_database_is_unavailable_and_the_l
     assert str(make_url(library_url).password) not in log.text
 
 
-async def test_a_server_that_takes_no_writes_is_unavailable_for_them_and_still_read(library: Database) -> None:
+async def test_a_server_that_takes_no_writes_is_unavailable_for_them_and_still_read(library: Library) -> None:
     # What a standby, or a server that was set so, says to whoever writes.
     def write(session: Session) -> None:
         session.execute(text("SET TRANSACTION READ ONLY"))

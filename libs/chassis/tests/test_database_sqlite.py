@@ -13,15 +13,16 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.database.transactions import Database
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
 from testkit.library import (
     OTHERS,
+    Library,
     Shelf,
     add_shelf,
     beside,
     logged,
     names,
+    open_library,
     opened,
     path_of,
     traced,
@@ -30,7 +31,7 @@ from testkit.library import (
 pytestmark = pytest.mark.sqlite
 
 
-async def test_a_read_is_exactly_one_statement(library: Database) -> None:
+async def test_a_read_is_exactly_one_statement(library: Library) -> None:
     await library.write(add_shelf("poems"))
     statements = traced(library, "read")
     await library.read(names)  # the first on its connection, which is prepared
@@ -46,7 +47,7 @@ def _driver(session: Session) -> sqlite3.Connection:
     return connection
 
 
-async def test_a_write_is_one_immediate_transaction(library: Database) -> None:
+async def test_a_write_is_one_immediate_transaction(library: Library) -> None:
     statements = traced(library, "write")
     library._write_engine.dispose()  # the one connection was opened before the trace
     await library.write(add_shelf("poems"))
@@ -59,7 +60,7 @@ async def test_a_write_is_one_immediate_transaction(library: Database) -> None:
     ]
 
 
-async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: Database) -> None:
+async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: Library) -> None:
     statements = traced(library, "write")
     library._write_engine.dispose()
     await library.write(names)
@@ -68,7 +69,7 @@ async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: 
     assert [statement.split()[0] for statement in statements] == ["BEGIN", "SELECT", "COMMIT"]
 
 
-async def test_a_write_that_fails_is_rolled_back_at_once(library: Database) -> None:
+async def test_a_write_that_fails_is_rolled_back_at_once(library: Library) -> None:
     statements = traced(library, "write")
     library._write_engine.dispose()
 
@@ -81,7 +82,7 @@ async def test_a_write_that_fails_is_rolled_back_at_once(library: Database) -> N
     assert statements[-1] == "ROLLBACK"
 
 
-async def test_the_parameters_of_a_statement_are_not_in_its_error(library: Database) -> None:
+async def test_the_parameters_of_a_statement_are_not_in_its_error(library: Library) -> None:
     await library.write(add_shelf("poems"))
     with pytest.raises(IntegrityError) as refusal:
         await library.write(add_shelf("poems"))
@@ -90,7 +91,7 @@ async def test_the_parameters_of_a_statement_are_not_in_its_error(library: Datab
 
 
 @pytest.mark.parametrize("lane", ["read", "write"])
-async def test_connections_are_safe_in_foreign_keys_journal_and_power_cuts(library: Database, lane: str) -> None:
+async def test_connections_are_safe_in_foreign_keys_journal_and_power_cuts(library: Library, lane: str) -> None:
     def pragmas(session: Session) -> dict[str, Any]:
         wanted = ("foreign_keys", "journal_mode", "synchronous", "busy_timeout", "query_only")
         return {name: _driver(session).execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
@@ -128,7 +129,7 @@ def add_the_next(session):
     session.execute(text("INSERT INTO shelves (name) VALUES (:name)"), {"name": f"shelf {count}"})
 
 async def main():
-    database = Database(sys.argv[1], 2, 20)
+    database = Database(sys.argv[1], lambda session: session, pool_size=2, pool_timeout=20)
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range(10):
@@ -139,7 +140,7 @@ asyncio.run(main())
 """
 
 
-async def test_writers_in_several_processes_wait_for_each_other(library: Database, library_url: str) -> None:
+async def test_writers_in_several_processes_wait_for_each_other(library: Library, library_url: str) -> None:
     processes = [
         subprocess.Popen(  # noqa: ASYNC220 - it has nothing to wait for
             [sys.executable, "-c", WRITER, library_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -166,7 +167,7 @@ async def test_a_database_that_another_process_has_locked_is_busy_and_then_free_
         assert await library.read(names) == ["poems"]
 
 
-async def test_a_writer_waits_for_another_process_to_finish(library: Database, library_url: str) -> None:
+async def test_a_writer_waits_for_another_process_to_finish(library: Library, library_url: str) -> None:
     with beside(path_of(library_url)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("INSERT INTO shelves (name) VALUES ('theirs')")
@@ -186,7 +187,7 @@ GARBAGE = b"This is no database, but it is as long as the header of one would be
 async def test_a_file_that_is_no_database_is_an_unavailable_database(tmp_path: Path) -> None:
     file = tmp_path / "garbage.db"
     file.write_bytes(GARBAGE)
-    library = Database(f"sqlite:///{file}", 2, 1)
+    library = open_library(f"sqlite:///{file}", pool_size=2, pool_timeout=1)
     for use in (library.read(names), library.write(add_shelf("poems")), library.ping()):
         with pytest.raises(DatabaseUnavailable):
             await use
@@ -195,7 +196,7 @@ async def test_a_file_that_is_no_database_is_an_unavailable_database(tmp_path: P
 
 
 async def test_a_file_that_is_damaged_while_it_is_in_use_makes_the_database_unavailable(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     await library.write(add_shelf("poems"))
     await library.read(names)
@@ -209,7 +210,7 @@ async def test_a_file_that_is_damaged_while_it_is_in_use_makes_the_database_unav
 
 async def test_a_folder_that_is_gone_makes_the_database_unavailable(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    library = Database(f"sqlite:///{folder / 'library.db'}", 2, 1)
+    library = open_library(f"sqlite:///{folder / 'library.db'}", pool_size=2, pool_timeout=1)
     folder.rmdir()
     for use in (library.read(names), library.write(names), library.ping()):
         with pytest.raises(DatabaseUnavailable):
@@ -221,7 +222,7 @@ async def test_a_folder_that_is_gone_makes_the_database_unavailable(tmp_path: Pa
 
 async def test_why_the_database_is_unavailable_is_logged_and_not_told(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    library = Database(f"sqlite:///{folder / 'library.db'}", 2, 1)
+    library = open_library(f"sqlite:///{folder / 'library.db'}", pool_size=2, pool_timeout=1)
     folder.rmdir()
     with logged() as log, pytest.raises(DatabaseUnavailable) as refusal:
         await library.ping()
@@ -231,7 +232,7 @@ async def test_why_the_database_is_unavailable_is_logged_and_not_told(tmp_path: 
 
 
 def test_to_make_a_database_opens_nothing(tmp_path: Path) -> None:
-    library = Database(f"sqlite:///{tmp_path / 'new' / 'library.db'}", 3, 5)
+    library = open_library(f"sqlite:///{tmp_path / 'new' / 'library.db'}", pool_size=3, pool_timeout=5)
     assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new" / "library.db").exists()
     library.close()

@@ -2,29 +2,42 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import FastAPI, Header, Query, Request, Response, Security
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from chassis import errors
 from chassis.errors import FieldError
-from chassis.http.bearer import LONGEST_TOKEN, BearerToken
+from chassis.http.bearer import LONGEST_TOKEN, bearer
 from chassis.http.middleware import context_headers
-from chassis.http.paging import Digits
 from chassis.http.problems import MEDIA_TYPE, Problem, documented, status_of
 from chassis.http.routing import QueryParameters, Router
+from chassis.ids import Digits
 from testkit.library import client_of, logged, make_app
 
 ORIGIN = "http://localhost:3000"
 SECRET = "the-secret-of-the-exception"
 TOKEN = {"Authorization": "Bearer a.b-c_d~e+f/g=="}
+
+
+@dataclass(frozen=True)
+class Reader:
+    user_id: int
+
+
+async def anybody(_: str) -> Reader:
+    return Reader(user_id=7)
+
+
+CurrentReader = Annotated[Reader, Security(bearer)]
 
 
 class Draft(BaseModel):
@@ -86,7 +99,7 @@ def library() -> Router:
         return {"q": search.q}
 
     @router.post("", status_code=201, responses=documented(NobodyHere, BadBadge, Lent))
-    async def create_book(draft: Draft, token: BearerToken) -> dict[str, Any]:
+    async def create_book(draft: Draft, caller: CurrentReader) -> dict[str, Any]:
         return {"price": str(draft.price), "name": draft.name}
 
     @router.get("/{book_id}")
@@ -95,7 +108,7 @@ def library() -> Router:
         return {"id": book_id, "sent_on": context_headers()}
 
     @router.delete("/{book_id}", status_code=204)
-    async def delete_book(book_id: int, token: BearerToken) -> Response:
+    async def delete_book(book_id: int, caller: CurrentReader) -> Response:
         return Response(status_code=204)
 
     @router.post("/{book_id}/lend")
@@ -157,7 +170,7 @@ def any_body() -> Router:
 
 @pytest.fixture
 def app() -> FastAPI:
-    return make_app(library(), trouble(), small(), any_body(), max_body_bytes=2_000)
+    return make_app(library(), trouble(), small(), any_body(), authenticate=anybody, max_body_bytes=2_000)
 
 
 @pytest.fixture

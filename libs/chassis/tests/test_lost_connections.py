@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from chassis.database.transactions import Database
 from chassis.errors import DatabaseUnavailable, DomainError, OutcomeUnknown
-from testkit.library import Holding, Shelf, add_shelf, connections_to, eventually, names, opened, rows
+from testkit.library import Holding, Library, Shelf, add_shelf, connections_to, eventually, names, opened, rows
 from testkit.library_migrations import make_migrations
 from testkit.postgresql_proxy import Proxy
 
@@ -28,7 +27,7 @@ def terminate_all(url: str, condition: str = "true") -> int:
     return len(ended)
 
 
-async def fill_the_pools(library: Database) -> None:
+async def fill_the_pools(library: Library) -> None:
     """Have each connection made that there may be."""
     holding = [Holding(lambda session: session.execute(text("SELECT 1"))) for _ in range(4)]
     tasks = [
@@ -42,14 +41,14 @@ async def fill_the_pools(library: Database) -> None:
 
 
 @pytest.fixture
-def library(library_url: str) -> Iterator[Database]:
+def library(library_url: str) -> Iterator[Library]:
     """Two connections for reads, and two for writes."""
     with opened(library_url, pool_size=4) as database:
         yield database
 
 
 async def test_connections_that_broke_while_nobody_used_them_cost_nobody_anything(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     for number in range(3):
         await fill_the_pools(library)
@@ -61,7 +60,7 @@ async def test_connections_that_broke_while_nobody_used_them_cost_nobody_anythin
 
 
 async def test_a_change_that_is_sent_only_with_the_commit_is_stored_once_after_its_connection_broke(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     await fill_the_pools(library)
     terminate_all(library_url)
@@ -105,9 +104,7 @@ async def terminate_the_sleeping(url: str) -> None:
     await asyncio.to_thread(eventually, terminated)
 
 
-async def test_a_connection_that_breaks_in_a_read_is_made_up_for_by_another(
-    library: Database, library_url: str
-) -> None:
+async def test_a_connection_that_breaks_in_a_read_is_made_up_for_by_another(library: Library, library_url: str) -> None:
     work = Sleeping(names, times=1)
     read = asyncio.create_task(library.read(work))
     await terminate_the_sleeping(library_url)
@@ -116,7 +113,7 @@ async def test_a_connection_that_breaks_in_a_read_is_made_up_for_by_another(
 
 
 async def test_a_read_that_loses_its_second_connection_too_is_told_that_the_database_is_away(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     work = Sleeping(names, times=2)
     read = asyncio.create_task(library.read(work))
@@ -129,7 +126,7 @@ async def test_a_read_that_loses_its_second_connection_too_is_told_that_the_data
 
 
 async def test_a_connection_that_breaks_in_a_write_before_its_commit_is_made_up_for_and_it_is_stored_once(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     work = Sleeping(add_shelf("poems"), times=1)
     write = asyncio.create_task(library.write(work))
@@ -139,7 +136,7 @@ async def test_a_connection_that_breaks_in_a_write_before_its_commit_is_made_up_
 
 
 async def test_a_write_that_loses_its_second_connection_too_has_changed_nothing_and_says_so(
-    library: Database, library_url: str
+    library: Library, library_url: str
 ) -> None:
     work = Sleeping(add_shelf("poems"), times=2)
     write = asyncio.create_task(library.write(work))

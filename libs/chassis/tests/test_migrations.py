@@ -13,8 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
-from chassis.database.transactions import Database
-from testkit.library import opened, rows, told
+from testkit.library import Library, opened, rows, told
 from testkit.library_migrations import BROKEN, FIRST, SECOND, make_migrations, write_migrations
 from testkit.plugin import climb_up_and_down
 
@@ -191,13 +190,13 @@ def test_of_several_processes_at_once_one_migrates_and_the_others_find_it_done(t
 
 
 @pytest.fixture
-def database(empty_url: str) -> Iterator[Database]:
+def database(empty_url: str) -> Iterator[Library]:
     with opened(empty_url, pool_size=2, pool_timeout=0.2) as database:
         yield database
 
 
 async def test_an_empty_database_an_old_one_and_a_newer_one_are_not_current(
-    tmp_path: Path, empty_url: str, database: Database, migrations: Migrations
+    tmp_path: Path, empty_url: str, database: Library, migrations: Migrations
 ) -> None:
     assert not await database.read(migrations.is_current)
     migrations.upgrade("0001")
@@ -211,7 +210,7 @@ async def test_an_empty_database_an_old_one_and_a_newer_one_are_not_current(
     assert not await database.read(older.is_current)
 
 
-async def test_readers_go_on_while_a_migration_runs(database: Database, migrations: Migrations) -> None:
+async def test_readers_go_on_while_a_migration_runs(database: Library, migrations: Migrations) -> None:
     migrations.upgrade()
     await database.ping()  # the service has run before: on SQLite its first connection makes the write-ahead log
     with migrations._locked():

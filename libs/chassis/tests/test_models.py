@@ -9,8 +9,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis.database.models import COLUMN_TYPES, NEVER_REUSE_IDS, Numbered, UtcDateTime
-from chassis.database.transactions import Database
-from testkit.library import opened, rows, told
+from testkit.library import Library, opened, rows, told
 
 
 class Diary(DeclarativeBase):
@@ -27,14 +26,14 @@ class Entry(Numbered, Diary):
 
 
 @pytest.fixture
-def diary(empty_url: str) -> Iterator[Database]:
+def diary(empty_url: str) -> Iterator[Library]:
     with told(empty_url) as connection:
         Diary.metadata.create_all(connection)
     with opened(empty_url, pool_size=2) as database:
         yield database
 
 
-async def test_a_moment_of_any_zone_is_stored_and_returned_in_utc(diary: Database, empty_url: str) -> None:
+async def test_a_moment_of_any_zone_is_stored_and_returned_in_utc(diary: Library, empty_url: str) -> None:
     tokyo = datetime(2024, 3, 1, 6, 30, 0, 123456, tzinfo=timezone(timedelta(hours=9)))
     await diary.write(lambda session: session.add(Entry(at=tokyo)))
     in_utc = datetime(2024, 2, 29, 21, 30, 0, 123456, tzinfo=UTC)
@@ -47,7 +46,7 @@ async def test_a_moment_of_any_zone_is_stored_and_returned_in_utc(diary: Databas
     assert entry.ended is None
 
 
-async def test_moments_compare_by_time_whatever_their_zone(diary: Database) -> None:
+async def test_moments_compare_by_time_whatever_their_zone(diary: Library) -> None:
     noon = datetime(2024, 3, 1, 12, tzinfo=UTC)
     await diary.write(lambda session: session.add(Entry(at=noon)))
     later_here_sooner_there = datetime(2024, 3, 1, 13, 30, tzinfo=timezone(timedelta(hours=2)))
@@ -55,7 +54,7 @@ async def test_moments_compare_by_time_whatever_their_zone(diary: Database) -> N
     assert await diary.read(lambda session: session.scalar(statement)) == 1
 
 
-async def test_a_moment_without_a_zone_is_refused(diary: Database, empty_url: str) -> None:
+async def test_a_moment_without_a_zone_is_refused(diary: Library, empty_url: str) -> None:
     naive = datetime(2024, 3, 1, 12)  # noqa: DTZ001 - it is the one to be refused
     with pytest.raises(StatementError, match="without a time zone"):
         await diary.write(lambda session: session.add(Entry(at=naive)))

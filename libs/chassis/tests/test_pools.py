@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, make_url
 
-from chassis.database.transactions import Database
 from chassis.errors import DatabaseBusy
-from testkit.library import Holding, add_shelf, connections_to, locked, names, opened
+from testkit.library import Holding, Library, add_shelf, connections_to, locked, names, opened
 
 
 async def test_there_are_never_more_connections_than_the_setting_says(library_url: str) -> None:
@@ -39,7 +38,7 @@ async def test_there_are_never_more_connections_than_the_setting_says(library_ur
             assert connections_to(library_url) <= 4
 
 
-async def test_readers_go_on_while_a_writer_holds_the_lock_and_see_nothing_of_it(library: Database) -> None:
+async def test_readers_go_on_while_a_writer_holds_the_lock_and_see_nothing_of_it(library: Library) -> None:
     await library.write(add_shelf("poems"))
     writer = Holding(add_shelf("plays"))
     write = asyncio.create_task(library.write(writer))
@@ -50,7 +49,7 @@ async def test_readers_go_on_while_a_writer_holds_the_lock_and_see_nothing_of_it
     assert await library.read(names) == ["poems", "plays"]
 
 
-async def test_writers_that_wait_in_the_database_do_not_delay_readers(library: Database, library_url: str) -> None:
+async def test_writers_that_wait_in_the_database_do_not_delay_readers(library: Library, library_url: str) -> None:
     with locked(library_url):
         writes = [asyncio.create_task(library.write(add_shelf(f"shelf {number}"))) for number in range(20)]
         started = time.monotonic()

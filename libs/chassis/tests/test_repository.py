@@ -10,8 +10,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.database.transactions import Database
-from testkit.library import Book, BookRepository, Holding, Shelf, ShelfRepository, TitleTaken, rows, told
+from testkit.library import Book, BookRepository, Holding, Library, Shelf, ShelfRepository, TitleTaken, rows, told
 
 T = TypeVar("T")
 
@@ -20,11 +19,11 @@ def with_books(work: Callable[[BookRepository], T]) -> Callable[[Session], T]:
     return lambda session: work(BookRepository(session))
 
 
-async def test_what_is_added_has_its_id_at_once(library: Database) -> None:
+async def test_what_is_added_has_its_id_at_once(library: Library) -> None:
     assert await library.write(with_books(lambda books: books.add(Book(title="Faust")).id)) == 1
 
 
-async def test_find_gives_the_row_or_none(library: Database) -> None:
+async def test_find_gives_the_row_or_none(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
     for for_update in (False, True):
         found = await library.write(with_books(partial(BookRepository.find, row_id=1, for_update=for_update)))
@@ -34,7 +33,7 @@ async def test_find_gives_the_row_or_none(library: Database) -> None:
     assert await library.read(with_books(lambda books: books.find(2**63 - 1))) is None
 
 
-async def test_who_finds_a_row_for_update_makes_the_others_wait_so_that_no_change_is_lost(library: Database) -> None:
+async def test_who_finds_a_row_for_update_makes_the_others_wait_so_that_no_change_is_lost(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title=""))))
 
     def lengthen(books: BookRepository) -> None:
@@ -50,7 +49,7 @@ async def test_who_finds_a_row_for_update_makes_the_others_wait_so_that_no_chang
 
 
 @pytest.mark.postgresql
-async def test_who_finds_a_row_for_update_finds_it_as_it_is_by_then(library: Database, library_url: str) -> None:
+async def test_who_finds_a_row_for_update_finds_it_as_it_is_by_then(library: Library, library_url: str) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
 
     def look_twice(books: BookRepository) -> list[str]:
@@ -67,7 +66,7 @@ async def test_who_finds_a_row_for_update_finds_it_as_it_is_by_then(library: Dat
 
 
 @pytest.mark.postgresql
-async def test_who_finds_a_row_without_that_waits_for_nobody(library: Database) -> None:
+async def test_who_finds_a_row_without_that_waits_for_nobody(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
     holding = Holding(lambda session: BookRepository(session).find(1, for_update=True))
     first = asyncio.create_task(library.write(holding))
@@ -80,7 +79,7 @@ async def test_who_finds_a_row_without_that_waits_for_nobody(library: Database) 
     assert book.title == "Faust"
 
 
-async def test_a_page_is_in_the_order_of_ids_and_has_its_bounds(library: Database) -> None:
+async def test_a_page_is_in_the_order_of_ids_and_has_its_bounds(library: Library) -> None:
     def fill(books: BookRepository) -> None:
         for number in range(5, 0, -1):
             books.add(Book(title=f"Book {number}"))
@@ -98,7 +97,7 @@ async def test_a_page_is_in_the_order_of_ids_and_has_its_bounds(library: Databas
 
 @pytest.mark.parametrize("descending", [False, True])
 async def test_a_page_goes_on_behind_a_place_in_the_order_of_a_column_and_the_id(
-    library: Database, *, descending: bool
+    library: Library, *, descending: bool
 ) -> None:
     shelf_ids = [2, 1, 2, 3, 1, 2]
 
@@ -122,7 +121,7 @@ async def test_a_page_goes_on_behind_a_place_in_the_order_of_a_column_and_the_id
     assert seen == expected
 
 
-async def test_a_page_has_the_rows_that_meet_all_conditions(library: Database) -> None:
+async def test_a_page_has_the_rows_that_meet_all_conditions(library: Library) -> None:
     def fill(books: BookRepository) -> None:
         for title in "abcde":
             books.add(Book(title=title))
@@ -135,7 +134,7 @@ async def test_a_page_has_the_rows_that_meet_all_conditions(library: Database) -
     assert await library.read(with_books(find)) == ["d", "e"]
 
 
-async def test_what_is_removed_is_gone(library: Database, library_url: str) -> None:
+async def test_what_is_removed_is_gone(library: Library, library_url: str) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
 
     def remove(books: BookRepository) -> None:
@@ -148,14 +147,14 @@ async def test_what_is_removed_is_gone(library: Database, library_url: str) -> N
     assert rows(library_url, "SELECT * FROM books") == []
 
 
-async def test_a_violated_constraint_is_told_as_the_fact_that_it_stands_for(library: Database) -> None:
+async def test_a_violated_constraint_is_told_as_the_fact_that_it_stands_for(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
     with pytest.raises(TitleTaken) as conflict:
         await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
     assert isinstance(conflict.value.__cause__, IntegrityError)
 
 
-async def test_a_change_that_violates_it_is_told_the_same(library: Database, library_url: str) -> None:
+async def test_a_change_that_violates_it_is_told_the_same(library: Library, library_url: str) -> None:
     await library.write(with_books(lambda books: (books.add(Book(title="Faust")), books.add(Book(title="Howl")))))
 
     def rename(books: BookRepository) -> None:
@@ -169,7 +168,7 @@ async def test_a_change_that_violates_it_is_told_the_same(library: Database, lib
     assert rows(library_url, "SELECT title FROM books ORDER BY id") == [("Faust",), ("Howl",)]
 
 
-async def test_a_constraint_that_stands_for_nothing_passes_through(library: Database) -> None:
+async def test_a_constraint_that_stands_for_nothing_passes_through(library: Library) -> None:
     await library.write(lambda session: ShelfRepository(session).add(Shelf(name="poems")))
     with pytest.raises(IntegrityError, match=r"shelves\.name|uq_shelves_name"):
         await library.write(lambda session: ShelfRepository(session).add(Shelf(name="poems")))
@@ -181,7 +180,7 @@ async def test_a_constraint_that_stands_for_nothing_passes_through(library: Data
         await library.write(with_books(lambda books: books.add(Book())))
 
 
-async def test_a_column_whose_name_begins_like_anothers_is_not_taken_for_it(library: Database) -> None:
+async def test_a_column_whose_name_begins_like_anothers_is_not_taken_for_it(library: Library) -> None:
     class Confused(ShelfRepository):
         conflicts = {"shelves.nam": TitleTaken}  # noqa: RUF012 - a test's own
 
@@ -190,7 +189,7 @@ async def test_a_column_whose_name_begins_like_anothers_is_not_taken_for_it(libr
         await library.write(lambda session: Confused(session).add(Shelf(name="poems")))
 
 
-async def test_a_subclass_narrows_all_finding_with_its_base_statement(library: Database) -> None:
+async def test_a_subclass_narrows_all_finding_with_its_base_statement(library: Library) -> None:
     class Unshelved(BookRepository):
         def base(self) -> Select[Book]:
             return select(Book).where(Book.shelf_id.is_(None))

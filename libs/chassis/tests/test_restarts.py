@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from chassis.database.transactions import Database
 from chassis.database.url import normalise
 from chassis.errors import DatabaseUnavailable, OutcomeUnknown
-from testkit.library import Base, add_shelf, eventually, names, opened
+from testkit.library import Base, Library, add_shelf, eventually, names, opened
 from testkit.postgresql import Server
 
 # A server of the test's own, so that no other test is disturbed.
@@ -29,7 +28,7 @@ def server(backend: str) -> Iterator[Server]:
 class Stream:
     """One request after the other, until it is told that the server is back and enough succeeded after that."""
 
-    library: Database
+    library: Library
     is_back: asyncio.Event
     errors: list[Exception] = field(default_factory=list)
     late_errors: list[Exception] = field(default_factory=list)

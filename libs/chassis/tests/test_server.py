@@ -165,7 +165,7 @@ def migrations(settings):
 
 
 def create_app(settings):
-    database = Database(settings.database_url, settings.database_pool_size, settings.database_pool_timeout)
+    database = Database(settings.database_url, lambda session: session, pool_size=2, pool_timeout=5)
     readiness = health.Readiness(database, migrations(settings))
 
     @asynccontextmanager

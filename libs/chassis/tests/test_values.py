@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from chassis.database.models import LARGEST_ID
 from chassis.database.url import UnusableDatabaseUrl, normalise
-from chassis.http.paging import LARGEST_SKIP, NO_CURSOR, Limit, RowId, Skip, link_header, read_cursor, write_cursor
+from chassis.http.paging import LARGEST_SKIP, NO_CURSOR, Limit, Skip, link_header, read_cursor, write_cursor
+from chassis.ids import LARGEST_ID, RowId
 from chassis.text import Line, Lines, NotBlank
 
 # What ECMA-262, whose regular expressions JSON Schema uses, takes for white space.

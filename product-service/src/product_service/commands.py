@@ -9,14 +9,13 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from auth_client.client import Caller
-from chassis.database.models import LARGEST_ID
-from chassis.database.transactions import UnitOf
+from auth_client.caller import Caller
 from chassis.errors import FieldError, Invalid
+from chassis.ids import LARGEST_ID
 from chassis.process.server import Command
 from product_service.files.formats import FORMATS, Format
-from product_service.main import database_of, products_of
-from product_service.services.import_export import OUTCOMES, PIECE, ImportReport, Imports
+from product_service.main import Services
+from product_service.services.import_export import OUTCOMES, PIECE, ImportReport
 from product_service.settings import Settings
 
 
@@ -62,12 +61,11 @@ async def _run(
             yield piece
             tell(len(piece))
 
-    database = database_of(settings)
+    services = Services(settings)
     try:
-        imports = Imports(UnitOf(database.write, products_of(settings)))
-        await imports.run(pieces(), form, owner, report, dry_run=dry_run)
+        await services.imports.run(pieces(), form, owner, report, dry_run=dry_run)
     finally:
-        database.close()
+        services.close()
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:

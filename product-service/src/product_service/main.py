@@ -1,30 +1,26 @@
 """The composition of the product service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from sqlalchemy.orm import Session
 
-from auth_client.client import IdentityClient
+from auth_client.client import AuthClient
 from chassis import logs
 from chassis.database.migrations import Migrations
-from chassis.database.purge import prune_for_ever
-from chassis.database.transactions import Database, UnitOf
+from chassis.database.purge import purge_periodically
+from chassis.database.transactions import Database
 from chassis.http import application, health
 from chassis.settings import load
 from product_service import __version__
-from product_service.api import health as own_health
-from product_service.api import import_export as transfer
-from product_service.api import products
+from product_service.api import health as product_service_health
+from product_service.api import import_export, products
 from product_service.models import Base
 from product_service.models.products import MADE_BY_MIGRATIONS
-from product_service.repositories.changes import ChangeRepository
-from product_service.repositories.idempotency import KeptAnswerRepository
-from product_service.repositories.products import ProductRepository
-from product_service.services.idempotency import Idempotency
+from product_service.repositories import Repositories
+from product_service.services.idempotency import IdempotencyRecords
 from product_service.services.import_export import Imports
 from product_service.services.products import Products
 from product_service.settings import Settings
@@ -34,25 +30,42 @@ DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vo
 To write: press "Authorize" and give the name and password of an account, which the user service opens for you.
 """
 
+PURGE_EVERY = 600.0
+"""Seconds between two looks for idempotency records that have expired."""
 
-PRUNE_EVERY = 600.0
-"""Seconds between two looks for answers that are kept no longer."""
+
+class Services:
+    """What may be done with the catalogue, with all that it needs; for the API, and for the command line."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.database = Database(
+            settings.database_url,
+            Repositories,
+            pool_size=settings.database_pool_size,
+            pool_timeout=settings.database_pool_timeout,
+            timeout=settings.database_timeout,
+        )
+        self.products = Products(self.database, settings.product_write_access)
+        self.imports = Imports(self.products)
+        self.idempotency_records = IdempotencyRecords(self.database)
+
+    def close(self) -> None:
+        self.database.close()
 
 
 def create_app(settings: Settings) -> FastAPI:
-    database = database_of(settings)
-    service_key = settings.service_key.get_secret_value() if settings.service_key else None
-    identity = IdentityClient(settings.user_service_url, settings.validation_timeout, service_key)
-    readiness = health.Readiness(database, migrations(settings))
+    services = Services(settings)
+    auth = AuthClient.from_settings(settings)
+    readiness = health.Readiness(services.database, migrations(settings))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        pruning = asyncio.create_task(prune_for_ever(remove_expired, PRUNE_EVERY))
+        purging = asyncio.create_task(purge_periodically(services.idempotency_records.purge, PURGE_EVERY))
         with readiness.draining_on_sigterm(settings.drain_seconds):
             yield
-        pruning.cancel()
-        await identity.close()
-        database.close()
+        purging.cancel()
+        await auth.close()
+        services.close()
 
     app = application.build(
         settings,
@@ -60,41 +73,17 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        routers=[products.router, transfer.router, own_health.router(readiness, identity), health.router(readiness)],
+        routers=[
+            products.router(services.products),
+            import_export.router(services.products, services.imports, settings.max_import_bytes),
+            product_service_health.router(readiness, auth),
+            health.router(readiness),
+        ],
+        authenticate=auth.validate,
         log_in_at=settings.user_service_public_url,
     )
-
-    build = products_of(settings)
-
-    def build_idempotency(session: Session) -> Idempotency:
-        return Idempotency(KeptAnswerRepository(session))
-
-    async def remove_expired(limit: int) -> int:
-        return await database.write(lambda session: build_idempotency(session).remove_expired(limit))
-
-    app.state.max_import_bytes = settings.max_import_bytes
-    app.state.identity = identity
-    app.state.read_products = UnitOf(database.read, build)
-    app.state.write_products = UnitOf(database.write, build)
-    app.state.imports = Imports(app.state.write_products)
-    app.state.write_once = UnitOf(database.write, lambda session: (build(session), build_idempotency(session)))
+    app.state.services = services
     return app
-
-
-def database_of(settings: Settings) -> Database:
-    return Database(
-        settings.database_url,
-        settings.database_pool_size,
-        settings.database_pool_timeout,
-        settings.database_timeout,
-    )
-
-
-def products_of(settings: Settings) -> Callable[[Session], Products]:
-    """Makes the service on the session of a transaction."""
-    return lambda session: Products(
-        ProductRepository(session), ChangeRepository(session), settings.product_write_access
-    )
 
 
 def migrations(settings: Settings) -> Migrations:

@@ -1,71 +1,20 @@
-"""What crosses the wire of the product service."""
+"""What crosses the wire of the product service. The editable fields of a product are declared in `domain.fields`."""
 
 from datetime import datetime
-from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic_core import PydanticUndefined
 
-from chassis.http.health import Health
-from chassis.text import Line, Lines, NotBlank
-from product_service.domain import money
-from product_service.models.changes import LONGEST_REASON
-from product_service.models.products import (
-    LARGEST_QUANTITY,
-    LONGEST_CATEGORY,
-    LONGEST_DESCRIPTION,
-    LONGEST_NAME,
-    LONGEST_SKU,
-    Product,
-)
+from chassis.text import NotBlank
+from product_service.domain.fields import LARGEST_QUANTITY, SHOWN_TYPES, ProductFields, snapshot
+from product_service.domain.history import LONGEST_REASON, Action
 
+if TYPE_CHECKING:
+    from product_service.models import Product
 
-def _unset() -> Any:
-    """The default of a field that may be left out, but not be null; `model_fields_set` tells whether it was sent."""
+M = TypeVar("M", bound=BaseModel)
 
-
-def _known_currency(code: str) -> str:
-    if money.decimals(code) is None:
-        raise ValueError("This is not the code of a currency in ISO 4217")
-    return code
-
-
-Name = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_NAME, description="One line of text, and not blank.")]
-Description = Annotated[Lines, Field(max_length=LONGEST_DESCRIPTION)]
-Sku = Annotated[
-    NotBlank,
-    Field(min_length=1, max_length=LONGEST_SKU, description="Unique in the catalogue; free again after deletion."),
-]
-Category = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_CATEGORY)]
-Quantity = Annotated[int, Field(strict=True, ge=0, le=LARGEST_QUANTITY)]
-Price = Annotated[
-    Decimal,
-    BeforeValidator(money.parse),
-    Field(gt=0),
-    WithJsonSchema(
-        {
-            "description": "Above 0, exact, with no more decimals than its currency has: a number, or text.",
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**10},
-                {"type": "string", "pattern": money.PATTERN},
-            ],
-        },
-        mode="validation",
-    ),
-]
-CurrencyCode = Annotated[
-    Line,
-    AfterValidator(_known_currency),
-    Field(description="The code of a currency in ISO 4217.", json_schema_extra={"pattern": "^[A-Z]{3}$"}),
-]
 
 _EXAMPLE: dict[str, Any] = {
     "name": "Mechanical keyboard",
@@ -78,33 +27,42 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class ProductCreate(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
-
-    name: Name
-    description: Description | None = None
-    price: Price
-    currency: CurrencyCode = "USD"
-    quantity: Quantity
-    sku: Sku | None = None
-    category: Category | None = None
+class ProductCreate(ProductFields):
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
 
-class ProductPatch(BaseModel):
+def _unset() -> Any:
+    """The default of a field that may be left out, but not be null; `model_fields_set` tells whether it was sent."""
+
+
+def _may_be_left_out(model: type[M]) -> type[M]:
+    """Give every field of the model the default `_unset`."""
+    for field in model.model_fields.values():
+        field.default, field.default_factory = PydanticUndefined, _unset
+    model.model_rebuild(force=True)
+    return model
+
+
+@_may_be_left_out
+class ProductPatch(ProductFields):
     """The fields that are sent are set; null clears those that may be empty."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"price": "79.90", "quantity": 30}]})
-
-    name: Name = Field(default_factory=_unset)
-    description: Description | None = Field(default_factory=_unset)
-    price: Price = Field(default_factory=_unset)
-    currency: CurrencyCode = Field(default_factory=_unset)
-    quantity: Quantity = Field(default_factory=_unset)
-    sku: Sku | None = Field(default_factory=_unset)
-    category: Category | None = Field(default_factory=_unset)
+    model_config = ConfigDict(json_schema_extra={"examples": [{"price": "79.90", "quantity": 30}]})
 
 
-class ProductRead(BaseModel):
+class _Numbered(BaseModel):
+    id: int
+
+
+if TYPE_CHECKING:
+    _Shown = _Numbered
+else:
+    _Shown = create_model("_Shown", __base__=_Numbered, **{name: (each, ...) for name, each in SHOWN_TYPES.items()})
+
+
+class ProductRead(_Shown):
+    """A product, as clients see it: its id, the editable fields, and what the service keeps of it."""
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -120,34 +78,22 @@ class ProductRead(BaseModel):
         }
     )
 
-    id: int
-    name: str
-    description: str | None
-    price: str = Field(description="Exact, with at least the decimals of its currency.")
-    currency: str
-    quantity: int
-    sku: str | None
-    category: str | None
     owner_id: int
     version: int = Field(description="Counts the changes.")
     created_at: datetime
     updated_at: datetime
 
     @classmethod
-    def of(cls, product: Product) -> Self:
-        return cls(
-            id=product.id,
-            name=product.name,
-            description=product.description,
-            price=money.written(product.price, product.currency),
-            currency=product.currency,
-            quantity=product.quantity,
-            sku=product.sku,
-            category=product.category,
-            owner_id=product.owner_id,
-            version=product.version,
-            created_at=product.created_at,
-            updated_at=product.updated_at,
+    def of(cls, product: "Product") -> Self:
+        return cls.model_validate(
+            {
+                "id": product.id,
+                **snapshot(product),
+                "owner_id": product.owner_id,
+                "version": product.version,
+                "created_at": product.created_at,
+                "updated_at": product.updated_at,
+            }
         )
 
 
@@ -196,7 +142,7 @@ class ChangeRead(BaseModel):
     id: int
     product_id: int
     version: int = Field(description="Of the product, after the change; of a deletion, the last one.")
-    action: Literal["created", "changed", "stock", "deleted"]
+    action: Action
     changed_by: int = Field(description="The account that made the change.")
     changed_at: datetime
     reason: str | None = Field(description="What was given with a change of the stock.")
@@ -234,37 +180,3 @@ class ImportReportRead(BaseModel):
     unchanged: int = Field(description="Products that are as the file says already.")
     refused: int
     errors: list[RefusedLineRead] = Field(description="The first 1,000 of the refused lines.")
-
-
-class UserServiceHealth(BaseModel):
-    url: str
-    status: Literal["ok", "unavailable"] = Field(description="Whether it answered; asked at most every 5 seconds.")
-    breaker: Literal["closed", "open", "half-open"] = Field(
-        description="`open`: protected requests are a 503 without asking it; `half-open`: one may ask, as a probe."
-    )
-    last_success: datetime | None = Field(
-        description="When this process last had a token validated; null where it has not yet."
-    )
-
-
-class ProductServiceHealth(Health):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "status": "ok",
-                    "service": "product-service",
-                    "version": "0.1.0",
-                    "database": "ok",
-                    "user_service": {
-                        "url": "http://localhost:8001",
-                        "status": "ok",
-                        "breaker": "closed",
-                        "last_success": "2026-01-31T12:00:00.000000Z",
-                    },
-                }
-            ]
-        }
-    )
-
-    user_service: UserServiceHealth

@@ -1,17 +1,16 @@
 """The settings of the product service. There is no signing key among them: tokens are the user service's affair."""
 
 import re
-from typing import ClassVar, Literal
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import ServiceSettings
+from product_service.domain.ownership import WriteAccess
 
 _SERVICE_KEY = re.compile(r"[!-+\--~]{32,}")  # As the user service has it in SERVICE_KEYS.
 _IN_NO_ADDRESS = re.compile(r"[\s?#\x00-\x1f\x7f]")
-
-WriteAccess = Literal["owner", "authenticated"]
 
 
 class Settings(ServiceSettings):

@@ -13,13 +13,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from chassis.database.purge import purge
 from chassis.errors import FieldError, Invalid
-from chassis.http.problems import sentence
 from chassis.process.server import Command
+from chassis.validation import sentence
 from user_service.errors import UserNotFound
 from user_service.main import Services
 from user_service.schemas import Registration
-from user_service.services.administration import Change
+from user_service.services.administration import AccountUpdate
 from user_service.settings import Settings
 
 T = TypeVar("T")
@@ -42,13 +43,13 @@ def _set_password(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 def _disable(settings: Settings, arguments: argparse.Namespace) -> None:
-    change = Change(is_active=False)
+    change = AccountUpdate(is_active=False)
     user = _with_services(settings, lambda of: of.administration.change_as_operator(_name(arguments), change))
     print(f"{user.username} is disabled; all sessions of the account are over.")
 
 
 def _enable(settings: Settings, arguments: argparse.Namespace) -> None:
-    change = Change(is_active=True)
+    change = AccountUpdate(is_active=True)
     user = _with_services(settings, lambda of: of.administration.change_as_operator(_name(arguments), change))
     print(f"{user.username} may log in again.")
 
@@ -63,12 +64,12 @@ def _sessions(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:
-    _with_services(settings, lambda of: of.administration.end_sessions_of(_name(arguments)))
+    _with_services(settings, lambda of: of.administration.revoke_sessions_of(_name(arguments)))
     print(f"All sessions of {arguments.username} are over.")
 
 
 def _prune(settings: Settings, _: argparse.Namespace) -> None:
-    print(f"Expired sessions removed: {_with_services(settings, lambda of: of.sessions.prune())}.")
+    print(f"Expired sessions removed: {_with_services(settings, lambda of: purge(of.sessions.purge))}.")
 
 
 COMMANDS = [

@@ -7,24 +7,21 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from pydantic import SecretStr
-from sqlalchemy.orm import Session
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from chassis import logs
 from chassis.database.migrations import Migrations
-from chassis.database.purge import prune_for_ever
-from chassis.database.transactions import Database, UnitOf
+from chassis.database.purge import purge_periodically
+from chassis.database.transactions import Database
 from chassis.http import application, health
 from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, sessions, users, validation
-from user_service.api import health as own_health
+from user_service.api import health as user_service_health
 from user_service.models import Base
 from user_service.repositories import Repositories
-from user_service.repositories.sessions import SessionRepository
-from user_service.repositories.users import UserRepository
 from user_service.security.access_tokens import Tokens
-from user_service.security.keys import accepted_keys, signing_key
+from user_service.security.keys import signing_key
 from user_service.security.passwords import Passwords
 from user_service.security.rate_limits import IN_MEMORY, RateLimits
 from user_service.security.throttling import Throttle
@@ -39,7 +36,7 @@ To begin: open an account with `POST /register`, then press "Authorize" and give
 """
 
 
-PRUNE_EVERY = 600.0
+PURGE_EVERY = 600.0
 """Seconds between two looks for sessions that have expired."""
 
 
@@ -49,14 +46,15 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.database = Database(
             settings.database_url,
-            settings.database_pool_size,
-            settings.database_pool_timeout,
-            settings.database_timeout,
+            Repositories,
+            pool_size=settings.database_pool_size,
+            pool_timeout=settings.database_pool_timeout,
+            timeout=settings.database_timeout,
         )
         self._passwords = Passwords(settings.bcrypt_cost, settings.password_queue_timeout)
         self._counts = RateLimits(settings.rate_limit_storage_url)
-        read, write = UnitOf(self.database.read, _repositories), UnitOf(self.database.write, _repositories)
-        keys = accepted_keys(settings)
+        keys = [signing_key(settings.secret_key, settings.development_key_file)]
+        keys += [key.encode() for key in settings.secret_keys_accepted]
         logins, registrations, refreshes = (
             Throttle(self._counts, call, per_account, per_address)
             for call, per_account, per_address in (
@@ -65,11 +63,10 @@ class Services:
                 ("refresh", settings.rate_limit_refresh, settings.rate_limit_refresh_address),
             )
         )
-        self.accounts = Accounts(write, self._passwords, settings.password_min_length, registrations, logins)
-        self.administration = Administration(read, write)
+        self.accounts = Accounts(self.database, self._passwords, settings.password_min_length, registrations, logins)
+        self.administration = Administration(self.database)
         self.sessions = Sessions(
-            read,
-            write,
+            self.database,
             self._passwords,
             Tokens(keys, settings.access_token_lifetime),
             keys,
@@ -90,10 +87,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        pruning = asyncio.create_task(prune_for_ever(services.sessions.remove_expired, PRUNE_EVERY))
+        purging = asyncio.create_task(purge_periodically(services.sessions.purge, PURGE_EVERY))
         with readiness.draining_on_sigterm(settings.drain_seconds):
             yield
-        pruning.cancel()
+        purging.cancel()
         await services.close()
 
     app = application.build(
@@ -103,23 +100,19 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         routers=[
-            accounts.router,
-            sessions.router,
-            validation.router,
-            users.router,
-            own_health.router(readiness),
+            accounts.router(services.accounts),
+            sessions.router(services.sessions),
+            validation.router(services.sessions, settings.service_keys),
+            users.router(services.administration),
+            user_service_health.router(readiness),
             health.router(readiness),
         ],
+        authenticate=services.sessions.identify,
     )
     app.state.services = services
-    app.state.service_keys = settings.service_keys
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     return app
-
-
-def _repositories(session: Session) -> Repositories:
-    return Repositories(UserRepository(session), SessionRepository(session))
 
 
 def migrations(settings: Settings) -> Migrations:
@@ -128,7 +121,7 @@ def migrations(settings: Settings) -> Migrations:
 
 def prepare(settings: Settings) -> None:
     """What is done once, before any worker; raises OSError where the development key cannot be kept."""
-    signing_key(settings)
+    signing_key(settings.secret_key, settings.development_key_file)
     if settings.workers > 1 and settings.rate_limit_storage_url == IN_MEMORY:
         logs.get("user_service.main").warning(
             "each worker counts attempts by itself: set RATE_LIMIT_STORAGE_URL", workers=settings.workers

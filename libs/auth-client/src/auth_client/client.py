@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -23,12 +22,13 @@ from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, ConfigDict, Field
 
 from auth_client.breaker import AttemptRefused, Breaker, State
+from auth_client.caller import Caller
 from auth_client.errors import AuthUnavailable
 from chassis import logs
-from chassis.database.models import LARGEST_ID
 from chassis.errors import InvalidToken
 from chassis.http.bodies import JSON
 from chassis.http.middleware import REQUEST_ID_HEADER, context_headers
+from chassis.ids import LARGEST_ID
 
 CONNECT_TIMEOUT = 0.5  # seconds, with the lookup of the name; the wait for a turn is no part of it
 _CONNECT_STEPS = 10
@@ -41,19 +41,6 @@ FAILURES_TO_OPEN = 5  # in a row
 OPEN_FOR = 1.0  # seconds; one may be refused for that long although the user service is back
 HEALTH_EVERY = 5  # seconds between two questions of /health to the user service
 _HEALTH_TIMEOUT = 1.0  # seconds
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who is asking, as the user service said at this moment."""
-
-    user_id: int
-    username: str
-    roles: tuple[str, ...]
-
-    @property
-    def is_admin(self) -> bool:
-        return "admin" in self.roles
 
 
 class _Verdict(BaseModel):
@@ -138,7 +125,7 @@ class _Connector(aiohttp.TCPConnector):
             connecting.cancel()
 
 
-class IdentityClient:
+class AuthClient:
     """One for each process: it keeps its connections to the user service open between requests."""
 
     def __init__(self, url: str, timeout: float, service_key: str | None = None) -> None:
@@ -167,11 +154,16 @@ class IdentityClient:
         self._healthy = False
         self._health_asked = float("-inf")
 
+    @classmethod
+    def from_settings(cls, settings: Any) -> "AuthClient":
+        key = settings.service_key.get_secret_value() if settings.service_key else None
+        return cls(settings.user_service_url, settings.validation_timeout, key)
+
     @property
-    def breaker(self) -> State:
+    def breaker_state(self) -> State:
         return self._breaker.state
 
-    async def identify(self, token: str) -> Caller:
+    async def validate(self, token: str) -> Caller:
         """Whom the token stands for; raises InvalidToken or AuthUnavailable."""
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
@@ -189,7 +181,7 @@ class IdentityClient:
             raise InvalidToken
         return caller
 
-    async def answers(self) -> bool:
+    async def is_reachable(self) -> bool:
         """Whether the user service answers, asked at most every `HEALTH_EVERY` seconds."""
         async with self._health_lock:
             if time.monotonic() - self._health_asked >= HEALTH_EVERY:

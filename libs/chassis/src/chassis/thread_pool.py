@@ -1,52 +1,55 @@
-"""Work for a few threads, with the queue for it on the event loop: what waits takes no thread, and not for ever."""
+"""A small thread pool with its queue on the event loop: requests that wait take no thread, and wait only so long."""
 
 import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from chassis.errors import Unavailable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lane:
-    """As many threads as may work at once, and a queue on the event loop in front of them."""
+class BoundedThreadPool:
+    """A fixed number of threads, with a bounded wait for one of them."""
 
-    def __init__(self, name: str, threads: int, patience: float, busy: type[Unavailable]) -> None:
+    def __init__(
+        self, name: str, threads: int, queue_timeout: float, busy: type[Unavailable], run_timeout: float | None = None
+    ) -> None:
         """
-        :param patience: seconds to wait for a turn
-        :param busy: what is raised where it does not come in time
+        :param queue_timeout: seconds that a call waits for a free thread
+        :param busy: raised if no thread becomes free in that time
+        :param run_timeout: seconds that a call waits for its result once it has a thread; None for no limit
         """
-        self._patience = patience
+        self._queue_timeout = queue_timeout
+        self._run_timeout = run_timeout
         self._busy = busy
-        self._turns = asyncio.Semaphore(threads)
+        self._slots = asyncio.Semaphore(threads)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
-    async def run(self, work: Callable[[], T], within: float | None = None) -> T:
-        """Run `work` in a thread. Raises what `busy` is if its turn does not come, TimeoutError if it does not end.
-
-        :param within: seconds that it is waited for, once it has its turn; None is for as long as it takes
-        """
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in a thread. Raises `busy` after the queue timeout, TimeoutError after the run timeout."""
         try:
-            async with asyncio.timeout(self._patience):
-                await self._turns.acquire()
+            async with asyncio.timeout(self._queue_timeout):
+                await self._slots.acquire()
         except TimeoutError:
             raise self._busy from None
-        context = contextvars.copy_context()
-        future = asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
-        # The turn ends with the thread's work, also when the request that waits for it is cancelled before.
-        future.add_done_callback(self._end_turn)
-        async with asyncio.timeout(within):
+        call = partial(contextvars.copy_context().run, work, *args, **kwargs)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        # The slot is released when the thread is done, even if the request that waits for it is cancelled earlier.
+        future.add_done_callback(self._release_slot)
+        async with asyncio.timeout(self._run_timeout):
             return await asyncio.shield(future)
 
-    def _end_turn(self, future: asyncio.Future[Any]) -> None:
-        self._turns.release()
+    def _release_slot(self, future: asyncio.Future[Any]) -> None:
+        self._slots.release()
         if not future.cancelled():
-            # Looked at here, because a request that does not wait any more will not, and the event loop would complain.
+            # A cancelled request no longer retrieves the exception, and the event loop would log it as lost.
             future.exception()
 
     def close(self) -> None:
-        """Wait for what is running."""
+        """Wait for running work to finish."""
         self._threads.shutdown(wait=True)

@@ -36,6 +36,7 @@ from chassis.database.repository import BaseRepository
 from chassis.database.transactions import Database
 from chassis.errors import Conflict, DomainError
 from chassis.http import application
+from chassis.http.bearer import Authenticate, no_authentication
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
 
@@ -93,7 +94,9 @@ async def _no_lifespan(_: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def make_app(*routers: Router, log_in_at: str | None = None, **changes: Any) -> FastAPI:
+def make_app(
+    *routers: Router, authenticate: Authenticate = no_authentication, log_in_at: str | None = None, **changes: Any
+) -> FastAPI:
     return application.build(
         make_settings(**changes),
         title="The <library>",
@@ -101,6 +104,7 @@ def make_app(*routers: Router, log_in_at: str | None = None, **changes: Any) -> 
         description="Shelves and books.",
         lifespan=_no_lifespan,
         routers=routers,
+        authenticate=authenticate,
         log_in_at=log_in_at,
     )
 
@@ -112,9 +116,17 @@ def client_of(app: FastAPI, *, raises: bool = False) -> httpx.AsyncClient:
     )
 
 
+Library = Database[Session]
+"""A database whose use cases work on the session itself."""
+
+
+def open_library(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Library:
+    return Database(url, lambda session: session, pool_size=pool_size, pool_timeout=pool_timeout, timeout=timeout)
+
+
 @contextmanager
-def opened(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Iterator[Database]:
-    database = Database(url, pool_size, pool_timeout, timeout)
+def opened(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Iterator[Library]:
+    database = open_library(url, pool_size=pool_size, pool_timeout=pool_timeout, timeout=timeout)
     yield database
     database.close()
 
@@ -202,7 +214,7 @@ def beside(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def traced(database: Database, purpose: str) -> list[str]:
+def traced(database: Library, purpose: str) -> list[str]:
     """What SQLite is asked on the connections for `read` or `write` that are opened from now on."""
     statements: list[str] = []
     engine = getattr(database, f"_{purpose}_engine")

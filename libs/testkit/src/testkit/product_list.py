@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from chassis.database.models import LARGEST_ID
+from chassis.ids import LARGEST_ID
 from product_service.domain.search_text import folded, words
 from product_service.models import Product
 from testkit.products import NEW_YEAR, product

@@ -1,32 +1,70 @@
 """The health of the product service, for people."""
 
-from auth_client.client import IdentityClient
-from chassis.http.health import Readiness
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from auth_client.client import AuthClient
+from chassis.http.health import Health, Readiness
 from chassis.http.routing import Router
 from product_service import __version__
-from product_service.schemas import ProductServiceHealth, UserServiceHealth
 from product_service.settings import Settings
 
 
-def router(readiness: Readiness, identity: IdentityClient) -> Router:
-    health = Router(tags=["health"])
+class UserServiceHealth(BaseModel):
+    url: str
+    status: Literal["ok", "unavailable"] = Field(description="Whether it answered; asked at most every 5 seconds.")
+    breaker: Literal["closed", "open", "half-open"] = Field(
+        description="`open`: protected requests are a 503 without asking it; `half-open`: one may ask, as a probe."
+    )
+    last_success: datetime | None = Field(
+        description="When this process last had a token validated; null where it has not yet."
+    )
 
-    @health.get("/health", summary="How is the service?", response_description="Always 200; see `status`.")
+
+class ProductServiceHealth(Health):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "ok",
+                    "service": "product-service",
+                    "version": "0.1.0",
+                    "database": "ok",
+                    "user_service": {
+                        "url": "http://localhost:8001",
+                        "status": "ok",
+                        "breaker": "closed",
+                        "last_success": "2026-01-31T12:00:00.000000Z",
+                    },
+                }
+            ]
+        }
+    )
+
+    user_service: UserServiceHealth
+
+
+def router(readiness: Readiness, auth: AuthClient) -> Router:
+    routes = Router(tags=["health"])
+
+    @routes.get("/health", summary="How is the service?", response_description="Always 200; see `status`.")
     async def show_health() -> ProductServiceHealth:
         """Without the user service it is degraded, not down: reads go on, writes are a 503."""
-        database, user_service = await readiness.database_answers(), await identity.answers()
+        database, user_service = await readiness.database_answers(), await auth.is_reachable()
         return ProductServiceHealth(
             # With a SERVICE_KEY that is not the right one the user service answers, and validates nothing.
-            status="ok" if database and user_service and identity.breaker != "open" else "degraded",
+            status="ok" if database and user_service and auth.breaker_state != "open" else "degraded",
             service=Settings.service,
             version=__version__,
             database="ok" if database else "unavailable",
             user_service=UserServiceHealth(
-                url=identity.url,
+                url=auth.url,
                 status="ok" if user_service else "unavailable",
-                breaker=identity.breaker,
-                last_success=identity.last_success,
+                breaker=auth.breaker_state,
+                last_success=auth.last_success,
             ),
         )
 
-    return health
+    return routes

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from chassis.database.transactions import Database
-from product_service.models import Change, Product
+from product_service.models import Product, ProductChange
 from product_service.models.products import derived
 
 BATCH = 2_000
@@ -41,7 +41,7 @@ _REMARKS = (
 _CURRENCIES = ("USD", "USD", "USD", "EUR", "EUR", "GBP", "JPY")
 
 
-async def fill(database: Database, owners: Sequence[int], count: int, tell: Callable[[int], None]) -> int:
+async def fill(database: Database[Session], owners: Sequence[int], count: int, tell: Callable[[int], None]) -> int:
     """Store the first `count` products of the catalogue that are not there yet; how many these were.
 
     :param owners: ids of accounts, to which the products belong in turn
@@ -91,7 +91,7 @@ def _store_missing(session: Session, rows: list[dict[str, Any]]) -> int:
         return 0
     products = session.scalars(insert(Product).returning(Product), missing).all()
     session.execute(
-        insert(Change),
+        insert(ProductChange),
         [
             {
                 "product_id": product.id,
@@ -102,7 +102,7 @@ def _store_missing(session: Session, rows: list[dict[str, Any]]) -> int:
                 "changed_at": product.created_at,
                 "reason": None,
                 "before": None,
-                "after": product.facts,
+                "after": product.snapshot,
             }
             for product in products
         ],

@@ -91,7 +91,13 @@ def store_many(owners: Sequence[int], count: int) -> None:
         if done % 10_000 == 0 or done == count:
             print(f"{done:,} of {count:,} products, {time.monotonic() - started:.0f} s", flush=True)
 
-    database = Database(settings.database_url, 2, settings.database_pool_timeout, timeout=60)
+    database = Database(
+        settings.database_url,
+        lambda session: session,
+        pool_size=2,
+        pool_timeout=settings.database_pool_timeout,
+        timeout=60,
+    )
     try:
         stored = asyncio.run(large_catalogue.fill(database, owners, count, tell))
     except (DatabaseUnavailable, DatabaseBusy, OutcomeUnknown) as error:

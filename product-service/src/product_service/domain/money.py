@@ -42,7 +42,7 @@ def decimals(code: str) -> int | None:
         return None
 
 
-def written(amount: Decimal, currency: str) -> str:
+def format_amount(amount: Decimal, currency: str) -> str:
     """The amount as it is printed: with at least the decimals of its currency, and never an exponent."""
     places = max(decimals(currency) or 0, -int(amount.normalize().as_tuple().exponent))
     return f"{amount:.{places}f}"

@@ -9,6 +9,8 @@ import unicodedata
 
 # In characters of up to 4 bytes: PostgreSQL takes no lexeme over 2046 bytes.
 LONGEST_WORD = 100
+# Folding may make 18 characters of one, and PostgreSQL indexes no value over 2704 bytes.
+LONGEST_NAME_KEY = 255
 
 _WORD = re.compile(r"[^\W_]+")
 

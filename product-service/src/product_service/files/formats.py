@@ -6,6 +6,8 @@ the text itself begins with one, it is written twice. A cell with nothing in it 
 an apostrophe is an empty text.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json
@@ -13,21 +15,23 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from chassis.errors import FieldError, Invalid
-from chassis.http.bodies import NotJson, decode_json
-from chassis.http.problems import invalid
-from product_service.models import Product
-from product_service.models.products import FACTS
+from chassis.json_decoding import NotJson, decode_json
+from chassis.validation import invalid
+from product_service.domain.fields import EDITABLE_FIELDS, NULLABLE_FIELDS, SHOWN_TYPES
 from product_service.schemas import ProductPatch
+
+if TYPE_CHECKING:
+    from product_service.models import Product
 
 LONGEST_RECORD = 65_536
 """Bytes of one product, its line breaks among them; several times what the longest one takes."""
 
-_MAY_BE_EMPTY = frozenset({"description", "sku", "category"})
+_WHOLE_NUMBERS = frozenset(name for name, shown in SHOWN_TYPES.items() if shown is int)
 # With what a spreadsheet begins a formula, in full width too, or goes on to the next cell; also behind spaces, which
 # it may leave out.
 _NEEDS_APOSTROPHE = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|'|\Z")
@@ -165,7 +169,7 @@ class _CsvReader(Reader):
             return
         given = zip(self._columns, cells, strict=True)
         # What must not be empty is left out where it is: a change leaves it as it is, and a creation misses it.
-        fields = {name: _value(name, cell) for name, cell in given if cell or name in _MAY_BE_EMPTY}
+        fields = {name: _value(name, cell) for name, cell in given if cell or name in NULLABLE_FIELDS}
         yield Line(self._begins, _patch(fields))
 
     def _refuse(self, detail: str) -> Line:
@@ -186,10 +190,10 @@ def _columns(cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     while not names[-1]:  # Spreadsheets add columns with nothing in them.
         names.pop()
-    unknown = [name for name in names if name not in FACTS]
+    unknown = [name for name in names if name not in EDITABLE_FIELDS]
     if unknown:
         hint = "; they are separated by commas" if re.search("[;\t]", unknown[0]) else ""
-        raise _no_catalogue(f"There is no column {unknown[0][:100]!r}; there are {', '.join(FACTS)}{hint}")
+        raise _no_catalogue(f"There is no column {unknown[0][:100]!r}; there are {', '.join(EDITABLE_FIELDS)}{hint}")
     if len(set(names)) != len(names):
         raise _no_catalogue("A column is named twice")
     return names
@@ -203,7 +207,7 @@ def _value(name: str, cell: str) -> str | int | None:
     if not cell:
         return None
     text = cell.removeprefix("'")
-    return int(text) if name == "quantity" and _WHOLE_NUMBER.fullmatch(text) else text
+    return int(text) if name in _WHOLE_NUMBERS and _WHOLE_NUMBER.fullmatch(text) else text
 
 
 def _patch(fields: Any) -> ProductPatch | Invalid:
@@ -214,7 +218,7 @@ def _patch(fields: Any) -> ProductPatch | Invalid:
 
 
 def _as_csv(products: Iterable[Product]) -> str:
-    return _rows([_cell(value) for value in product.facts.values()] for product in products)
+    return _rows([_cell(value) for value in product.snapshot.values()] for product in products)
 
 
 def _rows(rows: Iterable[Iterable[str]]) -> str:
@@ -231,7 +235,7 @@ def _cell(value: str | int | None) -> str:
 
 
 def _as_ndjson(products: Iterable[Product]) -> str:
-    return "".join(f"{json.dumps(product.facts, ensure_ascii=False)}\n" for product in products)
+    return "".join(f"{json.dumps(product.snapshot, ensure_ascii=False)}\n" for product in products)
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,6 @@ class Format:
 
 
 FORMATS = {
-    "csv": Format("text/csv", _CsvReader, _rows([FACTS]), _as_csv),
+    "csv": Format("text/csv", _CsvReader, _rows([EDITABLE_FIELDS]), _as_csv),
     "ndjson": Format("application/x-ndjson", _NdjsonReader, "", _as_ndjson),
 }

@@ -1,8 +1,8 @@
 """The tables of the product service."""
 
-from product_service.models.changes import Change
-from product_service.models.idempotency import KeptAnswer
+from product_service.models.changes import ProductChange
+from product_service.models.idempotency import IdempotencyRecord
 from product_service.models.products import Product
 from product_service.models.schema import Base
 
-__all__ = ["Base", "Change", "KeptAnswer", "Product"]
+__all__ = ["Base", "IdempotencyRecord", "Product", "ProductChange"]

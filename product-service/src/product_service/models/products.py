@@ -4,25 +4,27 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Dialect, Index, Integer, String, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column, validates
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Connection,
+    Dialect,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    event,
+    inspect,
+)
+from sqlalchemy.orm import Mapped, Mapper, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
-from product_service.domain import money
-from product_service.domain.search_text import folded, words
+from product_service.domain import fields, money
+from product_service.domain.fields import LONGEST_CATEGORY, LONGEST_DESCRIPTION, LONGEST_NAME, LONGEST_SKU
+from product_service.domain.search_text import LONGEST_NAME_KEY, folded, words
 from product_service.models.schema import Base
-
-LONGEST_NAME = 255
-LONGEST_DESCRIPTION = 1000
-LONGEST_SKU = 64
-LONGEST_CATEGORY = 100
-LARGEST_QUANTITY = 2**31 - 1
-# In characters of up to 4 bytes; folding may make 18 of one, and PostgreSQL indexes no value over 2704 bytes.
-LONGEST_NAME_KEY = 255
-
-FACTS = ("name", "description", "price", "currency", "quantity", "sku", "category")
-"""What people say of a product: the attributes that are theirs to change."""
 
 MADE_BY_MIGRATIONS = frozenset(
     {
@@ -65,6 +67,7 @@ class Product(Numbered, Base):
         NEVER_REUSE_IDS,
     )
 
+    # The editable fields, which `domain.fields` declares.
     name: Mapped[str] = mapped_column(String(LONGEST_NAME))
     description: Mapped[str | None] = mapped_column(String(LONGEST_DESCRIPTION))
     price: Mapped[Decimal] = mapped_column(Money)
@@ -72,6 +75,7 @@ class Product(Numbered, Base):
     quantity: Mapped[int] = mapped_column(Integer)
     sku: Mapped[str | None] = mapped_column(String(LONGEST_SKU))
     category: Mapped[str | None] = mapped_column(String(LONGEST_CATEGORY))
+
     owner_id: Mapped[int] = mapped_column(BigInteger)
     # Counts the changes, so that a reader can tell two states of a product apart.
     version: Mapped[int] = mapped_column(Integer)
@@ -87,18 +91,24 @@ class Product(Numbered, Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - as SQLAlchemy declares it
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What people say of the product, as clients see it."""
-        return {**{name: getattr(self, name) for name in FACTS}, "price": money.written(self.price, self.currency)}
+    def snapshot(self) -> dict[str, Any]:
+        """The editable fields, as clients see them."""
+        return fields.snapshot(self)
 
-    @validates("name", "description")
-    def _derive(self, field: str, text: str | None) -> str | None:
-        """Bring what is sorted and searched up to date; statements that go around the model use `derived` for it."""
-        name, description = (text, self.description) if field == "name" else (self.name, text)
-        self.name_key, self.words = derived(name or "", description)
-        return text
+
+@event.listens_for(Product, "before_insert")
+def _derive(_mapper: Mapper[Product], _connection: Connection, product: Product) -> None:
+    """Set what the list is sorted by and what the search looks at."""
+    product.name_key, product.words = derived(product.name, product.description)
+
+
+@event.listens_for(Product, "before_update")
+def _derive_again(mapper: Mapper[Product], connection: Connection, product: Product) -> None:
+    attributes = inspect(product).attrs
+    if attributes.name.history.has_changes() or attributes.description.history.has_changes():
+        _derive(mapper, connection, product)
 
 
 def derived(name: str, description: str | None) -> tuple[str, str]:
-    """What `name_key` and `words` are for a product with this name and description."""
+    """What `name_key` and `words` are for this name and description; for statements that go around the model."""
     return folded(name)[:LONGEST_NAME_KEY], " ".join(words(name, description))

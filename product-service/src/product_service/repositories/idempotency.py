@@ -1,4 +1,4 @@
-"""How the answers to requests with an Idempotency-Key are stored and found."""
+"""How idempotency keys, and the answers to their requests, are stored and found."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -9,51 +9,62 @@ from sqlalchemy.exc import OperationalError
 
 from chassis.database.repository import BaseRepository
 from chassis.errors import Conflict, DomainError
+from product_service.domain.idempotency import IdempotentRequest
 from product_service.errors import IdempotencyInProgress
-from product_service.models import KeptAnswer
+from product_service.models import IdempotencyRecord
 
 
-class _AlreadyKept(Conflict):
-    """Another request had the key first. Nobody hears of it: its answer is found instead."""
+class _AlreadyClaimed(Conflict):
+    """Another request used the key first. No client sees this error: the answer of that request is found instead."""
 
-    code = "already-kept"
+    code = "already-claimed"
     detail = "There is an answer for this key already."
 
 
-class KeptAnswerRepository(BaseRepository[KeptAnswer]):
-    model = KeptAnswer
+class IdempotencyRepository(BaseRepository[IdempotencyRecord]):
+    model = IdempotencyRecord
     conflicts: ClassVar[dict[str, type[DomainError]]] = {
-        "kept_answers.caller_id, kept_answers.key, kept_answers.method, kept_answers.path": _AlreadyKept
+        "idempotency_records.caller_id, idempotency_records.key, idempotency_records.operation": _AlreadyClaimed
     }
 
-    def claim(self, claim: KeptAnswer, expired: datetime) -> KeptAnswer | None:
-        """Store the claim, and return None; or the answer that is kept for this key already.
+    def claim(
+        self, request: IdempotentRequest, now: datetime, expired: datetime
+    ) -> tuple[IdempotencyRecord, IdempotencyRecord | None]:
+        """Store a record without a body for this request, unless there is one that has not expired.
 
-        A twin that is being worked on is waited for. Raises IdempotencyInProgress if that takes too long.
+        The record of the request, and the earlier one if there is one. Waits for another transaction that works on the
+        same key. Raises IdempotencyInProgress if that takes too long.
         """
         same = (
-            KeptAnswer.caller_id == claim.caller_id,
-            KeptAnswer.key == claim.key,
-            KeptAnswer.method == claim.method,
-            KeptAnswer.path == claim.path,
+            IdempotencyRecord.caller_id == request.caller_id,
+            IdempotencyRecord.key == request.key,
+            IdempotencyRecord.operation == request.operation,
+        )
+        record = IdempotencyRecord(
+            caller_id=request.caller_id,
+            key=request.key,
+            operation=request.operation,
+            fingerprint=request.fingerprint,
+            created_at=now,
+            body="",
         )
         try:
-            self._session.execute(delete(KeptAnswer).where(*same, KeptAnswer.created_at <= expired))
-            # Within a savepoint: what comes after a violated constraint is refused by PostgreSQL.
+            self._session.execute(delete(IdempotencyRecord).where(*same, IdempotencyRecord.created_at <= expired))
+            # Within a savepoint: after a violated constraint, PostgreSQL refuses all else.
             with self._session.begin_nested():
-                self.add(claim)
-        except _AlreadyKept:
-            kept = self._one(self.base().where(*same))
-            if kept is None:
-                # It has just been removed, for its time was over.
+                self.add(record)
+        except _AlreadyClaimed:
+            earlier = self._one(self.base().where(*same))
+            if earlier is None:
+                # It has just expired, and was deleted.
                 raise IdempotencyInProgress from None
-            return kept
+            return record, earlier
         except OperationalError as error:
             if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
                 raise IdempotencyInProgress from error
             raise
-        return None
+        return record, None
 
-    def remove_expired(self, expired: datetime, limit: int) -> int:
-        """Remove up to `limit` answers that are older than this moment; how many there were."""
-        return self.remove_up_to(limit, KeptAnswer.created_at, expired)
+    def delete_expired(self, expired: datetime, limit: int) -> int:
+        """Delete up to `limit` records that are older than this moment; how many there were."""
+        return self.remove_up_to(limit, IdempotencyRecord.created_at, expired)

@@ -1,6 +1,6 @@
 """How products are stored and found."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, ClassVar
@@ -9,11 +9,12 @@ from sqlalchemy import TextClause, func, select, text, update
 
 from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
+from product_service.domain.criteria import Criteria
+from product_service.domain.fields import EDITABLE_FIELDS, LARGEST_QUANTITY
 from product_service.domain.search_text import words
 from product_service.errors import SkuTaken
-from product_service.listing import Criteria
 from product_service.models import Product
-from product_service.models.products import FACTS, LARGEST_QUANTITY, derived
+from product_service.models.products import derived
 
 # There are but letters and digits in a word, so that quoted it is nothing but itself in either query language.
 _SEARCH = {
@@ -25,6 +26,21 @@ _SEARCH = {
 class ProductRepository(BaseRepository[Product]):
     model = Product
     conflicts: ClassVar[dict[str, type[DomainError]]] = {"products.sku": SkuTaken}
+
+    def create(self, fields: Mapping[str, Any], owner_id: int, now: datetime) -> Product:
+        """Insert a product; raises SkuTaken.
+
+        :param fields: the editable fields, as `domain.fields` declares them
+        """
+        product = self.make(fields, owner_id, now)
+        self._session.add(product)
+        self.flush()
+        return product
+
+    @staticmethod
+    def make(fields: Mapping[str, Any], owner_id: int, now: datetime) -> Product:
+        """A product that is not stored yet; `add_all` does that."""
+        return Product(**fields, owner_id=owner_id, created_at=now, updated_at=now)
 
     def adjust_quantity(
         self, product_id: int, delta: int, now: datetime, versions: AbstractSet[int] | None
@@ -45,29 +61,29 @@ class ProductRepository(BaseRepository[Product]):
             statement = statement.where(Product.version.in_(versions))
         return self._session.scalars(statement).one_or_none()
 
-    def with_skus(self, skus: Sequence[str]) -> dict[str, Product]:
-        """The products with these skus, by sku; they stay as they are until this transaction ends."""
+    def lock_by_sku(self, skus: Sequence[str]) -> dict[str, Product]:
+        """The products with these skus, by sku; locked until the transaction ends."""
         # In one order, so that two who want the same ones do not wait for each other.
         statement = self.base().where(Product.sku.in_(skus)).order_by(Product.id).with_for_update()
         return {str(product.sku): product for product in self._session.scalars(statement)}
 
     def count_without_sku(self, owner_id: int, names: Iterable[str]) -> dict[tuple[Any, ...], int]:
-        """How many products without a sku the owner has under these names, of each that differ in their FACTS.
+        """How many products without a sku the owner has under these names, by their editable fields.
 
         Nobody else who asks this for the same owner gets an answer before this transaction ends.
         """
         if self._session.get_bind().dialect.name == "postgresql":
             # There is no row to lock where there is none yet. SQLite has one writer anyway.
             self._session.execute(select(func.pg_advisory_xact_lock(owner_id)))
-        facts = [getattr(Product, name) for name in FACTS]
+        fields = [getattr(Product, name) for name in EDITABLE_FIELDS]
         statement = (
-            select(*facts, func.count())
+            select(*fields, func.count())
             .where(
                 Product.owner_id == owner_id,
                 Product.sku.is_(None),
                 Product.name_key.in_({derived(name, None)[0] for name in names}),
             )
-            .group_by(*facts)
+            .group_by(*fields)
         )
         return {tuple(values): count for *values, count in self._session.execute(statement)}
 
@@ -75,7 +91,7 @@ class ProductRepository(BaseRepository[Product]):
         self, criteria: Criteria, limit: int, *, skip: int = 0, after: Sequence[Any] | None = None
     ) -> Sequence[Product]:
         """Up to `limit` of the selected products in their order, after the first `skip` or behind a cursor's place."""
-        by = None if criteria.by == "id" else getattr(Product, criteria.by)
+        by = None if criteria.sort == "id" else getattr(Product, criteria.sort_column)
         conditions = self._conditions(criteria)
         return self.page(limit, *conditions, by=by, descending=criteria.descending, after=after, skip=skip)
 
@@ -97,7 +113,7 @@ class ProductRepository(BaseRepository[Product]):
         if criteria.category is not None:
             conditions.append(Product.category == criteria.category)
         if criteria.in_stock is not None:
-            conditions.append(Product.quantity > 0 if criteria.in_stock == "true" else Product.quantity == 0)
+            conditions.append(Product.quantity > 0 if criteria.in_stock else Product.quantity == 0)
         if criteria.owner_id is not None:
             conditions.append(Product.owner_id == criteria.owner_id)
         return conditions

@@ -1,77 +1,63 @@
 """Requests that may be sent again: the same key gets the same answer, and the work is done once.
 
-The answer is kept in the same transaction as the work, so that there is never one without the other: a client that
-heard nothing, because the connection or the service was lost after the commit, sends the request again and hears what
-it would have heard.
+The answer is stored in the same transaction as the work, so that there is never one without the other: a client that
+got no answer, because the connection or the service was lost after the commit, sends the request again and gets it.
 """
 
-import hashlib
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
+from chassis.use_cases import Service, writes
+from product_service.domain.idempotency import KEPT_FOR, IdempotentRequest
 from product_service.errors import IdempotencyKeyReused
-from product_service.models import KeptAnswer
-from product_service.repositories.idempotency import KeptAnswerRepository
+from product_service.schemas import ProductRead
 
-KEPT_FOR = timedelta(hours=24)
-
-
-@dataclass(frozen=True)
-class KeyedRequest:
-    """A request with a key; who sends it, and what it asks for."""
-
-    caller_id: int
-    key: str
-    method: str
-    path: str
-    content: str
-    """All that makes a difference to what is done, in one form."""
+if TYPE_CHECKING:
+    from product_service.models import IdempotencyRecord, Product
+    from product_service.repositories import Repositories
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is answered to a request."""
+class Replay:
+    """The answer that an earlier request with the same key got, word for word."""
 
-    status: int
-    headers: dict[str, str]
     body: str
 
 
-class Idempotency:
-    """On the session of one transaction."""
+class Claim:
+    """The key of a request that is carried out now; where a request has no key, nothing is stored."""
 
-    def __init__(self, answers: KeptAnswerRepository) -> None:
-        self._answers = answers
+    def __init__(self, record: IdempotencyRecord | None) -> None:
+        self._record = record
 
-    def once(self, request: KeyedRequest, work: Callable[[], Answer]) -> tuple[Answer, bool]:
-        """Do the work and keep its answer, or find the one that is kept; and whether it was found.
+    def store(self, product: Product) -> None:
+        """Store the answer for a client that sends the request again."""
+        if self._record is not None:
+            self._record.body = ProductRead.of(product).model_dump_json()
 
-        Only a success is kept: what `work` raises rolls the claim back as well. Raises IdempotencyKeyReused for
-        another request with the same key, or IdempotencyInProgress.
-        """
-        now = datetime.now(UTC)
-        request_hash = hashlib.sha256(request.content.encode()).hexdigest()
-        claim = KeptAnswer(
-            caller_id=request.caller_id,
-            key=request.key,
-            method=request.method,
-            path=request.path,
-            request_hash=request_hash,
-            created_at=now,
-            status=0,
-            headers={},
-            body="",
-        )
-        kept = self._answers.claim(claim, now - KEPT_FOR)
-        if kept is None:
-            answer = work()
-            claim.status, claim.headers, claim.body = answer.status, answer.headers, answer.body
-            return answer, False
-        if kept.request_hash != request_hash:
-            raise IdempotencyKeyReused
-        return Answer(kept.status, kept.headers, kept.body), True
 
-    def remove_expired(self, limit: int) -> int:
-        """Remove up to so many answers that are kept no longer; how many there were."""
-        return self._answers.remove_expired(datetime.now(UTC) - KEPT_FOR, limit)
+def claim(repos: Repositories, request: IdempotentRequest | None) -> Claim | Replay:
+    """Claim the key of a request, or find the answer of the request that had it before.
+
+    Only a success is stored: what the work raises rolls the claim back as well. Raises IdempotencyKeyReused for another
+    request with the same key, or IdempotencyInProgress.
+    """
+    if request is None:
+        return Claim(None)
+    now = datetime.now(UTC)
+    record, earlier = repos.idempotency.claim(request, now, now - KEPT_FOR)
+    if earlier is None:
+        return Claim(record)
+    if earlier.fingerprint != request.fingerprint:
+        raise IdempotencyKeyReused
+    return Replay(earlier.body)
+
+
+class IdempotencyRecords(Service["Repositories"]):
+    @writes
+    def purge(self, repos: Repositories, limit: int) -> int:
+        """Delete up to `limit` records that have expired; how many there were."""
+        return repos.idempotency.delete_expired(datetime.now(UTC) - KEPT_FOR, limit)

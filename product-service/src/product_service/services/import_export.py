@@ -4,21 +4,24 @@ Each batch of an import is a transaction of its own. One that ends early leaves 
 product is found again by its sku, the same file can be imported once more.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from auth_client.client import Caller
-from chassis.database.transactions import Unit
 from chassis.errors import DatabaseBusy, FieldError, Invalid, Unavailable
 from product_service.errors import ImportInterrupted, NotTheOwner, SkuTaken
 from product_service.files.formats import Format, Line, Reader
-from product_service.listing import Criteria
 from product_service.schemas import ProductPatch
-from product_service.services.products import Outcome, ProductPage, Products
+from product_service.services.products import DryRun, Outcome, Products, Upserted
+
+if TYPE_CHECKING:
+    from auth_client.caller import Caller
+    from product_service.domain.criteria import Criteria
 
 PIECE = 65_536
 """Bytes of a file that are looked at at once."""
@@ -69,8 +72,8 @@ class ImportReport:
 class Imports:
     """All imports of a process. They take turns, so that others who write wait for one batch and not for many."""
 
-    def __init__(self, write: Unit[Products]) -> None:
-        self._write = write
+    def __init__(self, products: Products) -> None:
+        self._products = products
         self._turns = asyncio.Lock()
 
     async def run(
@@ -86,7 +89,7 @@ class Imports:
         :param dry_run: only look what would become of them. Each batch is looked at by itself: what one would create,
             the next does not find.
         """
-        run = _Import(self._write, caller, report, dry_run=dry_run)
+        run = _Import(self._products, caller, report, dry_run=dry_run)
         async for lines in _batches(pieces, form.reader()):
             async with self._turns:
                 await run.do(lines)
@@ -121,12 +124,12 @@ def _next(lines: Iterator[Line], most: int) -> list[Line]:
 
 
 class _Import:
-    def __init__(self, write: Unit[Products], caller: Caller, report: ImportReport, *, dry_run: bool) -> None:
+    def __init__(self, products: Products, caller: Caller, report: ImportReport, *, dry_run: bool) -> None:
         self._report = report
-        self._write = write
+        self._products = products
         self._caller = caller
         self._dry_run = dry_run
-        self._said: Counter[int] = Counter()  # How often each line without a sku came, by what it says.
+        self._seen: Counter[int] = Counter()  # How often each line without a sku came, by what it says.
         self._without_sku = 0
 
     async def do(self, lines: Sequence[Line]) -> None:
@@ -154,34 +157,21 @@ class _Import:
     async def _put(self, patches: Sequence[ProductPatch]) -> list[Outcome]:
         for more_tries in reversed(range(_TRIES)):
             try:
-                outcomes, said = await self._in_one_transaction(patches)
+                upserted = await self._upsert(patches)
             except (SkuTaken, DatabaseBusy):
-                # Somebody else was faster. What they have stored is found the next time.
+                # Another transaction was faster. What it has stored is found the next time.
                 if not more_tries:
                     raise
             else:
-                self._said += said
-                return outcomes
+                self._seen += upserted.seen
+                return upserted.outcomes
         raise AssertionError  # The last try returns or raises.
 
-    async def _in_one_transaction(self, patches: Sequence[ProductPatch]) -> tuple[list[Outcome], Counter[int]]:
-        def put_all(products: Products) -> tuple[list[Outcome], Counter[int]]:
-            result = products.put_all(patches, self._caller, self._said)
-            if self._dry_run:
-                raise _OnlyLookedAt(result)
-            return result
-
+    async def _upsert(self, patches: Sequence[ProductPatch]) -> Upserted:
         try:
-            return await self._write(put_all)
-        except _OnlyLookedAt as looked:
-            return looked.result
-
-
-class _OnlyLookedAt(Exception):
-    """Rolls a transaction back whose result is wanted."""
-
-    def __init__(self, result: tuple[list[Outcome], Counter[int]]) -> None:
-        self.result = result
+            return await self._products.upsert_many(patches, self._caller, self._seen, dry_run=self._dry_run)
+        except DryRun as rolled_back:
+            return rolled_back.result
 
 
 def _detail(refusal: NotTheOwner | Invalid) -> str:
@@ -191,19 +181,16 @@ def _detail(refusal: NotTheOwner | Invalid) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in "; ".join(told)[:_LONGEST_DETAIL])
 
 
-async def export_catalogue(read: Unit[Products], criteria: Criteria, form: Format) -> AsyncIterator[bytes]:
+async def export_catalogue(products: Products, criteria: Criteria, form: Format) -> AsyncIterator[bytes]:
     """The selected products as a file, piece by piece: each that is there throughout, once.
 
     No connection to the database is held while a piece is on its way. Raises what a read raises.
     """
-    head, after, more = form.head, None, True
+    head: str = form.head
+    after: tuple[Any, ...] | None = None
+    more = True
     while more:
-
-        def piece(products: Products, after: tuple[Any, ...] | None = after) -> tuple[ProductPage, str]:
-            page = products.page(criteria, BATCH, after=after)
-            return page, form.write(page.products)
-
-        page, text = await read(piece)
+        page, text = await products.export_page(criteria, BATCH, after, form.write)
         yield (head + text).encode()
         head, more = "", page.more
-        after = criteria.place(page.products[-1]) if more else None
+        after = criteria.position(page.products[-1]) if more else None

@@ -5,67 +5,62 @@ from fastapi import Request, Response
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Router
-from user_service.api.dependencies import AccountsService, ClientAddress, CurrentIdentity
+from user_service.api.dependencies import CurrentIdentity, client_address
 from user_service.errors import PASSWORD_ERRORS, LastAdmin, UsernameTaken, WrongPassword
 from user_service.schemas import PasswordChange, PasswordProof, Registration, UserRead
-
-router = Router(tags=["accounts"])
-
-
-@router.post(
-    "/register",
-    status_code=201,
-    summary="Open an account",
-    response_description="The new account.",
-    responses={
-        201: {"headers": documented_headers({"Location": "The address of the account."})},
-        **documented(UsernameTaken, *PASSWORD_ERRORS, *WRITE_ERRORS),
-    },
-)
-async def register(
-    registration: Registration, request: Request, response: Response, ip: ClientAddress, accounts: AccountsService
-) -> UserRead:
-    """Anyone may. The name has to be free, also in another case."""
-    user = await accounts.register(registration.username, registration.password, ip)
-    request.state.user_id = user.id
-    response.headers["Location"] = f"/users/{user.id}"
-    return UserRead.model_validate(user)
+from user_service.services.accounts import Accounts
 
 
-@router.get(
-    "/me",
-    summary="Your own account",
-    response_description="The account that the token belongs to.",
-    responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
-)
-async def me(caller: CurrentIdentity) -> UserRead:
-    return UserRead.model_validate(caller.user)
+def router(accounts: Accounts) -> Router:
+    routes = Router(tags=["accounts"])
 
+    @routes.post(
+        "/register",
+        status_code=201,
+        summary="Open an account",
+        response_description="The new account.",
+        responses={
+            201: {"headers": documented_headers({"Location": "The address of the account."})},
+            **documented(UsernameTaken, *PASSWORD_ERRORS, *WRITE_ERRORS),
+        },
+    )
+    async def register(registration: Registration, request: Request, response: Response) -> UserRead:
+        """Anyone may. The name has to be free, also in another case."""
+        user = await accounts.register(registration.username, registration.password, client_address(request))
+        request.state.user_id = user.id
+        response.headers["Location"] = f"/users/{user.id}"
+        return UserRead.model_validate(user)
 
-@router.post(
-    "/me/password",
-    status_code=204,
-    summary="Change your password",
-    response_description="It is changed, and every other session is over.",
-    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *PASSWORD_ERRORS, *WRITE_ERRORS),
-)
-async def change_password(
-    change: PasswordChange, caller: CurrentIdentity, ip: ClientAddress, accounts: AccountsService
-) -> Response:
-    await accounts.change_password(caller, change.current_password, change.new_password, ip)
-    return Response(status_code=204)
+    @routes.get(
+        "/me",
+        summary="Your own account",
+        response_description="The account that the token belongs to.",
+        responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
+    )
+    async def me(caller: CurrentIdentity) -> UserRead:
+        return UserRead.model_validate(caller.user)
 
+    @routes.post(
+        "/me/password",
+        status_code=204,
+        summary="Change your password",
+        response_description="It is changed, and every other session is over.",
+        responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *PASSWORD_ERRORS, *WRITE_ERRORS),
+    )
+    async def change_password(change: PasswordChange, caller: CurrentIdentity, request: Request) -> Response:
+        await accounts.change_password(caller, change.current_password, change.new_password, client_address(request))
+        return Response(status_code=204)
 
-@router.delete(
-    "/me",
-    status_code=204,
-    summary="Delete your account",
-    response_description="It is gone, its sessions are over, and its name is free.",
-    responses=documented(NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *PASSWORD_ERRORS, *WRITE_ERRORS),
-)
-async def delete_account(
-    proof: PasswordProof, caller: CurrentIdentity, ip: ClientAddress, accounts: AccountsService
-) -> Response:
-    """What it owns elsewhere stays. Its id is never used again, so that nobody inherits anything."""
-    await accounts.delete(caller, proof.current_password, ip)
-    return Response(status_code=204)
+    @routes.delete(
+        "/me",
+        status_code=204,
+        summary="Delete your account",
+        response_description="It is gone, its sessions are over, and its name is free.",
+        responses=documented(NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *PASSWORD_ERRORS, *WRITE_ERRORS),
+    )
+    async def delete_account(proof: PasswordProof, caller: CurrentIdentity, request: Request) -> Response:
+        """What it owns elsewhere stays. Its id is never used again, so that nobody inherits anything."""
+        await accounts.delete(caller, proof.current_password, client_address(request))
+        return Response(status_code=204)
+
+    return routes

@@ -6,16 +6,15 @@ from fastapi import Query, Response
 from pydantic import Field
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
-from chassis.http.paging import IdCursor, Limit, RowId, link_header, read_cursor, write_cursor
+from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import QueryParameters, Router
+from chassis.ids import RowId
 from chassis.text import Line
-from user_service.api.dependencies import AdministrationService, CurrentIdentity
+from user_service.api.dependencies import CurrentIdentity
 from user_service.errors import AdminsOnly, LastAdmin, UserNotFound
 from user_service.schemas import UserPatch, UserRead
-from user_service.services.administration import Change
-
-router = Router(prefix="/users", tags=["administration"])
+from user_service.services.administration import AccountUpdate, Administration
 
 
 class UserQuery(QueryParameters):
@@ -32,59 +31,59 @@ def _documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     return documented(NotAuthenticated, InvalidToken, AdminsOnly, *errors)
 
 
-@router.get(
-    "",
-    summary="List accounts",
-    response_description="A page of accounts, by id.",
-    responses={
-        200: {"headers": documented_headers({"Link": 'The next page, as `rel="next"`, where there is one.'})},
-        **_documented(*READ_ERRORS),
-    },
-)
-async def list_users(
-    query: Annotated[UserQuery, Query()],
-    caller: CurrentIdentity,
-    administration: AdministrationService,
-    response: Response,
-) -> list[UserRead]:
-    after = read_cursor(query.cursor) if query.cursor else 0
-    users, more = await administration.page(
-        caller,
-        after,
-        query.limit,
-        q=query.q,
-        is_active=None if query.is_active is None else query.is_active == "true",
-        # Every account is a user, so that asking for users asks for all.
-        is_admin=True if query.role == "admin" else None,
+def router(administration: Administration) -> Router:
+    routes = Router(prefix="/users", tags=["administration"])
+
+    @routes.get(
+        "",
+        summary="List accounts",
+        response_description="A page of accounts, by id.",
+        responses={
+            200: {"headers": documented_headers({"Link": 'The next page, as `rel="next"`, where there is one.'})},
+            **_documented(*READ_ERRORS),
+        },
     )
-    if more:
-        parameters = {**query.model_dump(exclude_none=True), "cursor": write_cursor(users[-1].id)}
-        response.headers["Link"] = link_header("/users", next=parameters)
-    return [UserRead.model_validate(user) for user in users]
+    async def list_users(
+        query: Annotated[UserQuery, Query()],
+        caller: CurrentIdentity,
+        response: Response,
+    ) -> list[UserRead]:
+        after = read_cursor(query.cursor) if query.cursor else 0
+        users, more = await administration.page(
+            caller,
+            after,
+            query.limit,
+            q=query.q,
+            is_active=None if query.is_active is None else query.is_active == "true",
+            # Every account is a user, so that asking for users asks for all.
+            is_admin=True if query.role == "admin" else None,
+        )
+        if more:
+            parameters = {**query.model_dump(exclude_none=True), "cursor": write_cursor(users[-1].id)}
+            response.headers["Link"] = link_header("/users", next=parameters)
+        return [UserRead.model_validate(user) for user in users]
 
-
-@router.get(
-    "/{user_id}",
-    summary="Show an account",
-    response_description="The account.",
-    responses=_documented(UserNotFound, *READ_ERRORS),
-)
-async def show_user(user_id: RowId, caller: CurrentIdentity, administration: AdministrationService) -> UserRead:
-    return UserRead.model_validate(await administration.get(caller, user_id))
-
-
-@router.patch(
-    "/{user_id}",
-    summary="Change an account",
-    response_description="The account as it is now.",
-    responses=_documented(UserNotFound, LastAdmin, *WRITE_ERRORS),
-)
-async def change_user(
-    user_id: RowId, patch: UserPatch, caller: CurrentIdentity, administration: AdministrationService
-) -> UserRead:
-    """The fields sent are set. Disabling an account ends its sessions."""
-    change = Change(
-        is_active=patch.is_active if "is_active" in patch.model_fields_set else None,
-        is_admin="admin" in patch.roles if "roles" in patch.model_fields_set else None,
+    @routes.get(
+        "/{user_id}",
+        summary="Show an account",
+        response_description="The account.",
+        responses=_documented(UserNotFound, *READ_ERRORS),
     )
-    return UserRead.model_validate(await administration.change(caller, user_id, change))
+    async def show_user(user_id: RowId, caller: CurrentIdentity) -> UserRead:
+        return UserRead.model_validate(await administration.get(caller, user_id))
+
+    @routes.patch(
+        "/{user_id}",
+        summary="Change an account",
+        response_description="The account as it is now.",
+        responses=_documented(UserNotFound, LastAdmin, *WRITE_ERRORS),
+    )
+    async def change_user(user_id: RowId, patch: UserPatch, caller: CurrentIdentity) -> UserRead:
+        """The fields sent are set. Disabling an account ends its sessions."""
+        update = AccountUpdate(
+            is_active=patch.is_active if "is_active" in patch.model_fields_set else None,
+            is_admin="admin" in patch.roles if "roles" in patch.model_fields_set else None,
+        )
+        return UserRead.model_validate(await administration.change(caller, user_id, update))
+
+    return routes

@@ -7,13 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
 from user_service.models.schema import Base
-
-LONGEST_USERNAME = 50
-
-
-def username_key(username: str) -> str:
-    """What names are compared by, without regard to case; names are ASCII, and no other letter stands for theirs."""
-    return username.lower() if username.isascii() else username
+from user_service.usernames import LONGEST_USERNAME
 
 
 class User(Numbered, Base):

@@ -1,14 +1,14 @@
 """How accounts and sessions are stored and found."""
 
-from dataclasses import dataclass
+from sqlalchemy.orm import Session
 
 from user_service.repositories.sessions import SessionRepository
 from user_service.repositories.users import UserRepository
 
 
-@dataclass(frozen=True)
 class Repositories:
-    """Both, on the session of one transaction."""
+    """All of them, on the session of one transaction."""
 
-    users: UserRepository
-    sessions: SessionRepository
+    def __init__(self, session: Session) -> None:
+        self.users = UserRepository(session)
+        self.sessions = SessionRepository(session)

@@ -7,6 +7,7 @@ from sqlalchemy import delete, select
 
 from chassis.database.repository import BaseRepository
 from user_service.models import Session, User
+from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
 
 
 class SessionRepository(BaseRepository[Session]):
@@ -25,16 +26,33 @@ class SessionRepository(BaseRepository[Session]):
         """Up to `limit` sessions of an account that go on, the newest first."""
         return self.page(limit, Session.user_id == user_id, Session.expires_at > now, descending=True)
 
-    def end(self, session_id: int, user_id: int) -> bool:
-        """End this session of this account; false where there is none."""
+    def create(
+        self, user_id: int, now: datetime, expires_at: datetime, user_agent: str | None, ip: str | None
+    ) -> Session:
+        """Insert a session, whose id its first refresh token contains; the caller then sets the token's hashes."""
+        return self.add(
+            Session(
+                user_id=user_id,
+                created_at=now,
+                last_used_at=now,
+                expires_at=expires_at,
+                user_agent=user_agent[:LONGEST_USER_AGENT] if user_agent else None,
+                ip=ip[:LONGEST_ADDRESS] if ip else None,
+                family_hash="",
+                refresh_hash="",
+            )
+        )
+
+    def revoke(self, session_id: int, user_id: int) -> bool:
+        """Revoke this session of this account; false where there is none."""
         statement = delete(Session).where(Session.id == session_id, Session.user_id == user_id).returning(Session.id)
         return self._session.scalar(statement) is not None
 
-    def end_all(self, user_id: int, *, but: int | None = None) -> None:
-        """End all sessions of an account, except the one with the id `but`."""
+    def revoke_all(self, user_id: int, *, but: int | None = None) -> None:
+        """Revoke all sessions of an account, except the one with the id `but`."""
         statement = delete(Session).where(Session.user_id == user_id)
         self._session.execute(statement if but is None else statement.where(Session.id != but))
 
-    def remove_expired(self, now: datetime, limit: int) -> int:
-        """Remove up to `limit` sessions that are over; how many there were."""
+    def delete_expired(self, now: datetime, limit: int) -> int:
+        """Delete up to `limit` sessions that have expired; how many there were."""
         return self.remove_up_to(limit, Session.expires_at, now)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from sqlalchemy import literal, select
@@ -10,7 +11,7 @@ from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
 from user_service.errors import UsernameTaken
 from user_service.models import User
-from user_service.models.users import username_key
+from user_service.usernames import username_key
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,20 @@ class Credentials:
 class UserRepository(BaseRepository[User]):
     model = User
     conflicts: ClassVar[dict[str, type[DomainError]]] = {"users.username_key": UsernameTaken}
+
+    def create(self, username: str, password_hash: str, now: datetime, *, is_admin: bool) -> User:
+        """Insert an active account; raises UsernameTaken."""
+        return self.add(
+            User(
+                username=username,
+                username_key=username_key(username),
+                password_hash=password_hash,
+                is_active=True,
+                is_admin=is_admin,
+                created_at=now,
+                updated_at=now,
+            )
+        )
 
     def find_by_username(self, username: str, *, for_update: bool = False) -> User | None:
         """The account of this name, whatever the case of its letters; locked until the end with `for_update`."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from jose import jwt
 from jose.exceptions import ExpiredSignatureError, JOSEError
 
-from chassis.database.models import LARGEST_ID
+from chassis.ids import LARGEST_ID
 
 _ALGORITHM = "HS256"
 _TYPE = "at+jwt"

@@ -5,19 +5,17 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from user_service.settings import Settings
+from pydantic import SecretStr
 
 
-def accepted_keys(settings: Settings) -> list[bytes]:
-    """Every key whose tokens are good, the one that signs first."""
-    return [signing_key(settings), *(key.encode() for key in settings.secret_keys_accepted)]
+def signing_key(secret_key: SecretStr | None, development_key_file: Path) -> bytes:
+    """The configured key; without one, a key that a first start in development makes and keeps in the file.
 
-
-def signing_key(settings: Settings) -> bytes:
-    """The key of this process; a first start in development makes it. Raises OSError where it cannot be kept."""
-    if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value().encode()
-    return _kept(settings.development_key_file)
+    Raises OSError where it cannot be kept.
+    """
+    if secret_key is not None:
+        return secret_key.get_secret_value().encode()
+    return _kept(development_key_file)
 
 
 def _kept(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from passlib.context import CryptContext
 
-from chassis.thread_pool import Lane
+from chassis.thread_pool import BoundedThreadPool
 from user_service.errors import PasswordsBusy
 
 _LONGEST_FOR_BCRYPT = 72  # bytes; the rest was never part of such a hash
@@ -36,23 +36,26 @@ class Passwords:
         self._schemes = CryptContext(
             schemes=["bcrypt_sha256", "bcrypt"], deprecated=["bcrypt"], bcrypt_sha256__rounds=cost
         )
-        self._threads = Lane("passwords", os.cpu_count() or 1, queue_timeout, PasswordsBusy)
+        self._threads = BoundedThreadPool("passwords", os.cpu_count() or 1, queue_timeout, PasswordsBusy)
         # What the password of an unknown name is compared with, so that the answer takes as long.
-        self._nobodys = self._schemes.hash("")
+        self._dummy_hash = self._schemes.hash("")
 
     async def hash(self, password: str) -> str:
         """The hash to store, with its salt, scheme and cost in it; raises PasswordsBusy."""
-        return await self._threads.run(lambda: str(self._schemes.hash(normalised(password))))
+        return await self._threads.run(self._hash, normalised(password))
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
         """Whether `stored` is a hash of the password; it is not, after the same time, where there is none.
 
         Raises PasswordsBusy.
         """
-        return await self._threads.run(lambda: self._verify(normalised(password), stored))
+        return await self._threads.run(self._verify, normalised(password), stored)
 
     def close(self) -> None:
         self._threads.close()
+
+    def _hash(self, password: str) -> str:
+        return str(self._schemes.hash(password))
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
         try:
@@ -63,7 +66,7 @@ class Passwords:
 
     def _compare(self, password: str, stored: str | None) -> Verdict:
         # The same steps for somebody and for nobody, right and wrong: what is left out could be measured.
-        compared = self._nobodys if stored is None else stored
+        compared = self._dummy_hash if stored is None else stored
         secret = password.encode()
         if self._schemes.identify(compared) == "bcrypt":
             secret = secret[:_LONGEST_FOR_BCRYPT]

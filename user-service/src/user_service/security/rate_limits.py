@@ -89,7 +89,7 @@ class RateLimits:
 
         :param storage_url: as `check_storage_url` accepts it
         """
-        self._here = FixedWindowRateLimiter(MemoryStorage())
+        self._local = FixedWindowRateLimiter(MemoryStorage())
         self._pool: ConnectionPool | None = None
         if storage_url != IN_MEMORY:
             self._pool = _pool(storage_url)
@@ -109,19 +109,19 @@ class RateLimits:
             window = await limiter.get_window_stats(item, name)
             return timedelta(seconds=max(1.0, window.reset_time - time.time()))
 
-        return await self._somewhere(count)
+        return await self._with_fallback(count)
 
     async def forget(self, item: Limit, *key: str) -> None:
         """Start anew for this key."""
-        await self._somewhere(lambda limiter: limiter.clear(item, _name(key)))
+        await self._with_fallback(lambda limiter: limiter.clear(item, _name(key)))
 
     async def close(self) -> None:
         if self._pool is not None:
             await self._pool.disconnect()
 
-    async def _somewhere(self, use: Callable[[FixedWindowRateLimiter], Awaitable[T]]) -> T:
+    async def _with_fallback(self, use: Callable[[FixedWindowRateLimiter], Awaitable[T]]) -> T:
         if self._pool is None or time.monotonic() < self._ask_again_at:
-            return await use(self._here)
+            return await use(self._local)
         try:
             async with asyncio.timeout(STORAGE_TIMEOUT):
                 result = await use(self._shared)
@@ -131,7 +131,7 @@ class RateLimits:
                 self._log.warning("rate limit storage away, counting in memory", reason=type(error).__name__)
             self._is_away = True
             self._ask_again_at = time.monotonic() + STORAGE_PAUSE
-            return await use(self._here)
+            return await use(self._local)
         if self._is_away:
             self._is_away = False
             self._log.info("rate limit storage is back")

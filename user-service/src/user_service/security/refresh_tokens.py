@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chassis.database.models import LARGEST_ID
+from chassis.ids import LARGEST_ID
 
 _ID_BYTES, _FAMILY_BYTES, _SECRET_BYTES = 8, 16, 32
 LONGEST = 100  # characters; ours have 75

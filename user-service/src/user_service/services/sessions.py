@@ -1,23 +1,27 @@
-"""Sessions: opened by a login, kept going by refresh tokens, looked at by every validation of an access token."""
+"""Sessions: opened by a login, extended by refresh tokens, looked up by every validation of an access token."""
+
+from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from chassis.database.purge import prune
-from chassis.database.transactions import Unit
 from chassis.errors import InvalidToken
+from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
-from user_service.models import Session, User
-from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
-from user_service.models.users import username_key
-from user_service.repositories import Repositories
 from user_service.security.access_tokens import TokenRefused, Tokens
 from user_service.security.passwords import Passwords
 from user_service.security.refresh_tokens import NotARefreshToken, RefreshToken
 from user_service.security.throttling import Throttle
+from user_service.usernames import username_key
+
+if TYPE_CHECKING:
+    from user_service.models import Session, User
+    from user_service.repositories import Repositories
+    from user_service.repositories.users import Credentials
 
 GRACE = timedelta(seconds=10)
 """How long the refresh token that was just replaced still gives its successor: for a lost answer, or a second tab."""
@@ -28,11 +32,15 @@ MOST_LISTED = 100
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom a token stands for, in which session, and until when."""
+    """Whose token it is, in which session, and until when."""
 
     user: User
     session_id: int
     expires_at: datetime
+
+    @property
+    def user_id(self) -> int:
+        return self.user.id
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,10 @@ class Grant:
     refresh_token: str
 
 
-class Sessions:
+class Sessions(Service["Repositories"]):
     def __init__(
         self,
-        read: Unit[Repositories],
-        write: Unit[Repositories],
+        transactions: Transactions[Repositories],
         passwords: Passwords,
         tokens: Tokens,
         successor_keys: Sequence[bytes],
@@ -59,10 +66,9 @@ class Sessions:
     ) -> None:
         """
         :param successor_keys: what the successors of refresh tokens are derived with; the first makes new ones
-        :param lifetime: of a session that is not refreshed; each refresh starts it anew
+        :param lifetime: of a session that is not refreshed; each refresh starts it again
         """
-        self._read = read
-        self._write = write
+        super().__init__(transactions)
         self._passwords = passwords
         self._tokens = tokens
         self._successor_keys = successor_keys
@@ -79,7 +85,7 @@ class Sessions:
         account = username_key(username)
         await self._logins.admit(ip, account)
         while True:
-            credentials = await self._read(lambda of: of.users.credentials(username))
+            credentials = await self._find_credentials(username)
             verdict = await self._passwords.verify(password, credentials.password_hash)
             user_id = credentials.user_id
             if user_id is None or not verdict.matches or not credentials.is_active:
@@ -94,65 +100,104 @@ class Sessions:
         audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=ip)
         return self._grant(user_id, token)
 
-    async def _open(
-        self, user_id: int, proven_hash: str | None, new_hash: str | None, user_agent: str | None, ip: str | None
-    ) -> RefreshToken | None:
-        """The first refresh token of a new session; None where the account is not as it was when it was looked at."""
-
-        def store(to: Repositories) -> RefreshToken | None:
-            user = to.users.find(user_id, for_update=True)
-            if user is None or not user.is_active or user.password_hash != proven_hash:
-                return None
-            if new_hash is not None:
-                user.password_hash = new_hash
-            now = datetime.now(UTC)
-            session = to.sessions.add(
-                Session(
-                    user_id=user_id,
-                    created_at=now,
-                    last_used_at=now,
-                    expires_at=now + self._lifetime,
-                    user_agent=user_agent[:LONGEST_USER_AGENT] if user_agent else None,
-                    ip=ip[:LONGEST_ADDRESS] if ip else None,
-                    family_hash="",
-                    refresh_hash="",
-                )
-            )
-            # The token has the session's number in it, which is known only now.
-            token = RefreshToken.draw(session.id)
-            session.family_hash, session.refresh_hash = token.family_hash, token.hash
-            return token
-
-        return await self._write(store)
-
     async def refresh(self, text: str, ip: str | None) -> Grant:
         """Replace a refresh token, and issue a new access token; raises SessionRevoked or TooManyAttempts.
 
-        The token that was just replaced gets the same successor once more, for as long as GRACE. After that, or with
-        an older one, somebody has a copy: the session is over, for all who have one.
+        The token that was just replaced gets the same successor once more, for as long as GRACE. Reusing it later, or
+        an older one, revokes the session: somebody has a copy.
         """
         try:
             token = RefreshToken.read(text)
         except NotARefreshToken:
             await self._refreshes.admit(ip)
             raise SessionRevoked from None
-        # With the family, which nobody can make up: guesses at a session do not use up its owner's tries.
+        # With the family, which can't be guessed: guesses at a session do not use up its owner's attempts.
         await self._refreshes.admit(ip, f"{token.session_id} {token.family_hash}")
-        session, successor = await self._write(lambda to: self._replace(to, token))
-        # Raised and logged after the commit: an exception inside the transaction would bring the ended session back.
+        session, successor = await self._rotate(token)
+        # Raised and logged after the commit: an exception inside the transaction would restore the revoked session.
         if session is not None and successor is None:
             audit.log("refresh token reused", user_id=session.user_id, session_id=session.id, ip=ip)
         if session is None or successor is None:
             raise SessionRevoked
         return self._grant(session.user_id, successor)
 
-    def _replace(self, to: Repositories, token: RefreshToken) -> tuple[Session | None, RefreshToken | None]:
-        """The session of the token with the token's successor; without a successor the session is over."""
-        session = to.sessions.find(token.session_id, for_update=True)
+    async def identify(self, access_token: str) -> Identity:
+        """Whose token it is at this moment; raises InvalidToken, with the reason as its detail."""
+        now = datetime.now(UTC)
+        try:
+            claims = self._tokens.read(access_token, now)
+        except TokenRefused as refusal:
+            raise InvalidToken(str(refusal)) from None
+        user = await self._find_user(claims.session_id, claims.user_id, now)
+        if user is None:
+            raise InvalidToken("The session of this token is over, or its account is deleted or disabled.")
+        return Identity(user, claims.session_id, claims.expires_at)
+
+    async def log_out(self, identity: Identity) -> None:
+        """Revoke the session of this token."""
+        await self._revoke(identity.session_id, identity.user_id)
+        audit.log("logged out", user_id=identity.user_id, session_id=identity.session_id)
+
+    async def log_out_everywhere(self, identity: Identity) -> None:
+        """Revoke all sessions of the account."""
+        await self._revoke_all(identity.user_id)
+        audit.log("logged out everywhere", user_id=identity.user_id)
+
+    @reads
+    def list(self, repos: Repositories, identity: Identity) -> Sequence[Session]:
+        """The account's active sessions, the newest first, up to MOST_LISTED."""
+        return repos.sessions.of_user(identity.user_id, datetime.now(UTC), MOST_LISTED)
+
+    async def revoke(self, identity: Identity, session_id: int) -> None:
+        """Revoke one session of the account; raises SessionNotFound."""
+        if not await self._revoke(session_id, identity.user_id):
+            raise SessionNotFound
+        audit.log("session ended", user_id=identity.user_id, session_id=session_id)
+
+    @writes
+    def purge(self, repos: Repositories, limit: int) -> int:
+        """Delete up to `limit` sessions that have expired; how many there were."""
+        return repos.sessions.delete_expired(datetime.now(UTC), limit)
+
+    @reads
+    def _find_credentials(self, repos: Repositories, username: str) -> Credentials:
+        return repos.users.credentials(username)
+
+    @reads
+    def _find_user(self, repos: Repositories, session_id: int, user_id: int, now: datetime) -> User | None:
+        return repos.sessions.find_user(session_id, user_id, now)
+
+    @writes
+    def _open(
+        self,
+        repos: Repositories,
+        user_id: int,
+        proven_hash: str | None,
+        new_hash: str | None,
+        user_agent: str | None,
+        ip: str | None,
+    ) -> RefreshToken | None:
+        """The first refresh token of a new session; None if the account has changed since its password was proven."""
+        user = repos.users.find(user_id, for_update=True)
+        if user is None or not user.is_active or user.password_hash != proven_hash:
+            return None
+        if new_hash is not None:
+            user.password_hash = new_hash
+        now = datetime.now(UTC)
+        session = repos.sessions.create(user_id, now, now + self._lifetime, user_agent, ip)
+        # The token contains the session's id, which is known only now.
+        token = RefreshToken.draw(session.id)
+        session.family_hash, session.refresh_hash = token.family_hash, token.hash
+        return token
+
+    @writes
+    def _rotate(self, repos: Repositories, token: RefreshToken) -> tuple[Session | None, RefreshToken | None]:
+        """The session of the token and the token's successor; without a successor, the session is revoked."""
+        session = repos.sessions.find(token.session_id, for_update=True)
         if session is None or not hmac.compare_digest(session.family_hash, token.family_hash):
             return None, None
         now = datetime.now(UTC)
-        user = to.users.find(session.user_id)
+        user = repos.users.find(session.user_id)
         if session.expires_at <= now or user is None or not user.is_active:
             return None, None
         successors = token.successors(self._successor_keys)
@@ -165,54 +210,18 @@ class Sessions:
             for successor in successors:
                 if successor.hash == session.refresh_hash:
                     return session, successor
-        to.sessions.remove(session)
+        repos.sessions.remove(session)
         return session, None
 
-    async def identify(self, access_token: str) -> Identity:
-        """Whom the token stands for at this moment; raises InvalidToken, with the reason as its detail."""
-        now = datetime.now(UTC)
-        try:
-            claims = self._tokens.read(access_token, now)
-        except TokenRefused as refusal:
-            raise InvalidToken(str(refusal)) from None
-        user = await self._read(lambda of: of.sessions.find_user(claims.session_id, claims.user_id, now))
-        if user is None:
-            raise InvalidToken("The session of this token is over, or its account is deleted or disabled.")
-        return Identity(user, claims.session_id, claims.expires_at)
+    @writes
+    def _revoke(self, repos: Repositories, session_id: int, user_id: int) -> bool:
+        return repos.sessions.revoke(session_id, user_id)
 
-    async def log_out(self, identity: Identity) -> None:
-        """End the session of this token."""
-        await self._write(lambda to: to.sessions.end(identity.session_id, identity.user.id))
-        audit.log("logged out", user_id=identity.user.id, session_id=identity.session_id)
-
-    async def log_out_everywhere(self, identity: Identity) -> None:
-        """End all sessions of the account."""
-
-        def end(to: Repositories) -> None:
-            # Locked, so that two who do this at once do not wait for each other's rows.
-            to.users.find(identity.user.id, for_update=True)
-            to.sessions.end_all(identity.user.id)
-
-        await self._write(end)
-        audit.log("logged out everywhere", user_id=identity.user.id)
-
-    async def list(self, identity: Identity) -> Sequence[Session]:
-        """The account's sessions that go on, the newest first, up to MOST_LISTED."""
-        return await self._read(lambda of: of.sessions.of_user(identity.user.id, datetime.now(UTC), MOST_LISTED))
-
-    async def end(self, identity: Identity, session_id: int) -> None:
-        """End one session of the account; raises SessionNotFound."""
-        if not await self._write(lambda to: to.sessions.end(session_id, identity.user.id)):
-            raise SessionNotFound
-        audit.log("session ended", user_id=identity.user.id, session_id=session_id)
-
-    async def prune(self) -> int:
-        """Remove the sessions that have expired, a batch at a time; how many there were."""
-        return await prune(self.remove_expired)
-
-    async def remove_expired(self, limit: int) -> int:
-        """Remove up to so many sessions that have expired, in one transaction; how many there were."""
-        return await self._write(lambda to: to.sessions.remove_expired(datetime.now(UTC), limit))
+    @writes
+    def _revoke_all(self, repos: Repositories, user_id: int) -> None:
+        # Locked, so that two that do this at once do not wait for each other's rows.
+        repos.users.find(user_id, for_update=True)
+        repos.sessions.revoke_all(user_id)
 
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))

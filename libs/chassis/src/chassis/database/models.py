@@ -16,8 +16,6 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
-LARGEST_ID = 2**63 - 1
-
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment, given and returned with the time zone UTC; SQLite stores it without, PostgreSQL as timestamptz."""

@@ -10,23 +10,23 @@ from chassis.errors import WRITE_ERRORS
 BATCH = 500
 """Rows that are removed in one transaction."""
 
-RemoveBatch = Callable[[int], Awaitable[int]]
+DeleteBatch = Callable[[int], Awaitable[int]]
 """Removes up to so many rows that have expired, in one transaction; how many there were."""
 
 
-async def prune(remove: RemoveBatch) -> int:
+async def purge(delete_batch: DeleteBatch) -> int:
     """Remove all that has expired; how many rows there were."""
     removed = 0
     while True:
-        batch = await remove(BATCH)
+        batch = await delete_batch(BATCH)
         removed += batch
         if batch < BATCH:
             return removed
 
 
-async def prune_for_ever(remove: RemoveBatch, every: float) -> NoReturn:
+async def purge_periodically(delete_batch: DeleteBatch, every: float) -> NoReturn:
     """Prune each time so many seconds have passed; while the database is away there is another time."""
     while True:
         await asyncio.sleep(every)
         with suppress(*WRITE_ERRORS):
-            await prune(remove)
+            await purge(delete_batch)

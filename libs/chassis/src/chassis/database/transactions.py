@@ -1,19 +1,19 @@
 """One database of one service: reads, and writes that are one transaction each.
 
-A request hops into a worker thread once, with the whole use case: open a session, run it, commit, close. The
-`commit` in `write` is the only one of the whole tree. It happens before the response is sent, so that a client
-never hears of a success that a failing commit then takes back. Why it is so: docs/decisions/0003.
+`Database` runs the use cases of `chassis.use_cases`. A request hops into a worker thread once, with its whole use case:
+open a session, run it, commit, close. The `commit` in this module is the only one of the project. It happens before
+the response is sent, so a client never hears of a success that a failing commit then takes back. The reasons are in
+docs/decisions/0003.
 
-Reads and writes have an engine each. A read runs in autocommit, so that a single SELECT is one round trip, on
-connections that the database itself holds read-only. The number of threads that wait for the database is the
-number of connections: all other waiting happens on the event loop, with a deadline, and writers that block each
-other never take the threads of public reads.
+Reads and writes have an engine each. A read runs in autocommit, so a single SELECT is one round trip, on connections
+that the database itself holds read-only. There are as many threads as connections: all other waiting happens on the
+event loop, with a deadline, and writers that block each other never take the threads of public reads.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from functools import partial
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 from psycopg2.errorcodes import (
     DEADLOCK_DETECTED,
@@ -31,15 +31,15 @@ from sqlalchemy.orm import Session
 from chassis import logs
 from chassis.database.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite_engine
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
-from chassis.thread_pool import Lane
+from chassis.thread_pool import BoundedThreadPool
 
 _WAITED_TOO_LONG = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
 # Migrations are behind, or the server is a standby that takes no writes; SQLite has no class of its own for these.
 _NOT_AS_NEEDED = (UNDEFINED_TABLE, UNDEFINED_COLUMN, READ_ONLY_SQL_TRANSACTION)
 
+R = TypeVar("R")
+P = ParamSpec("P")
 T = TypeVar("T")
-S = TypeVar("S")
-S_co = TypeVar("S_co", covariant=True)
 
 
 class ReadSession(Session):
@@ -50,13 +50,22 @@ class ReadSession(Session):
             raise RuntimeError("a read tried to write; run it with Database.write")
 
 
-class Database:
-    """The engines, threads and sessions of one database; made in the application factory, closed in its lifespan."""
+class Database(Generic[R]):
+    """The engines and threads of one database; made in the application factory, closed in its lifespan."""
 
-    def __init__(self, url: str, pool_size: int, pool_timeout: float, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        repositories: Callable[[Session], R],
+        *,
+        pool_size: int,
+        pool_timeout: float,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
         """Open nothing yet: the first connection is made when it is needed.
 
         :param url: as `chassis.database.url.normalise` returns it
+        :param repositories: makes what a use case works with, on the session of its transaction
         :param pool_size: connections held at most; SQLite has one writer, PostgreSQL gives half to writes
         :param pool_timeout: seconds to wait for a connection (on SQLite: for the write lock) before DatabaseBusy
         :param timeout: seconds that one read or write may take, once it has its connection
@@ -66,103 +75,109 @@ class Database:
         writers = 1 if sqlite else pool_size // 2
         readers = pool_size - writers
         make = sqlite_engine if sqlite else postgresql_engine
-        # SQLite would say 1 without a look at its file.
-        self._sign_of_life = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
-        self._within = timeouts.until_given_up
+        self._repositories = repositories
+        # SQLite answers "SELECT 1" without looking at its file.
+        self._ping = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
         self._read_engine = make(url, readers, timeouts, writes=False)
         self._write_engine = make(url, writers, timeouts, writes=True)
-        self._reads = Lane("database-read", readers, timeouts.for_turn, DatabaseBusy)
-        self._writes = Lane("database-write", writers, timeouts.for_turn, DatabaseBusy)
+        self._open_read = partial(ReadSession, self._read_engine, autoflush=False, expire_on_commit=False)
+        self._open_write = partial(Session, self._write_engine, expire_on_commit=False)
+        self._reads, self._writes = (
+            BoundedThreadPool(name, threads, timeouts.for_turn, DatabaseBusy, timeouts.until_given_up)
+            for name, threads in (("database-read", readers), ("database-write", writers))
+        )
 
-    async def read(self, work: Callable[[Session], T]) -> T:
-        """Run `work` with a session that cannot write.
+    async def read(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` on repositories that can't write.
 
-        What it returns can be used after the session is closed. It may run a second time, on another connection,
-        where the first one turns out to be broken. Raises DatabaseBusy or DatabaseUnavailable.
+        Its result can be used after the session is closed. It may run a second time, on another connection, if the
+        first one turns out to be broken. Raises DatabaseBusy or DatabaseUnavailable.
         """
-
-        def run() -> T:
-            with ReadSession(self._read_engine, autoflush=False, expire_on_commit=False) as session:
-                result = work(session)
-                session.flush()  # Sends nothing: it refuses what would be lost.
-                return result
-
+        use_case = partial(self._run, self._open_read, self._repositories, work, *args, **kwargs)
         try:
-            return await self._reads.run(lambda: _twice_if_the_connection_is_lost(run), self._within)
+            return await self._reads.run(use_case)
         except TimeoutError:
             raise DatabaseUnavailable from None
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction and commit it; whatever it raises rolls everything back.
 
-        What it returns can be used after the session is closed. It may run a second time, on another connection,
-        where the first one is lost before the commit, which means that nothing had been stored; so it makes its new
-        objects itself. Raises DatabaseBusy or DatabaseUnavailable if nothing was changed, and OutcomeUnknown if
-        nobody can tell.
+        Its result can be used after the session is closed. It may run a second time, on another connection, if the
+        first one is lost before the commit, when nothing has been stored; so it makes its new objects itself. Raises
+        DatabaseBusy or DatabaseUnavailable if nothing was changed, and OutcomeUnknown if that can't be known.
         """
-
-        def run() -> T:
-            with Session(self._write_engine, expire_on_commit=False) as session:
-                result = work(session)
-                session.flush()  # Up to here a lost connection means that nothing was stored; from here on it may be.
-                try:
-                    session.commit()
-                except BaseException as error:
-                    # SQLite leaves a transaction open whose commit failed, and SQLAlchemy would hand its connection
-                    # to the next write, which could not begin; nor could any other after it.
-                    session.invalidate()
-                    if isinstance(error, DBAPIError) and error.connection_invalidated:
-                        raise OutcomeUnknown from error
-                    raise
-                return result
-
         try:
-            return await self._writes.run(lambda: _twice_if_the_connection_is_lost(run), self._within)
+            return await self._writes.run(
+                partial(self._run, self._open_write, self._repositories, work, *args, **kwargs)
+            )
         except TimeoutError:
             raise OutcomeUnknown from None
 
+    async def inspect(self, look: Callable[[Session], T]) -> T:
+        """Run `look` on a plain session that can't write; for health checks, which need no repositories."""
+        try:
+            return await self._reads.run(self._run, self._open_read, _session_itself, look)
+        except TimeoutError:
+            raise DatabaseUnavailable from None
+
     async def ping(self) -> None:
-        """Ask the database for a sign of life; raises DatabaseBusy or DatabaseUnavailable."""
-        await self.read(lambda session: session.execute(self._sign_of_life))
+        """Check that the database answers; raises DatabaseBusy or DatabaseUnavailable."""
+        await self.inspect(lambda session: session.execute(self._ping))
 
     def close(self) -> None:
-        """Wait for what is running, and close all connections."""
-        for lane, engine in ((self._reads, self._read_engine), (self._writes, self._write_engine)):
-            lane.close()
+        """Wait for running work to finish, and close all connections."""
+        for threads, engine in ((self._reads, self._read_engine), (self._writes, self._write_engine)):
+            threads.close()
             engine.dispose()
 
+    def _run(
+        self,
+        open_session: Callable[[], Session],
+        prepare: Callable[[Session], Any],
+        work: Callable[..., T],
+        *args: Any,
+        **kwargs: Any,
+    ) -> T:
+        """Run the work on one session, in a worker thread; once more if its connection turns out to be lost.
 
-class Unit(Protocol[S_co]):
-    """Runs one use case of a service: `product = await write(lambda products: products.create(draft, owner))`."""
+        A pooled connection may have been dead for a long time when it is used. The second session has a fresh one.
+        """
+        with _translated_errors():
+            for is_last in (False, True):
+                with open_session() as session:
+                    try:
+                        result = work(prepare(session), *args, **kwargs)
+                        # In a read this sends nothing: it refuses what would be lost. In a write, a connection that is
+                        # lost up to here means that nothing was stored; from here on it may be.
+                        session.flush()
+                    except DBAPIError as error:
+                        if is_last or not error.connection_invalidated:
+                            raise
+                    else:
+                        if not isinstance(session, ReadSession):
+                            _commit(session)
+                        return result
+        raise AssertionError  # The last session returns or raises.
 
-    async def __call__(self, work: Callable[[S_co], T]) -> T: ...
+
+def _session_itself(session: Session) -> Session:
+    return session
 
 
-@dataclass(frozen=True)
-class UnitOf(Generic[S]):
-    """`Database.read` or `Database.write`, with the service that `build` makes on the session."""
-
-    run: Callable[[Callable[[Session], Any]], Awaitable[Any]]
-    build: Callable[[Session], S]
-
-    async def __call__(self, work: Callable[[S], T]) -> T:
-        result: T = await self.run(lambda session: work(self.build(session)))
-        return result
-
-
-def _twice_if_the_connection_is_lost(run: Callable[[], T]) -> T:
-    """A pooled connection may have been dead for long when it is used; on a fresh one the same succeeds."""
-    with _translated():
-        try:
-            return run()
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        return run()
+def _commit(session: Session) -> None:
+    try:
+        session.commit()
+    except BaseException as error:
+        # SQLite leaves a transaction open whose commit failed, and SQLAlchemy would hand its connection to the next
+        # write, which could not begin; nor could any other after it.
+        session.invalidate()
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise OutcomeUnknown from error
+        raise
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Turn what the driver says of a database that is away or busy into the two errors that a client is told."""
     try:
         yield

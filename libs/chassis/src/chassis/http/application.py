@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.middleware import Middleware
 
 from chassis.http import openapi, pages, problems
+from chassis.http.bearer import Authenticate, no_authentication
 from chassis.http.middleware import CatchAll, Cors, HeadAsGet, RequestContext
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
@@ -37,6 +38,9 @@ _MAY_BE_SENT_BY_SCRIPTS = [
 class Application(FastAPI):
     """A FastAPI application whose document is completed by `chassis.http.openapi`."""
 
+    max_body_bytes: int
+    authenticate: Authenticate
+    """Asked by every operation that needs a caller; see `chassis.http.bearer`."""
     log_in_at: str | None = None
 
     def openapi(self) -> dict[str, Any]:
@@ -53,10 +57,12 @@ def build(
     description: str,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
     routers: Sequence[Router],
+    authenticate: Authenticate = no_authentication,
     log_in_at: str | None = None,
-) -> FastAPI:
+) -> Application:
     """Put middleware, error handlers, documentation pages and the routers together.
 
+    :param authenticate: finds out whose token a request has; raises InvalidToken, or why that can't be known
     :param log_in_at: the origin where a browser on the documentation page gets its token, if it is not this service
     """
     app = Application(
@@ -82,7 +88,8 @@ def build(
             Middleware(HeadAsGet),
         ],
     )
-    app.state.max_body_bytes = settings.max_body_bytes
+    app.max_body_bytes = settings.max_body_bytes
+    app.authenticate = authenticate
     problems.install(app)
     app.log_in_at = log_in_at
     for router in (*routers, pages.router(title, log_in_at)):

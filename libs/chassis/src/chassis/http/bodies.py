@@ -4,28 +4,22 @@ The standard decoder would turn 19.990000000000000001 into 19.99, accept NaN, ta
 let a lone surrogate through that no database can store.
 """
 
-import json
 from collections.abc import AsyncIterator, Iterable
-from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from chassis.json_decoding import MOST_FIELDS, NotJson, decode_json
+
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 FORM = "application/x-www-form-urlencoded"
 
-_MOST_FIELDS = 100  # of an object or a form
-_LARGEST_EXPONENT = 1_000  # beyond what any field holds, so that whatever is below gets a 422 of its own
 
 EMPTY = object()
 """No body at all, which is not the same as the JSON `null`."""
-
-
-class NotJson(ValueError):
-    """What is wrong with a text that is no JSON which can be read: "is not JSON: ...", without a subject."""
 
 
 async def read(request: Request, limit: int, accepted: Iterable[str] = (JSON,)) -> Any:
@@ -84,74 +78,10 @@ def _too_large(limit: int) -> HTTPException:
     return HTTPException(413, f"The body is larger than the {limit} bytes that this address accepts.")
 
 
-def decode_json(text: str) -> Any:
-    """What the JSON says, numbers with a fraction as Decimal; raises NotJson."""
-    try:
-        decoded = json.loads(
-            text,
-            parse_float=_decimal,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_object,
-        )
-        # Only an escape can bring a surrogate into a decoded string: the bytes themselves were UTF-8.
-        if "\\ud" in text or "\\uD" in text:
-            _refuse_surrogates(decoded)
-    except json.JSONDecodeError as error:
-        raise NotJson(f"is not JSON: {error.msg} at character {error.pos}") from None
-    except RecursionError:
-        raise NotJson("is nested too deeply") from None
-    except (ValueError, InvalidOperation) as error:
-        raise NotJson(f"is not JSON that can be read: {_reason(error)}") from None
-    return decoded
-
-
-class _Refused(ValueError):
-    pass
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _Refused) else "a number is too long"
-
-
-def _decimal(digits: str) -> Decimal:
-    number = Decimal(digits)
-    # Ten bytes can say a number of a thousand million digits, and making an integer of it would take hours.
-    if abs(number.adjusted()) > _LARGEST_EXPONENT:
-        raise _Refused("a number is too long")
-    return number
-
-
-def _refuse_constant(name: str) -> None:
-    raise _Refused(f"{name} is not a number of JSON")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > _MOST_FIELDS:
-        # Each unknown one would be told of: a small body would make a large answer, and take seconds to do so.
-        raise _Refused(f"an object has more than {_MOST_FIELDS} fields")
-    decoded = dict(pairs)
-    if len(decoded) != len(pairs):
-        raise _Refused("an object has the same key twice")
-    return decoded
-
-
-def _refuse_surrogates(decoded: Any) -> None:
-    if isinstance(decoded, str):
-        if not decoded.isascii() and any("\ud800" <= character <= "\udfff" for character in decoded):
-            raise _Refused("a lone surrogate is not text")
-    elif isinstance(decoded, list):
-        for item in decoded:
-            _refuse_surrogates(item)
-    elif isinstance(decoded, dict):
-        for key, value in decoded.items():
-            _refuse_surrogates(key)
-            _refuse_surrogates(value)
-
-
 def _decode_form(text: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(
-            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MOST_FIELDS
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MOST_FIELDS
         )
     except ValueError:
         raise HTTPException(400, "The body is not a URL-encoded form in UTF-8.") from None

@@ -16,7 +16,7 @@ _TAGS = rf"^[ \t]*(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)[ \t]*$"
 _VERSIONS = re.compile(r'(W/)?"([1-9][0-9]{0,9})"')
 
 
-def written(version: int) -> str:
+def format_etag(version: int) -> str:
     """The tag of this version."""
     return f'"{version}"'
 

@@ -55,7 +55,7 @@ class Draining(NotReady):
 class Readiness:
     """Whether the service should be given requests: its database answers, is migrated, and no stop was asked for."""
 
-    def __init__(self, database: Database, migrations: Migrations) -> None:
+    def __init__(self, database: Database[Any], migrations: Migrations) -> None:
         self._database = database
         self._migrations = migrations
         self._draining = False
@@ -64,7 +64,7 @@ class Readiness:
         """Return if the service is ready; otherwise raise Draining, MigrationsBehind or a database error."""
         if self._draining:
             raise Draining
-        if not await self._database.read(self._migrations.is_current):
+        if not await self._database.inspect(self._migrations.is_current):
             raise MigrationsBehind
 
     async def database_answers(self) -> bool:

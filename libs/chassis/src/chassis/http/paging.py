@@ -3,32 +3,17 @@
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from chassis.database.models import LARGEST_ID
-
-
-def _digits_only(value: object) -> object:
-    # Without it "1_000", " 7 " and "3.0" would pass as integers, and "007" would be another address of number 7.
-    if isinstance(value, str) and not re.fullmatch(r"-?(0|[1-9][0-9]*)", value):
-        raise ValueError("Input should be a whole number, written in digits")
-    return value
-
+from chassis.ids import LARGEST_ID, Digits
 
 LARGEST_SKIP = 10_000
 NO_CURSOR = "This is no cursor from here; begin without one"
 _CHECKSUM = 6  # bytes; enough to notice what was cut or mistyped, for a cursor grants nothing
-
-Digits = BeforeValidator(_digits_only)
-"""For an integer in a path or a query."""
-
-RowId = Annotated[int, Field(ge=1, le=LARGEST_ID, examples=[1]), Digits]
-"""The id of a row, in a path."""
 
 Skip = Annotated[int, Field(ge=0, le=LARGEST_SKIP), Digits]
 """How many rows to leave out, in a query."""

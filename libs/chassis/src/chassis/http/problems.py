@@ -6,7 +6,6 @@ form. An answer never holds an exception's text, a statement or an internal name
 """
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
@@ -16,15 +15,16 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
 from chassis import errors
-from chassis.errors import DomainError, FieldError
+from chassis.errors import DomainError
 from chassis.http import etags
+from chassis.validation import json_pointer, sentence
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -192,7 +192,7 @@ async def _domain_error(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = f'Bearer error="{error.bearer_error}"' if error.bearer_error else "Bearer"
     if isinstance(error, errors.PreconditionFailed):
-        headers["ETag"] = etags.written(error.version)
+        headers["ETag"] = etags.format_etag(error.version)
     if error.retry_after is not None:
         # In whole seconds, and rounded up: a client that waits this long finds the door open.
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
@@ -223,44 +223,14 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     return respond(request, 422, *FRAMEWORK[422], fields=fields)
 
 
-# Pydantic's own sentences for these name classes of ours, or call a field of JSON an attribute.
-_SENTENCES = {
-    "model_type": "Input should be an object",
-    "model_attributes_type": "Input should be an object",
-    "dict_type": "Input should be an object",
-    "extra_forbidden": "There is no such field",
-}
-
-
-def sentence(kind: str, message: str) -> str:
-    """What people are told of a mistake that Pydantic found, by its kind and message."""
-    told = _SENTENCES.get(kind, message.removeprefix("Value error, "))
-    # What Pydantic says of a text whose length it looks at after a check of ours; of a list it says "List should".
-    return re.sub(r"^Value should have (.* \d+) items? after validation", r"Text should have \1 characters", told)
-
-
-def invalid(error: ValidationError) -> errors.Invalid:
-    """What Pydantic found wrong with something that is no body of a request, as a domain error."""
-    return errors.Invalid(
-        [
-            FieldError(_pointer(mistake["loc"]), sentence(mistake["type"], mistake["msg"]))
-            for mistake in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-    )
-
-
 def _field_problem(kind: str, location: Sequence[int | str], message: str) -> FieldProblem:
     where, *path = location
     detail = sentence(kind, message)
     if where == "body":
-        return FieldProblem(pointer=_pointer(path), detail=detail)
+        return FieldProblem(pointer=json_pointer(path), detail=detail)
     if kind == "extra_forbidden":
         detail = "There is no such parameter"
     return FieldProblem(parameter=".".join(str(part) for part in path), detail=detail)
-
-
-def _pointer(path: Sequence[int | str]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _methods(request: Request) -> set[str]:

@@ -46,7 +46,7 @@ class Route(APIRoute):
         accepted = (bodies.MERGE_PATCH, bodies.JSON) if "PATCH" in (self.methods or ()) else (bodies.JSON,)
 
         async def decode_and_handle(request: Request) -> Response:
-            limit: int = self.body_limit or request.app.state.max_body_bytes
+            limit: int = self.body_limit or request.app.max_body_bytes
             return await handle(DecodedRequest(request, await bodies.read(request, limit, accepted)))
 
         return decode_and_handle

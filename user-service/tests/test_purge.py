@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
-from chassis.database import purge as pruning
+from chassis.database import purge
 from testkit.plugin import running
 from testkit.users import MakeSettings, sign_up
 from user_service import main
@@ -33,19 +33,18 @@ def let_expire(database: Engine) -> None:
 async def test_all_that_has_expired_is_removed_in_batches_and_nothing_else(
     app: FastAPI, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "BATCH", 10)
+    monkeypatch.setattr(purge, "BATCH", 10)
     batches: list[int] = []
-    write = app.state.services.sessions._write
+    delete_batch = app.state.services.sessions.purge
 
-    async def counted(work: object) -> int:
-        batches.append(await write(work))
+    async def counted(limit: int) -> int:
+        batches.append(await delete_batch(limit))
         return batches[-1]
 
     async with running(app) as client:
         ada = await sign_up(client)
         let_expire(database)
-        monkeypatch.setattr(app.state.services.sessions, "_write", counted)
-        assert await app.state.services.sessions.prune() == 31
+        assert await purge.purge(counted) == 31
         assert batches == [10, 10, 10, 1]
         assert count(database) == 1
         assert (await client.get("/me", headers=ada.headers)).status_code == 200
@@ -54,14 +53,14 @@ async def test_all_that_has_expired_is_removed_in_batches_and_nothing_else(
 async def test_two_who_prune_at_once_remove_each_session_once(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "BATCH", 3)
+    monkeypatch.setattr(purge, "BATCH", 3)
     one, other = create_app(make_settings()), create_app(make_settings())
     async with running(one) as client, running(other):
         await sign_up(client)
         let_expire(database)
-        removed = await asyncio.gather(*(app.state.services.sessions.prune() for app in (one, other)))
+        removed = await asyncio.gather(*(purge.purge(app.state.services.sessions.purge) for app in (one, other)))
         # A batch that finds others at work is small, and the last one: what it left is for the next time.
-        removed.append(await one.state.services.sessions.prune())
+        removed.append(await purge.purge(one.state.services.sessions.purge))
     assert sum(removed) == 31
     assert count(database) == 1
 
@@ -69,7 +68,7 @@ async def test_two_who_prune_at_once_remove_each_session_once(
 async def test_the_service_prunes_by_itself_and_goes_on_after_an_outage(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "PRUNE_EVERY", 0.05)
+    monkeypatch.setattr(main, "PURGE_EVERY", 0.05)
     async with running(create_app(make_settings())) as client:
         await sign_up(client)
         with database.begin() as connection:

@@ -1,8 +1,8 @@
-"""What can be asked of the list of products, and the cursor that goes on with the same question."""
+"""The query parameters of the list of products, and the cursor that continues the same query."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -17,14 +17,15 @@ from pydantic import (
     field_validator,
 )
 
-from chassis.database.models import LARGEST_ID
-from chassis.http.paging import NO_CURSOR, Digits, Limit, Skip, read_cursor, write_cursor
+from chassis.http.paging import NO_CURSOR, Limit, Skip, read_cursor, write_cursor
 from chassis.http.routing import QueryParameters
+from chassis.ids import LARGEST_ID, Digits
 from chassis.text import Line
 from product_service.domain import money
-from product_service.domain.search_text import words
-from product_service.models.products import LARGEST_QUANTITY, LONGEST_NAME_KEY, Product
-from product_service.schemas import Category, CurrencyCode
+from product_service.domain.criteria import Criteria, SortField
+from product_service.domain.fields import LARGEST_QUANTITY, Category, CurrencyCode
+from product_service.domain.search_text import LONGEST_NAME_KEY, words
+from product_service.models import Product
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -47,8 +48,8 @@ OwnerId = Annotated[int, Field(ge=1, le=LARGEST_ID), Digits]
 Flag = Literal["true", "false"]
 
 
-class Criteria(QueryParameters):
-    """Which products, and in which order; None leaves a question open."""
+class CriteriaQuery(QueryParameters):
+    """The parameters that select and sort products; those left out leave a question open."""
 
     sort: Sort | None = Field(
         default=None, description="The order, by id if left out; `-` for descending. Equal ones are sorted by id."
@@ -72,22 +73,22 @@ class Criteria(QueryParameters):
         return max_price
 
     @property
-    def by(self) -> str:
-        """The attribute of a product that decides about its place."""
-        field = (self.sort or "id").removeprefix("-")
-        return "name_key" if field == "name" else field
-
-    @property
-    def descending(self) -> bool:
-        return self.sort is not None and self.sort.startswith("-")
-
-    def place(self, product: Product) -> tuple[Any, ...]:
-        """Where the product stands in this order: what it has in the columns of the order."""
-        return tuple(getattr(product, column) for column in dict.fromkeys((self.by, "id")))
+    def criteria(self) -> Criteria:
+        return Criteria(
+            sort=cast("SortField", (self.sort or "id").removeprefix("-")),
+            descending=self.sort is not None and self.sort.startswith("-"),
+            q=self.q,
+            min_price=self.min_price,
+            max_price=self.max_price,
+            currency=self.currency,
+            category=self.category,
+            in_stock=None if self.in_stock is None else self.in_stock == "true",
+            owner_id=self.owner_id,
+        )
 
     def parameters(self) -> dict[str, Any]:
         """The same as parameters of a query."""
-        return self.model_dump(mode="json", include=set(Criteria.model_fields), exclude_none=True)
+        return self.model_dump(mode="json", include=set(CriteriaQuery.model_fields), exclude_none=True)
 
 
 def _moment(microseconds: object) -> datetime:
@@ -101,27 +102,27 @@ _Moment = Annotated[
     datetime, BeforeValidator(_moment), PlainSerializer(lambda moment: (moment - _EPOCH) // _MICROSECOND)
 ]
 _Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
-_POSITIONS: dict[str, TypeAdapter[Any]] = {
+_POSITIONS: dict[SortField, TypeAdapter[Any]] = {
     "id": TypeAdapter(tuple[_Id]),
-    "name_key": TypeAdapter(tuple[Annotated[Line, Field(max_length=LONGEST_NAME_KEY)], _Id]),
+    "name": TypeAdapter(tuple[Annotated[Line, Field(max_length=LONGEST_NAME_KEY)], _Id]),
     "price": TypeAdapter(tuple[Amount, _Id]),
     "quantity": TypeAdapter(tuple[Annotated[int, Field(strict=True, ge=0, le=LARGEST_QUANTITY)], _Id]),
     "created_at": TypeAdapter(tuple[_Moment, _Id]),
     "updated_at": TypeAdapter(tuple[_Moment, _Id]),
 }
-"""What a cursor has of the last product of a page, by the column of the order: its value there and its id."""
+"""What a cursor has of the last product of a page, by the order: its value there and its id."""
 
 
 class Cursor:
     """A place in a list, behind which the next page begins. As a model or dataclass it would be in the document."""
 
-    def __init__(self, criteria: Criteria, after: tuple[Any, ...]) -> None:
+    def __init__(self, query: CriteriaQuery, after: tuple[Any, ...]) -> None:
         """:param after: what the last product of the page before had in the columns of the order"""
-        self.criteria = criteria
+        self.query = query
         self.after = after
 
 
-class _Content(Criteria):
+class _Content(CriteriaQuery):
     """What is written in a cursor."""
 
     after: Any
@@ -129,7 +130,8 @@ class _Content(Criteria):
     @field_validator("after")
     @classmethod
     def _in_the_columns_of_the_order(cls, after: Any, others: ValidationInfo) -> tuple[Any, ...]:
-        position: tuple[Any, ...] = _POSITIONS[Criteria(sort=others.data["sort"]).by].validate_python(after)
+        order = CriteriaQuery(sort=others.data["sort"]).criteria.sort
+        position: tuple[Any, ...] = _POSITIONS[order].validate_python(after)
         return position
 
 
@@ -143,7 +145,7 @@ def _read(cursor: str) -> Cursor:
     return Cursor(read, read.after)
 
 
-class ProductQuery(Criteria):
+class ProductQuery(CriteriaQuery):
     limit: Limit = Field(default=20, description="Products to answer at most.")
     skip: Skip | None = Field(default=None, description="Products to leave out; not together with `cursor`.")
     count: Flag | None = Field(default=None, description="Whether to tell how many there are, in `X-Total-Count`.")
@@ -161,25 +163,26 @@ class ProductQuery(Criteria):
             return None
         if others.data.get("skip") is not None:
             raise ValueError("Either skip or a cursor, but not both")
-        for name in Criteria.model_fields:
+        for name in CriteriaQuery.model_fields:
             given = others.data.get(name)
-            if given is not None and given != (getattr(cursor.criteria, name) or ("id" if name == "sort" else None)):
+            if given is not None and given != (getattr(cursor.query, name) or ("id" if name == "sort" else None)):
                 raise ValueError(f"This cursor was made with another {name}; leave that out, or give the same")
         return cursor
 
     @property
-    def criteria(self) -> Criteria:
+    def selection(self) -> CriteriaQuery:
         """What is asked for, whether the parameters say it or the cursor does."""
-        return self.cursor.criteria if self.cursor else self
+        return self.cursor.query if self.cursor else self
 
     def first(self) -> dict[str, Any]:
         """The parameters of the first page."""
-        return {**self.criteria.parameters(), **self._same_for_every_page()}
+        return {**self.selection.parameters(), **self._same_for_every_page()}
 
     def next(self, last: Product) -> dict[str, Any]:
         """The parameters of the page that begins behind this product."""
-        after = _POSITIONS[self.criteria.by].dump_python(self.criteria.place(last), mode="json")
-        return {**self._same_for_every_page(), "cursor": write_cursor({**self.criteria.parameters(), "after": after})}
+        criteria = self.selection.criteria
+        after = _POSITIONS[criteria.sort].dump_python(criteria.position(last), mode="json")
+        return {**self._same_for_every_page(), "cursor": write_cursor({**self.selection.parameters(), "after": after})}
 
     def _same_for_every_page(self) -> dict[str, Any]:
         return self.model_dump(include={"limit", "count"}, exclude_none=True)
