@@ -54,7 +54,7 @@ def annotated_parameter(_: Products) -> Router:
 
     @routes.get("/{product_id}")
     async def show(product_id: RowId, known: IfNoneMatch, products: ProductsService, response: Response) -> Product:
-        response.headers["ETag"] = '"1"'
+        response.headers["ETag"] = '"1"' if not known(1) else '"2"'
         return await products.get(product_id)
 
     return routes
@@ -65,7 +65,7 @@ def enclosing_function(products: Products) -> Router:
 
     @routes.get("/{product_id}")
     async def show(product_id: RowId, known: IfNoneMatch, response: Response) -> Product:
-        response.headers["ETag"] = '"1"'
+        response.headers["ETag"] = '"1"' if not known(1) else '"2"'
         return await products.get(product_id)
 
     return routes
