@@ -38,13 +38,7 @@ class Services:
     """What may be done with the catalogue, with all that it needs; for the API, and for the command line."""
 
     def __init__(self, settings: Settings) -> None:
-        self.database = Database(
-            settings.database_url,
-            Repositories,
-            pool_size=settings.database_pool_size,
-            pool_timeout=settings.database_pool_timeout,
-            timeout=settings.database_timeout,
-        )
+        self.database = Database.from_settings(settings, Repositories)
         self.products = Products(self.database, settings.product_write_access)
         self.imports = Imports(self.products)
         self.idempotency_records = IdempotencyRecords(self.database)

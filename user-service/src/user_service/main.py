@@ -44,13 +44,7 @@ class Services:
     """What may be done with accounts and sessions, with all that it needs; for the API, and for the command line."""
 
     def __init__(self, settings: Settings) -> None:
-        self.database = Database(
-            settings.database_url,
-            Repositories,
-            pool_size=settings.database_pool_size,
-            pool_timeout=settings.database_pool_timeout,
-            timeout=settings.database_timeout,
-        )
+        self.database = Database.from_settings(settings, Repositories)
         self._passwords = Passwords(settings.bcrypt_cost, settings.password_queue_timeout)
         self._counts = RateLimits(settings.rate_limit_storage_url)
         keys = [signing_key(settings.secret_key, settings.development_key_file)]

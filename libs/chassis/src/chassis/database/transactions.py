@@ -13,7 +13,7 @@ event loop, with a deadline, and writers that block each other never take the th
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 from psycopg2.errorcodes import (
     DEADLOCK_DETECTED,
@@ -32,6 +32,9 @@ from chassis import logs
 from chassis.database.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite_engine
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
 from chassis.thread_pool import BoundedThreadPool
+
+if TYPE_CHECKING:
+    from chassis.settings import ServiceSettings
 
 _WAITED_TOO_LONG = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
 # Migrations are behind, or the server is a standby that takes no writes; SQLite has no class of its own for these.
@@ -85,6 +88,17 @@ class Database(Generic[R]):
         self._reads, self._writes = (
             BoundedThreadPool(name, threads, timeouts.for_turn, DatabaseBusy, timeouts.until_given_up)
             for name, threads in (("database-read", readers), ("database-write", writers))
+        )
+
+    @classmethod
+    def from_settings(cls, settings: "ServiceSettings", repositories: Callable[[Session], R]) -> "Database[R]":
+        """The database of a service, as its settings describe it."""
+        return cls(
+            settings.database_url,
+            repositories,
+            pool_size=settings.database_pool_size,
+            pool_timeout=settings.database_pool_timeout,
+            timeout=settings.database_timeout,
         )
 
     async def read(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
