@@ -18,7 +18,7 @@ def test_an_older_python_can_parse_the_launcher_and_is_told_what_it_needs(standi
     started = terminal.start(sys.executable, "-c", f"import sys; sys.path.append({str(standin / 'dev.py')!r}); {run}")
     assert started.status() == 1
     assert started.output.splitlines() == [
-        "dev.py needs Python 3.11 or newer and this is Python 3.8: start it with a newer one."
+        "dev.py needs Python 3.11 or newer, and this is Python 3.8: start it with a newer Python."
     ]
 
 

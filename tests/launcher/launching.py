@@ -1,9 +1,10 @@
-"""What the tests of the launcher are made of: copies of the project, and a terminal to start commands in.
+"""What the tests of the launcher use: copies of the project, and a terminal to start commands in.
 
-There are two kinds of copies: the project itself, and one with the real `dev.py` and start scripts but services of a
-few lines, which start in no time, take down every signal they get, and misbehave when they are told to.
+There are two kinds of copies: the project itself, and one with the real launcher and start scripts but services of a
+few lines, which start quickly, record every signal they receive, and misbehave on request.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
 SERVICES = ("user-service", "product-service")
-LIBRARIES = ("libs/chassis", "libs/auth-client", "libs/testkit")
+# Each with the libraries that it names in its pyproject.toml.
+STANDIN_LIBRARIES = {"libs/auth-client": ["../chassis"], "libs/chassis": [], "libs/testkit": []}
+SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
 COMMANDS = (
-    *(
-        "up",
-        "serve",
-        "manage",
-        "test",
-        "test-installation",
-        "test-large",
-        "test-containers",
-        "prove",
-        "check",
-        "fix",
-        "bench",
-    ),
-    *("migrate", "revision", "openapi", "seed", "lock"),
+    *("up", "serve", "manage", "test", "test-installation", "test-large", "test-containers", "prove", "check"),
+    *("fix", "bench", "migrate", "revision", "openapi", "seed", "lock"),
 )
 # What the caller of these tests may have in the environment, and what must not reach the launcher from there.
 SETTINGS = re.compile(
@@ -90,8 +81,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-default = {"user-service": 8001, "product-service": 8002}[service]
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT") or default)), Handler)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 
 def stop():
     time.sleep(0.3)  # Within this time a second signal would be taken down.
@@ -129,11 +119,12 @@ def until(condition: Callable[[], object], what: str, within: float = 60) -> Non
         time.sleep(0.02)
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
+def free_ports(count: int = 2) -> tuple[int, ...]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return tuple(each.getsockname()[1] for each in sockets)
 
 
 def ports_for_up() -> tuple[str, ...]:
@@ -260,15 +251,16 @@ class Terminal:
         return started.last_line
 
     def changed(self, tree: Path, change: str, *words: object, **settings: object) -> Started:
-        """Run this copy's dev.py after a change to its constants."""
-        code = f"import sys; sys.path.insert(0, {str(tree)!r}); import dev; {change}; sys.exit(dev.main())"
+        """Run this copy's dev.py after a change to the constants of `tools.processes`."""
+        path = f"import sys; sys.path.insert(0, {str(tree)!r})"
+        code = f"{path}; from tools import command_line, processes; {change}; sys.exit(command_line.main())"
         return self.start(sys.executable, "-c", code, *words, **settings)
 
     def up(self, tree: Path, *words: object, **settings: object) -> tuple[Started, int, int]:
         """Start both services on free ports and wait until the launcher says that they answer."""
         user, product = free_ports()
         started = self.dev(tree, "up", "--user-port", user, "--product-port", product, *words, **settings)
-        started.prints("Ctrl-C stops both")
+        started.prints("Press Ctrl-C to stop")
         return started, user, product
 
     def close(self) -> None:
@@ -294,16 +286,17 @@ def copy_of_the_project(target: Path) -> Path:
     return target
 
 
-def copy_with_standins(tree: Path) -> Path:
+def copy_with_standins(tree: Path, services: Sequence[str] = SERVICES) -> Path:
     """The launcher with stand-ins for the services and for the tools, installed."""
     tree.mkdir()
     for name in ("dev.py", "start-user-service.sh", "start-product-service.sh", "requirements-build.txt"):
         shutil.copy2(ROOT / name, tree / name)
+    shutil.copytree(ROOT / "tools", tree / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     # The locked requirements of the stand-ins are few; the build tool alone stands for them.
-    for name in ("requirements-dev.txt", "user-service/requirements.txt", "product-service/requirements.txt"):
+    for name in ("requirements-dev.txt", *(f"{service}/requirements.txt" for service in services)):
         (tree / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / "requirements-build.txt", tree / name)
-    for folder in (*LIBRARIES, *SERVICES):
+    for folder, sources in {**STANDIN_LIBRARIES, **dict.fromkeys(services, SOURCES_OF_A_SERVICE)}.items():
         module = folder.rpartition("/")[2].replace("-", "_")
         package = tree / folder / "src" / module
         package.mkdir(parents=True)
@@ -311,11 +304,17 @@ def copy_with_standins(tree: Path) -> Path:
         (package / "__main__.py").write_text(STANDIN_SERVICE)
         (package / "demo").mkdir()
         (package / "demo" / "seed.py").write_text(STANDIN_TOOL)
+        (tree / folder / "tests").mkdir()
+        (tree / folder / "Dockerfile").touch()
         (tree / folder / "pyproject.toml").write_text(
             '[build-system]\nrequires = ["flit_core"]\nbuild-backend = "flit_core.buildapi"\n'
             f'[project]\nname = "standin-{module}"\ndynamic = ["version", "description"]\n'
             f'[tool.flit.module]\nname = "{module}"\n'
+            "[tool.uv.sources]\n"
+            + "".join(f'source-{number} = {{ path = "{source}" }}\n' for number, source in enumerate(sources))
         )
+    for label, port in [(service.removesuffix("-service"), 8003) for service in services if service not in SERVICES]:
+        add_to_the_list(tree, label, port)
     for tool in ("pytest", "ruff", "mypy", "uv"):
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)  # `python -m` finds it in the current folder.
     for path in ("bench/login_timing.py", "tests/proof/prove.py"):
@@ -332,6 +331,15 @@ def copy_with_standins(tree: Path) -> Path:
         program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         program.chmod(0o755)
     return tree
+
+
+def add_to_the_list(tree: Path, label: str, port: int) -> None:
+    """Add the one line that a new service needs in the launcher."""
+    file = tree / "tools" / "services.py"
+    last = '        Service("product", 8002),\n'
+    text = file.read_text()
+    assert text.count(last) == 1
+    file.write_text(text.replace(last, f'{last}        Service("{label}", {port}),\n'))
 
 
 def signals_of(data: Path) -> list[list[str]]:

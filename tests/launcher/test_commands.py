@@ -9,6 +9,7 @@ import pytest
 from tests.launcher.launching import (
     COMMANDS,
     SERVICES,
+    STANDIN_LIBRARIES,
     Terminal,
     environment_of,
     free_ports,
@@ -25,6 +26,10 @@ def test_every_command_has_help(command: str, standin: Path, terminal: Terminal)
     assert (every.status(), one.status()) == (0, 0)
     assert re.search(rf"^    {command}\s+[A-Z]", every.output, re.MULTILINE)
     assert f"usage: dev.py {command}" in one.output
+
+
+def test_dev_py_finds_its_commands_in_python_s_safe_mode(standin: Path, terminal: Terminal) -> None:
+    assert terminal.dev(standin, "--help", PYTHONSAFEPATH=1).status() == 0
 
 
 def test_test_hands_all_arguments_to_pytest_and_its_status_back(standin: Path, terminal: Terminal) -> None:
@@ -65,7 +70,7 @@ def test_prove_hands_all_arguments_to_the_proof_and_its_status_back(standin: Pat
 def test_the_tests_of_the_containers_are_asked_for_and_need_docker(standin: Path, terminal: Terminal) -> None:
     programs = terminal.folder / "programs"
     programs.mkdir()
-    refusal = "dev.py: The tests of the containers need Docker, and no {} answers here."
+    refusal = "dev.py: The container tests need Docker, and no {} responds."
     assert terminal.refused(standin, "test-containers", PATH=programs) == refusal.format("Docker engine")
     docker = programs / "docker"
     for answers, missing in (("false", "Docker engine"), ('test "$1" = info', "docker compose")):
@@ -83,12 +88,13 @@ def test_check_runs_every_tool_and_names_those_that_failed(standin: Path, termin
     passed = terminal.dev(standin, "check")
     assert passed.status() == 0
     ran = [line for line in passed.output.splitlines() if " in " in line]
-    expected = ["ruff ['check']", "ruff ['format', '--check']", "mypy []", "lint-imports []"]
-    expected.append("hadolint ['user-service/Dockerfile', 'product-service/Dockerfile']")
+    expected = ["ruff ['check']", "ruff ['format', '--check']", "mypy []"]
+    expected += [f"mypy ['{folder}-service/src', '{folder}-service/tests']" for folder in ("product", "user")]
+    expected += ["lint-imports []", "hadolint ['product-service/Dockerfile', 'user-service/Dockerfile']"]
     assert ran == [f"{tool} in {standin.name}" for tool in expected]
 
-    line = terminal.refused(standin, "check", STANDIN_RUFF="1 for check", STANDIN_MYPY=2)
-    assert line == "dev.py: Not passed: ruff check, mypy."
+    line = terminal.refused(standin, "check", STANDIN_RUFF="1 for check", STANDIN_MYPY="2 for product-service/src")
+    assert line == "dev.py: Failed: ruff check, mypy product-service/src product-service/tests."
     assert "lint-imports [] in" in terminal.started[-1].output
 
 
@@ -139,9 +145,10 @@ def test_lock_writes_every_lock_file_for_all_platforms_with_hashes(standin: Path
     started = terminal.dev(standin, "lock", "--upgrade")
     assert started.status() == 0
     ran = [ast.literal_eval(found) for found in re.findall(r"^uv (\[.*\]) in", started.output, re.MULTILINE)]
-    flags = "--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q"
-    flags += " --no-emit-package twinlatch-chassis --no-emit-package twinlatch-auth-client --upgrade -o"
-    packages = [f"{folder}/pyproject.toml" for folder in ("libs/chassis", "libs/auth-client", *SERVICES)]
+    flags = "--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header"
+    flags += "".join(f" --no-emit-package standin-{name}" for name in ("auth_client", "chassis", "testkit"))
+    flags += " -q --upgrade -o"
+    packages = [f"{folder}/pyproject.toml" for folder in (*STANDIN_LIBRARIES, *SERVICES)]
     commands = [
         f"pip compile --group build {flags} requirements-build.txt",
         f"pip compile --group dev {' '.join(packages)} {flags} requirements-dev.txt",

@@ -1,38 +1,29 @@
-"""What `dev.py up` hands to which service."""
+"""What `dev.py up` puts into the environment of each service."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-
-@pytest.fixture
-def dev(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    specification = importlib.util.spec_from_file_location("dev", Path(__file__).parents[2] / "dev.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "dev", module)
-    specification.loader.exec_module(module)
-    return module
+from tools import service_settings
+from tools.service_settings import environments
+from tools.services import PRODUCT, SERVICES, USER, Service
 
 
-def test_what_a_service_says_in_its_env_file_is_not_overridden(
-    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_env_file_of_a_service_is_not_overridden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "product-service").mkdir()
     (tmp_path / "product-service" / ".env").write_text("ALLOWED_ORIGINS=https://shop.example\n")
-    monkeypatch.setattr(dev, "ROOT", tmp_path)
-    given = dev.environments(None, 18001, 18002)
-    assert "ALLOWED_ORIGINS" not in given[dev.PRODUCT]
-    assert "http://localhost:18002" in given[dev.USER]["ALLOWED_ORIGINS"]
-    assert given[dev.PRODUCT]["USER_SERVICE_PUBLIC_URL"] == "http://localhost:18001"
+    monkeypatch.setattr(service_settings, "ROOT", tmp_path)
+    given = environments(None, {USER: 18001, PRODUCT: 18002})
+    assert "ALLOWED_ORIGINS" not in given[PRODUCT]
+    assert "http://localhost:18002" in given[USER]["ALLOWED_ORIGINS"]
+    assert given[PRODUCT]["USER_SERVICE_PUBLIC_URL"] == "http://localhost:18001"
 
 
-def test_the_signing_key_never_reaches_the_product_service(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_KEY", "a key")
-    given = dev.environments(None)
-    assert given[dev.USER]["SECRET_KEY"] == "a key"
-    assert "SECRET_KEY" not in given[dev.PRODUCT]
+def test_only_the_user_service_gets_the_signing_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SECRET_KEY", "SECRET_KEYS_ACCEPTED"):
+        monkeypatch.setenv(name, "a key")
+    given = environments(None, {service: service.port for service in (*SERVICES.values(), Service("review", 8003))})
+    assert len(given) == len(SERVICES) + 1
+    for service, environment in given.items():
+        for name in ("SECRET_KEY", "SECRET_KEYS_ACCEPTED"):
+            assert environment.get(name) == ("a key" if service == USER else None)

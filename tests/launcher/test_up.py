@@ -61,7 +61,7 @@ def test_a_service_that_dies_ends_the_other_one_and_the_launcher_says_which(stan
     started, _, product = terminal.up(standin, "--data-dir", terminal.folder)
     os.kill(environment_of(product)["PID"], signal.SIGKILL)
     assert started.status(10) == 1
-    assert started.last_line == "dev.py: The product-service has ended by itself (status -9)."
+    assert started.last_line == "dev.py: The product-service stopped by itself (status -9)."
     assert (terminal.folder / "user-service" / "signals").read_text().split() == ["SIGTERM"]
     assert not (terminal.folder / "product-service" / "signals").exists()
     assert processes_of(standin) == []
@@ -72,7 +72,7 @@ def test_a_service_that_refuses_to_start_has_its_line_shown_before_the_launcher_
     standin: Path, terminal: Terminal
 ) -> None:
     line = terminal.refused(standin, "up", *ports_for_up(), STANDIN_USER="refuse to start")
-    assert line == "dev.py: The user-service has ended by itself (status 2)."
+    assert line == "dev.py: The user-service stopped by itself (status 2)."
     assert "user    | cannot start: it was told so\n" in terminal.started[0].output
     assert processes_of(standin) == []
 
@@ -80,17 +80,19 @@ def test_a_service_that_refuses_to_start_has_its_line_shown_before_the_launcher_
 def test_a_service_that_ignores_the_signal_is_killed_with_its_workers(standin: Path, terminal: Terminal) -> None:
     user, product = free_ports()
     words = ["up", "--user-port", str(user), "--product-port", str(product), "--data-dir", str(terminal.folder)]
-    started = terminal.changed(standin, "dev.STOP_WITHIN = 1", *words, STANDIN_PRODUCT="ignore signals")
-    started.prints("Ctrl-C stops both")
+    started = terminal.changed(standin, "processes.STOP_WITHIN = 1", *words, STANDIN_PRODUCT="ignore signals")
+    started.prints("Press Ctrl-C to stop")
     started.press_ctrl_c()
     assert started.status(10) == 130
-    assert "The product-service has not ended within 1 s and is killed." in started.output
+    assert "The product-service did not stop within 1 s. Killing it." in started.output
     assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
     until(lambda: "time.sleep(600)" not in "".join(processes_of(standin)), "the worker is gone", within=5)
 
 
 def test_a_service_that_never_gets_ready_is_named(standin: Path, terminal: Terminal) -> None:
-    started = terminal.changed(standin, "dev.READY_WITHIN = 1", "up", *ports_for_up(), STANDIN_PRODUCT="never be ready")
+    started = terminal.changed(
+        standin, "processes.READY_WITHIN = 1", "up", *ports_for_up(), STANDIN_PRODUCT="never be ready"
+    )
     assert started.status() == 1
     assert re.fullmatch(r"dev.py: The product-service was not ready at port \d+ within 1 s.", started.last_line)
     assert processes_of(standin) == []
@@ -105,7 +107,8 @@ def test_a_taken_port_is_named_with_the_option_to_choose_another(
         listener.bind(("127.0.0.1", ports[taken]))
         listener.listen()
         line = terminal.refused(standin, "up", "--user-port", ports[0], "--product-port", ports[1])
-    assert f"Port {ports[taken]} is not free for the {SERVICES[taken]}: choose another with {option}." in line
+    assert line.startswith(f"dev.py: The {SERVICES[taken]} can't use port {ports[taken]} (")
+    assert line.endswith(f": choose another with {option}.")
 
 
 def test_a_port_that_a_stopped_service_has_just_left_is_free(standin: Path, terminal: Terminal) -> None:
@@ -113,13 +116,14 @@ def test_a_port_that_a_stopped_service_has_just_left_is_free(standin: Path, term
     words = ("up", "--user-port", ports[0], "--product-port", ports[1])
     for _ in range(2):
         started = terminal.dev(standin, *words)
-        started.prints("Ctrl-C stops both")
+        started.prints("Press Ctrl-C to stop")
         started.press_ctrl_c()
         assert started.status(10) == 130
 
 
 def test_one_port_for_both_services_is_refused(standin: Path, terminal: Terminal) -> None:
-    assert "can't serve both" in terminal.refused(standin, "up", "--user-port", 8002)
+    line = terminal.refused(standin, "up", "--user-port", 8002)
+    assert line == "dev.py: Port 8002 can't serve both: choose another with --user-port or --product-port."
 
 
 @pytest.mark.parametrize("command", ["up", "migrate"])

@@ -1,0 +1,115 @@
+"""The command line of dev.py."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from tools.commands import (
+    bench,
+    check,
+    fix,
+    lock,
+    manage,
+    migrate,
+    openapi,
+    prove,
+    revision,
+    seed,
+    serve,
+    test,
+    test_containers,
+    test_installation,
+    test_large,
+    up,
+)
+from tools.console import CommandError, say
+from tools.processes import Interrupted, interrupt, on_signal
+from tools.services import SERVICES
+
+Action = Callable[[argparse.Namespace], int]
+BENCHMARKS = ["endpoint-styles", "login-timing", "validation-client"]  # Each is a module of bench/.
+# Their arguments go to another program as they are; argparse would take its options for those of dev.py.
+PASSING_ALL_ON: tuple[Action, ...] = (test, test_installation, test_large, test_containers, prove)
+
+
+def port_number(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
+    return int(text)
+
+
+def command_name(action: Action) -> str:
+    return action.__name__.replace("_", "-")
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    for action in PASSING_ALL_ON:
+        if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
+            return argparse.Namespace(action=action, arguments=words[1:])
+
+    ports, data, service, message, upgrade, benchmark, rest, products = (
+        argparse.ArgumentParser(add_help=False) for _ in range(8)
+    )
+    for each in SERVICES.values():
+        text = f"the port of the {each.folder}, {each.port} by default"
+        ports.add_argument(
+            each.port_option, metavar="N", type=port_number, default=each.port, dest=each.folder, help=text
+        )
+    data.add_argument("--data-dir", metavar="DIR", help="keep the data of all services in this folder")
+    service.add_argument("service", metavar="SERVICE", choices=list(SERVICES), help=" or ".join(SERVICES))
+    message.add_argument("message", metavar="MESSAGE", help="what the migration does, in a few words")
+    upgrade.add_argument("--upgrade", action="store_true", help="upgrade to the newest versions allowed")
+    products.add_argument(
+        "--products",
+        metavar="N",
+        dest="more",
+        type=lambda text: [f"--products={int(text)}"],
+        default=[],
+        help="add N more products directly to the database of the product service",
+    )
+    benchmark.add_argument("benchmark", metavar="BENCHMARK", choices=BENCHMARKS, help=" or ".join(BENCHMARKS))
+    rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on as it is")
+
+    takes: dict[Action, list[argparse.ArgumentParser]] = {
+        up: [ports, data],
+        serve: [service],
+        manage: [service, rest],
+        test: [rest],
+        test_installation: [rest],
+        test_large: [rest],
+        test_containers: [rest],
+        prove: [rest],
+        check: [],
+        fix: [],
+        bench: [benchmark, rest],
+        migrate: [data],
+        revision: [service, message],
+        openapi: [],
+        seed: [ports, data, products],
+        lock: [upgrade],
+    }
+    parser = argparse.ArgumentParser(prog="dev.py", description="Runs, tests and maintains the services.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for action, parents in takes.items():
+        text = action.__doc__ or ""
+        commands.add_parser(command_name(action), help=text, description=text, parents=parents).set_defaults(
+            action=action
+        )
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Run a command; returns the exit status."""
+    args = parse(sys.argv[1:])
+    on_signal(interrupt)
+    try:
+        status: int = args.action(args)
+    except Interrupted as interrupted:
+        number: int = interrupted.args[0]
+        say(f"Stopped by {signal.Signals(number).name}.")
+        return 128 + number
+    except (CommandError, OSError) as problem:
+        print(f"dev.py: {problem}", file=sys.stderr)
+        return 1
+    return status

@@ -1,0 +1,211 @@
+"""The commands of dev.py: the first line of each docstring is its help."""
+
+import argparse
+import functools
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tools import processes
+from tools.console import CommandError, say
+from tools.environment import (
+    BIN,
+    BUILD_REQUIREMENTS,
+    DEVELOPMENT_REQUIREMENTS,
+    PYTHON,
+    install,
+    install_for_development,
+)
+from tools.processes import Crew, become, is_ready, require_free, run
+from tools.service_settings import data_folder, environments, require_different
+from tools.services import PRODUCT, ROOT, SERVICES, USER, Service, all_libraries, distribution_name
+
+
+def _module(service: Service, *words: str) -> list[str]:
+    return [PYTHON, "-m", service.module, *words]
+
+
+def _ports(args: argparse.Namespace) -> dict[Service, int]:
+    return {service: getattr(args, service.folder) for service in SERVICES.values()}
+
+
+def up(args: argparse.Namespace) -> int:
+    """Start all services and show their logs; Ctrl-C stops them."""
+    ports = _ports(args)
+    require_different(ports)
+    settings = environments(args.data_dir, ports)
+    install(list(ports))
+    for service, port in ports.items():
+        require_free(port, service)
+    with Crew() as crew:
+        for service in ports:
+            crew.start(service, _module(service), settings[service])
+        within = processes.READY_WITHIN
+        for service, port in ports.items():
+            if not crew.watch(until=functools.partial(is_ready, port), within=within):
+                raise CommandError(f"The {service.folder} was not ready at port {port} within {within:.0f} s.")
+        width = max(len(service.folder) for service in ports)
+        for service, port in ports.items():
+            say(f"{service.folder:{width}}  http://localhost:{port}/docs")
+        account = r'"{\"username\": \"ada\", \"password\": \"correct horse battery staple\"}"'  # For sh and cmd alike.
+        say("Next, create an account in another terminal:")
+        say(f'curl http://localhost:{ports[USER]}/register -H "Content-Type: application/json" -d {account}')
+        say("Press Ctrl-C to stop all services.")
+        crew.watch()
+    return 0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Run one service in the foreground, with the settings of the environment and of its .env."""
+    service = SERVICES[args.service]
+    install([service])
+    become(_module(service), ROOT / service.folder)
+
+
+def manage(args: argparse.Namespace) -> int:
+    """Run a command of a service, such as create-admin of the user service; without one, list them."""
+    service = SERVICES[args.service]
+    install([service])
+    become(_module(service, *(args.arguments or ["--help"])), ROOT / service.folder)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Run a benchmark; all further arguments go to it."""
+    install_for_development()
+    become([PYTHON, "-m", f"bench.{args.benchmark.replace('-', '_')}", *args.arguments])
+
+
+def prove(args: argparse.Namespace) -> int:
+    """Prove that revocation is immediate: --operations N, --seed N, --database NAME, --break cache."""
+    install_for_development()
+    become([PYTHON, "-m", "tests.proof.prove", *args.arguments])
+
+
+def test(args: argparse.Namespace) -> int:
+    """Run the test suite; all further arguments go to pytest."""
+    install_for_development()
+    become([PYTHON, "-m", "pytest", *args.arguments])
+
+
+def test_containers(args: argparse.Namespace) -> int:
+    """Build the images and test the system of docker-compose.yml; all further arguments go to pytest."""
+    for what, words in (("Docker engine", ["info"]), ("docker compose", ["compose", "version"])):
+        try:
+            answers = run(["docker", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        except FileNotFoundError:
+            answers = False
+        if not answers:
+            raise CommandError(f"The container tests need Docker, and no {what} responds.")
+    install_for_development()
+    # The databases run in the containers: without the plugin, pytest starts no others.
+    become([PYTHON, "-m", "pytest", "tests/containers", "-n", "0", "-p", "no:testkit", *args.arguments])
+
+
+def test_installation(args: argparse.Namespace) -> int:
+    """Test the installation in fresh copies of the project; all further arguments go to pytest."""
+    install_for_development()
+    become([PYTHON, "-m", "pytest", "tests/installation", *args.arguments])
+
+
+def test_large(args: argparse.Namespace) -> int:
+    """Test with a catalogue of 100,000 products, which takes minutes; all further arguments go to pytest."""
+    install_for_development()
+    become([PYTHON, "-m", "pytest", "tests/large", *args.arguments])
+
+
+def check(_: argparse.Namespace) -> int:
+    """Run the linters, the formatter, the type checker and the dependency rules; change nothing."""
+    install_for_development()
+    dockerfiles = _relative("*-service/Dockerfile")
+    ruff, mypy = [PYTHON, "-m", "ruff"], [PYTHON, "-m", "mypy"]
+    commands = [[*ruff, "check"], [*ruff, "format", "--check"], mypy]
+    # The tests of each service are checked in a run of their own, because two services may name test modules alike.
+    commands += [[*mypy, str(Path(tests).with_name("src")), tests] for tests in _relative("*-service/tests")]
+    commands += [[str(BIN / "lint-imports")], [str(BIN / "hadolint"), *dockerfiles]]
+    failed = [command for command in commands if run(command).returncode != 0]
+    if failed:
+        names = [" ".join(command).removeprefix(f"{PYTHON} -m ") for command in failed]
+        raise CommandError(f"Failed: {', '.join(names)}.")
+    return 0
+
+
+def _relative(pattern: str) -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
+
+
+def fix(_: argparse.Namespace) -> int:
+    """Fix what the linter and the formatter can fix."""
+    install_for_development()
+    return max([run([PYTHON, "-m", "ruff", *tool]).returncode for tool in (["check", "--fix"], ["format"])])
+
+
+def migrate(args: argparse.Namespace) -> int:
+    """Migrate the databases of all services."""
+    settings = environments(args.data_dir)
+    install(list(settings))
+    for service, environment in settings.items():
+        if run(_module(service, "migrate"), ROOT / service.folder, env=environment).returncode != 0:
+            raise CommandError(f"The database of the {service.folder} could not be migrated.")
+    return 0
+
+
+def revision(args: argparse.Namespace) -> int:
+    """Generate a migration from the changes in a service's models."""
+    service = SERVICES[args.service]
+    install_for_development()
+    become(_module(service, "revision", args.message), ROOT / service.folder)
+
+
+def openapi(_: argparse.Namespace) -> int:
+    """Write the OpenAPI documents of all services."""
+    for service in install_for_development():
+        folder = ROOT / service.folder
+        command = [PYTHON, "-X", "utf8", "-m", service.module, "openapi"]
+        document = run(command, folder, stdout=subprocess.PIPE)
+        if document.returncode != 0:
+            raise CommandError(f"The {service.folder} did not print its OpenAPI document.")
+        (folder / "openapi.json").write_text(document.stdout.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+        say(f"Wrote {service.folder}/openapi.json.")
+    return 0
+
+
+def seed(args: argparse.Namespace) -> int:
+    """Add two accounts and a few dozen products to the running services, or a large catalogue."""
+    ports = _ports(args)
+    for service in (USER, PRODUCT):
+        if not is_ready(ports[service]):
+            hint = "start the services with python3 dev.py up"
+            raise CommandError(f"The {service.folder} does not answer at port {ports[service]}: {hint}.")
+    install([PRODUCT])
+    if args.data_dir:
+        os.environ["DATA_DIR"] = data_folder(args.data_dir, PRODUCT)
+    urls = [f"--users-url=http://127.0.0.1:{ports[USER]}", f"--products-url=http://127.0.0.1:{ports[PRODUCT]}"]
+    become([PYTHON, "-m", f"{PRODUCT.module}.demo.seed", *urls, *args.more], ROOT / PRODUCT.folder)
+
+
+def lock(args: argparse.Namespace) -> int:
+    """Update the lock files from the requirements of the packages."""
+    install_for_development()
+    for target, sources in _lock_files().items():
+        flags = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header"]
+        for library in all_libraries():
+            flags += ["--no-emit-package", distribution_name(library)]
+        flags += ["-q", *(["--upgrade"] if args.upgrade else [])]
+        if run([PYTHON, "-m", "uv", "pip", "compile", *sources, *flags, "-o", target]).returncode != 0:
+            raise CommandError(f"{target} could not be written.")
+        say(f"Wrote {target}.")
+    return 0
+
+
+def _lock_files() -> Mapping[str, Sequence[str]]:
+    """The lock files, in the order of writing, and what each is compiled from."""
+    packages = [f"{folder}/pyproject.toml" for folder in (*all_libraries(), *SERVICES)]
+    targets = {
+        BUILD_REQUIREMENTS: ["--group", "build"],
+        DEVELOPMENT_REQUIREMENTS: ["--group", "dev", *packages],
+    }
+    for folder in SERVICES:
+        # The versions are those of the development requirements, so that production runs what was tested.
+        targets[f"{folder}/requirements.txt"] = [f"{folder}/pyproject.toml", "-c", DEVELOPMENT_REQUIREMENTS]
+    return targets
