@@ -1,4 +1,4 @@
-"""The project itself, from a fresh copy to both services stopped again."""
+"""The project itself, from a fresh copy to running services."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def first_start(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Started], list[int]]:
-    """Both start scripts at once on a copy without .venv, killed by process id once both services answer."""
+    """Run both start scripts at once in a copy without .venv; stop them by process id once both services answer."""
     terminal = Terminal(tmp_path_factory.mktemp("terminal"))
     ports = list(free_ports())
     try:
@@ -50,7 +50,7 @@ def first_start(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return terminal.started, ports
 
 
-def test_two_start_scripts_at_once_on_a_fresh_copy_install_one_after_the_other_and_both_serve(
+def test_two_start_scripts_at_once_install_one_after_the_other(
     first_start: tuple[list[Started], list[int]],
 ) -> None:
     outputs = [started.output for started in first_start[0]]
@@ -59,7 +59,7 @@ def test_two_start_scripts_at_once_on_a_fresh_copy_install_one_after_the_other_a
     assert "".join(outputs).count("Waiting for another dev.py") == 1
 
 
-def test_a_signal_to_the_process_id_of_a_start_script_ends_its_service(
+def test_a_signal_to_a_start_script_stops_its_service(
     first_start: tuple[list[Started], list[int]], project: Path
 ) -> None:
     assert [started.process.returncode for started in first_start[0]] in ([0, 0], [-signal.SIGTERM] * 2)
@@ -68,7 +68,7 @@ def test_a_signal_to_the_process_id_of_a_start_script_ends_its_service(
 
 
 @pytest.mark.usefixtures("first_start")
-def test_up_on_an_installed_copy_is_quick_and_connects_both_services(project: Path, terminal: Terminal) -> None:
+def test_up_on_an_installed_copy_connects_both_services_within_seconds(project: Path, terminal: Terminal) -> None:
     begun = time.monotonic()
     started, user, product = terminal.up(project, "--data-dir", terminal.folder / "data", BCRYPT_COST=4)
     assert time.monotonic() - begun < 15
@@ -101,9 +101,7 @@ def test_up_on_an_installed_copy_is_quick_and_connects_both_services(project: Pa
 
 
 @pytest.mark.usefixtures("first_start")
-def test_a_start_script_takes_its_settings_from_the_environment_in_any_current_folder(
-    project: Path, terminal: Terminal
-) -> None:
+def test_a_start_script_works_in_any_current_folder(project: Path, terminal: Terminal) -> None:
     port, _ = free_ports()
     script = os.path.relpath(project / "start-user-service.sh", terminal.folder)
     started = terminal.start(script, PORT=port, DATABASE_URL="sqlite:///other.db")
@@ -115,7 +113,7 @@ def test_a_start_script_takes_its_settings_from_the_environment_in_any_current_f
 
 
 @pytest.mark.usefixtures("first_start")
-def test_a_start_script_passes_on_what_is_wrong_with_a_setting(project: Path, terminal: Terminal) -> None:
+def test_a_start_script_shows_what_is_wrong_with_a_setting(project: Path, terminal: Terminal) -> None:
     started = terminal.start(project / "start-user-service.sh", PORT="eighty")
     assert started.status() == 2
     assert "PORT" in started.last_line
@@ -123,7 +121,7 @@ def test_a_start_script_passes_on_what_is_wrong_with_a_setting(project: Path, te
 
 
 @pytest.mark.postgresql
-def test_a_start_script_takes_the_address_of_a_database_as_it_is_typed(
+def test_a_start_script_accepts_a_plain_postgresql_url(
     first_start: tuple[list[Started], list[int]], project: Path, terminal: Terminal, new_database: NewDatabase
 ) -> None:
     address = make_url(new_database(None)).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""What the launcher needs: a Python, its modules, a network; and when it installs again."""
+"""The launcher's requirements (Python, its modules, a network), and when it reinstalls."""
 
 import ast
 import shutil
@@ -12,7 +12,7 @@ from tests.launcher.launching import NO_NETWORK, ROOT, Terminal, posix_only, pro
 pytestmark = posix_only
 
 
-def test_an_older_python_can_parse_the_launcher_and_is_told_what_it_needs(standin: Path, terminal: Terminal) -> None:
+def test_an_older_python_gets_a_readable_message(standin: Path, terminal: Terminal) -> None:
     ast.parse((ROOT / "dev.py").read_text(), feature_version=(3, 7))
     run = "import runpy, sys; sys.version_info = (3, 8, 18); sys.argv = ['dev.py', 'up']; runpy.run_path(sys.path[-1])"
     started = terminal.start(sys.executable, "-c", f"import sys; sys.path.append({str(standin / 'dev.py')!r}); {run}")
@@ -23,7 +23,7 @@ def test_an_older_python_can_parse_the_launcher_and_is_told_what_it_needs(standi
 
 
 @pytest.mark.parametrize("module", ["venv", "ensurepip", "_sqlite3"])
-def test_a_python_without_a_module_that_is_needed_is_told_so(module: str, standin: Path, terminal: Terminal) -> None:
+def test_a_missing_module_of_python_is_named(module: str, standin: Path, terminal: Terminal) -> None:
     run = f"import runpy, sys; sys.modules[{module!r}] = None; runpy.run_path({str(standin / 'dev.py')!r})"
     started = terminal.start(sys.executable, "-c", run)
     assert started.status() == 1
@@ -32,16 +32,14 @@ def test_a_python_without_a_module_that_is_needed_is_told_so(module: str, standi
     assert "python3-venv" in started.output
 
 
-def test_a_start_script_without_a_python_says_so(standin: Path, terminal: Terminal) -> None:
+def test_a_start_script_without_python_says_so(standin: Path, terminal: Terminal) -> None:
     started = terminal.start(standin / "start-user-service.sh", PYTHON="python-of-nowhere")
     assert started.status() == 1
     assert started.output.count("\n") == 1
     assert "python-of-nowhere" in started.output
 
 
-def test_a_moved_copy_is_installed_anew_and_an_installation_without_network_is_tried_again(
-    standin: Path, terminal: Terminal
-) -> None:
+def test_a_moved_copy_is_reinstalled_once_there_is_a_network(standin: Path, terminal: Terminal) -> None:
     moved = shutil.copytree(standin, terminal.folder / "moved", symlinks=True)
     line = terminal.refused(moved, "migrate", **NO_NETWORK)
     assert line.startswith("dev.py: The package index can't be reached (is there a network?): ")
@@ -54,9 +52,7 @@ def test_a_moved_copy_is_installed_anew_and_an_installation_without_network_is_t
     assert "Installing" in again.output
 
 
-def test_ctrl_c_during_an_installation_is_one_line_and_what_is_half_done_is_not_used(
-    standin: Path, terminal: Terminal
-) -> None:
+def test_an_interrupted_installation_is_not_used(standin: Path, terminal: Terminal) -> None:
     fresh_copy = shutil.copytree(standin, terminal.folder / "fresh", ignore=shutil.ignore_patterns(".venv"))
     started = terminal.dev(fresh_copy, "migrate")
     started.prints("Making .venv ...")
@@ -68,7 +64,7 @@ def test_ctrl_c_during_an_installation_is_one_line_and_what_is_half_done_is_not_
 
 
 @pytest.mark.parametrize("changed", ["requirements-build.txt", "libs/chassis/pyproject.toml"])
-def test_what_changed_is_installed_again_and_only_that(changed: str, standin: Path, terminal: Terminal) -> None:
+def test_only_changed_packages_are_reinstalled(changed: str, standin: Path, terminal: Terminal) -> None:
     file = standin / changed
     before = file.read_text()
     for text in (before + "# changed\n", before):

@@ -1,4 +1,4 @@
-"""Each service by itself, in a copy that holds nothing of the other one."""
+"""Each service alone, in a copy without the other one."""
 
 from pathlib import Path
 
@@ -7,13 +7,11 @@ from tests.launcher.launching import SERVICES, Terminal, copy_of_the_project, fr
 pytestmark = posix_only
 
 
-def test_each_service_installs_and_runs_where_the_other_ones_folder_is_missing(
-    tmp_path: Path, terminal: Terminal
-) -> None:
+def test_each_service_runs_without_the_folder_of_the_other(tmp_path: Path, terminal: Terminal) -> None:
     tree = copy_of_the_project(tmp_path / "the copy")
     port, _ = free_ports()
     for service, other in (SERVICES, SERVICES[::-1]):
-        # The second round finds the environment of the first, which saves half of the time and holds no code of ours.
+        # The second round reuses .venv of the first one, which saves half of the time.
         (tree / other).rename(tmp_path / other)
         started = terminal.start(tree / f"start-{service}.sh", PORT=port)
         started.serves(port)

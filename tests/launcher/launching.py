@@ -25,6 +25,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and start scripts are those of POSIX here")
 SERVICES = ("user-service", "product-service")
+LONG = 240.0  # Seconds; on a busy machine even the installation of the stand-ins takes more than a minute.
 # Each with the libraries that it names in its pyproject.toml.
 STANDIN_LIBRARIES = {"libs/auth-client": ["../chassis"], "libs/chassis": [], "libs/testkit": []}
 SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
@@ -32,7 +33,7 @@ COMMANDS = (
     *("up", "serve", "manage", "test", "test-installation", "test-large", "test-containers", "prove", "check"),
     *("fix", "bench", "migrate", "revision", "openapi", "seed", "lock"),
 )
-# What the caller of these tests may have in the environment, and what must not reach the launcher from there.
+# Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(
     "ALLOWED_ORIGINS|DATABASE_URL|DATA_DIR|ENVIRONMENT|HOST|LOG_.*|MIGRATE_ON_START|PORT|SECRET_.*|USER_SERVICE_.*|"
     "WORKERS|PYTHON.*|PYTEST.*|VIRTUAL_ENV"
@@ -67,7 +68,7 @@ if sys.argv[1:]:
     print("manage", sys.argv[1:], "in", service)
     sys.exit(6)
 if told == "refuse to start":
-    print("cannot start: it was told so", file=sys.stderr)
+    print("cannot start: as told", file=sys.stderr)
     sys.exit(2)
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -84,7 +85,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 
 def stop():
-    time.sleep(0.3)  # Within this time a second signal would be taken down.
+    time.sleep(0.3)  # During this time a second signal would be recorded.
     server.shutdown()
 
 def note(number, frame):
@@ -115,7 +116,7 @@ sys.exit(int(status) if argument in ("", *sys.argv[1:2]) else 0)
 def until(condition: Callable[[], object], what: str, within: float = 60) -> None:
     deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, f"waited {within} s in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out after {within} s: {what}"
         time.sleep(0.02)
 
 
@@ -192,8 +193,8 @@ class Started:
     def last_line(self) -> str:
         return (self.output.splitlines() or [""])[-1]
 
-    def prints(self, text: str, within: float = 60) -> None:
-        """Wait for this text; a command that ends without it fails the test at once."""
+    def prints(self, text: str, within: float = LONG) -> None:
+        """Wait for this text; if the command exits without it, the test fails at once."""
 
         def printed() -> bool:
             ended = self.process.poll() is not None
@@ -202,8 +203,8 @@ class Started:
 
         until(printed, f"{text!r} in\n{self.output}", within)
 
-    def serves(self, port: int, within: float = 180) -> None:
-        """Wait until it answers at this port, which may take an installation; to end before that fails the test."""
+    def serves(self, port: int, within: float = LONG) -> None:
+        """Wait, possibly for an installation, until it answers at this port; if it exits before, the test fails."""
 
         def ready() -> bool:
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output}"
@@ -212,11 +213,11 @@ class Started:
         until(ready, f"an answer at port {port}", within)
 
     def press_ctrl_c(self) -> None:
-        """What a terminal does: a signal to everybody in the foreground."""
+        """Send SIGINT to the whole foreground process group, as a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def status(self, within: float = 60) -> int:
-        """Wait for the end; the exit status, negative for a signal."""
+    def status(self, within: float = LONG) -> int:
+        """Wait for the end; returns the exit status, which is negative for a signal."""
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
@@ -224,7 +225,7 @@ class Started:
 
 
 class Terminal:
-    """Starts commands in a folder and knows them all, so that none outlives its test."""
+    """Starts commands in a folder and tracks them, so that none outlives its test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -242,7 +243,7 @@ class Terminal:
         return self.start(sys.executable, tree / "dev.py", *words, **settings)
 
     def refused(self, tree: Path, *words: object, **settings: object) -> str:
-        """Run a command of dev.py that must end with status 1 and one line; that line."""
+        """Run a command of dev.py that must exit with status 1 and one line of error; returns that line."""
         started = self.dev(tree, *words, **settings)
         assert started.status() == 1, started.output
         assert "Traceback" not in started.output
@@ -257,14 +258,14 @@ class Terminal:
         return self.start(sys.executable, "-c", code, *words, **settings)
 
     def up(self, tree: Path, *words: object, **settings: object) -> tuple[Started, int, int]:
-        """Start both services on free ports and wait until the launcher says that they answer."""
+        """Start both services on free ports and wait until the launcher reports them as ready."""
         user, product = free_ports()
         started = self.dev(tree, "up", "--user-port", user, "--product-port", product, *words, **settings)
         started.prints("Press Ctrl-C to stop")
         return started, user, product
 
     def close(self) -> None:
-        """End what a failed test has left running; the services that `up` started end with it."""
+        """Stop what a failed test has left running; services started by `up` stop with it."""
         for started in self.started:
             started.process.terminate()
         for started in self.started:
@@ -276,7 +277,7 @@ class Terminal:
 
 
 def copy_of_the_project(target: Path) -> Path:
-    """What a fresh clone has, with the changes that are not committed yet."""
+    """Copy the files of a fresh clone, with the uncommitted changes."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in files:
@@ -347,6 +348,6 @@ def signals_of(data: Path) -> list[list[str]]:
 
 
 def environment_of(port: int) -> dict[str, Any]:
-    """What a stand-in found in its environment, and its process id."""
+    """The environment of a stand-in, and its process id."""
     environment: dict[str, Any] = request(port, "GET", "/")[1]
     return environment

@@ -28,11 +28,11 @@ def test_every_command_has_help(command: str, standin: Path, terminal: Terminal)
     assert f"usage: dev.py {command}" in one.output
 
 
-def test_dev_py_finds_its_commands_in_python_s_safe_mode(standin: Path, terminal: Terminal) -> None:
+def test_the_launcher_starts_in_pythons_safe_path_mode(standin: Path, terminal: Terminal) -> None:
     assert terminal.dev(standin, "--help", PYTHONSAFEPATH=1).status() == 0
 
 
-def test_test_hands_all_arguments_to_pytest_and_its_status_back(standin: Path, terminal: Terminal) -> None:
+def test_test_passes_all_arguments_to_pytest_and_returns_its_status(standin: Path, terminal: Terminal) -> None:
     arguments = ["-x", "--help", "-k", "this and that", "--", "up", "--data-dir"]
     started = terminal.dev(standin, "test", *arguments, STANDIN_PYTEST=5)
     assert started.status() == 5
@@ -40,13 +40,13 @@ def test_test_hands_all_arguments_to_pytest_and_its_status_back(standin: Path, t
 
 
 @pytest.mark.parametrize("tests", ["installation", "large"])
-def test_the_tests_that_take_longer_are_asked_for(standin: Path, terminal: Terminal, tests: str) -> None:
+def test_slow_tests_have_commands_of_their_own(standin: Path, terminal: Terminal, tests: str) -> None:
     started = terminal.dev(standin, f"test-{tests}", "-k", "fresh", STANDIN_PYTEST=5)
     assert started.status() == 5
     assert started.last_line == f"pytest ['tests/{tests}', '-k', 'fresh'] in {standin.name}"
 
 
-def test_manage_runs_a_command_of_a_service_in_its_folder_with_all_arguments(standin: Path, terminal: Terminal) -> None:
+def test_manage_passes_all_arguments_to_the_service(standin: Path, terminal: Terminal) -> None:
     started = terminal.dev(standin, "manage", "user-service", "create-admin", "root", "--help", "--", "up")
     assert started.status() == 6
     assert started.last_line == "manage ['create-admin', 'root', '--help', '--', 'up'] in user-service"
@@ -54,20 +54,20 @@ def test_manage_runs_a_command_of_a_service_in_its_folder_with_all_arguments(sta
     assert terminal.started[-1].last_line == "manage ['--help'] in product-service"
 
 
-def test_bench_hands_all_arguments_to_the_benchmark_and_its_status_back(standin: Path, terminal: Terminal) -> None:
+def test_bench_passes_all_arguments_and_returns_the_status(standin: Path, terminal: Terminal) -> None:
     started = terminal.dev(standin, "bench", "login-timing", "--cost", "4", "--break", STANDIN_LOGIN_TIMING=1)
     assert started.status() == 1
     assert started.last_line == f"login_timing ['--cost', '4', '--break'] in {standin.name}"
     assert terminal.dev(standin, "bench", "everything").status() == 2
 
 
-def test_prove_hands_all_arguments_to_the_proof_and_its_status_back(standin: Path, terminal: Terminal) -> None:
+def test_prove_passes_all_arguments_and_returns_the_status(standin: Path, terminal: Terminal) -> None:
     started = terminal.dev(standin, "prove", "--break", "cache", "--operations", "5", STANDIN_PROVE=1)
     assert started.status() == 1
     assert started.last_line == f"prove ['--break', 'cache', '--operations', '5'] in {standin.name}"
 
 
-def test_the_tests_of_the_containers_are_asked_for_and_need_docker(standin: Path, terminal: Terminal) -> None:
+def test_container_tests_need_docker(standin: Path, terminal: Terminal) -> None:
     programs = terminal.folder / "programs"
     programs.mkdir()
     refusal = "dev.py: The container tests need Docker, and no {} responds."
@@ -84,7 +84,7 @@ def test_the_tests_of_the_containers_are_asked_for_and_need_docker(standin: Path
     assert started.last_line == f"pytest {arguments} in {standin.name}"
 
 
-def test_check_runs_every_tool_and_names_those_that_failed(standin: Path, terminal: Terminal) -> None:
+def test_check_runs_every_tool_and_names_the_failed_ones(standin: Path, terminal: Terminal) -> None:
     passed = terminal.dev(standin, "check")
     assert passed.status() == 0
     ran = [line for line in passed.output.splitlines() if " in " in line]
@@ -98,27 +98,27 @@ def test_check_runs_every_tool_and_names_those_that_failed(standin: Path, termin
     assert "lint-imports [] in" in terminal.started[-1].output
 
 
-def test_fix_repairs_and_formats_even_if_something_is_left(standin: Path, terminal: Terminal) -> None:
+def test_fix_formats_even_if_some_findings_remain(standin: Path, terminal: Terminal) -> None:
     started = terminal.dev(standin, "fix", STANDIN_RUFF="1 for check")
     assert started.status() == 1
     assert "ruff ['check', '--fix']" in started.output
     assert "ruff ['format']" in started.output
 
 
-def test_migrate_migrates_both_and_names_the_one_that_fails(standin: Path, terminal: Terminal) -> None:
+def test_migrate_migrates_both_services_and_names_the_one_that_fails(standin: Path, terminal: Terminal) -> None:
     assert terminal.dev(standin, "migrate", "--data-dir", "here").status() == 0
     assert all((terminal.folder / "here" / service / "migrated").exists() for service in SERVICES)
     line = terminal.refused(standin, "migrate", STANDIN_PRODUCT="fail to migrate")
     assert line == "dev.py: The database of the product-service could not be migrated."
 
 
-def test_revision_hands_the_message_over_and_the_status_back(standin: Path, terminal: Terminal) -> None:
+def test_revision_passes_the_message_and_returns_the_status(standin: Path, terminal: Terminal) -> None:
     started = terminal.dev(standin, "revision", "product-service", "add a colour")
     assert started.status() == 4
     assert started.last_line == "revision ['revision', 'add a colour']"
 
 
-def test_openapi_writes_both_documents_or_leaves_them_alone(standin: Path, terminal: Terminal) -> None:
+def test_openapi_writes_a_document_only_if_the_service_prints_it(standin: Path, terminal: Terminal) -> None:
     assert terminal.dev(standin, "openapi").status() == 0
     documents = [standin / service / "openapi.json" for service in SERVICES]
     assert [document.read_bytes() for document in documents] == [
@@ -128,7 +128,7 @@ def test_openapi_writes_both_documents_or_leaves_them_alone(standin: Path, termi
     assert documents[0].read_bytes() == '{"title": "user-service é"}\n'.encode()
 
 
-def test_seed_needs_running_services_and_is_told_where_they_are(standin: Path, terminal: Terminal) -> None:
+def test_seed_needs_running_services_and_gets_their_addresses(standin: Path, terminal: Terminal) -> None:
     ports = ports_for_up()
     assert f"does not answer at port {ports[1]}" in terminal.refused(standin, "seed", *ports)
     _, user, product = terminal.up(standin)
@@ -141,7 +141,7 @@ def test_seed_needs_running_services_and_is_told_where_they_are(standin: Path, t
     assert seeded.last_line == f"seed {[*urls, '--products=7']} in product-service"
 
 
-def test_lock_writes_every_lock_file_for_all_platforms_with_hashes(standin: Path, terminal: Terminal) -> None:
+def test_lock_compiles_every_lock_file_for_all_platforms_with_hashes(standin: Path, terminal: Terminal) -> None:
     started = terminal.dev(standin, "lock", "--upgrade")
     assert started.status() == 0
     ran = [ast.literal_eval(found) for found in re.findall(r"^uv (\[.*\]) in", started.output, re.MULTILINE)]
@@ -159,9 +159,7 @@ def test_lock_writes_every_lock_file_for_all_platforms_with_hashes(standin: Path
     assert ran == [command.split() for command in commands]
 
 
-def test_serve_is_one_process_with_the_environment_and_the_status_of_the_service(
-    standin: Path, terminal: Terminal
-) -> None:
+def test_serve_is_replaced_by_the_service_process(standin: Path, terminal: Terminal) -> None:
     port, _ = free_ports()
     started = terminal.start(
         standin / "start-product-service.sh", PORT=port, USER_SERVICE_URL="http://users:1", EMPTY=""
@@ -173,7 +171,7 @@ def test_serve_is_one_process_with_the_environment_and_the_status_of_the_service
     assert terminal.dev(standin, "serve", "user-service", STANDIN_USER="refuse to start").status() == 2
 
 
-def test_a_mistyped_command_gets_its_usage_and_status_2(standin: Path, terminal: Terminal) -> None:
+def test_a_mistyped_command_prints_its_usage_and_exits_with_2(standin: Path, terminal: Terminal) -> None:
     for words in (
         ["upp"],
         [],

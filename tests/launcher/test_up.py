@@ -1,4 +1,4 @@
-"""`dev.py up`: what it tells the services, and how both end."""
+"""`dev.py up`: the environment it gives to the services, and how it stops them."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from tests.launcher.launching import (
 pytestmark = posix_only
 
 
-def test_ctrl_c_reaches_each_service_once_and_leaves_nothing_behind(standin: Path, terminal: Terminal) -> None:
+def test_ctrl_c_reaches_each_service_once_and_stops_all_processes(standin: Path, terminal: Terminal) -> None:
     started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
     started.press_ctrl_c()
     assert started.status(10) == 130
@@ -35,7 +35,7 @@ def test_ctrl_c_reaches_each_service_once_and_leaves_nothing_behind(standin: Pat
     assert processes_of(standin) == []
 
 
-def test_an_impatient_second_ctrl_c_changes_nothing(standin: Path, terminal: Terminal) -> None:
+def test_a_second_ctrl_c_changes_nothing(standin: Path, terminal: Terminal) -> None:
     started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
     started.press_ctrl_c()
     started.prints("Stopping")
@@ -47,7 +47,7 @@ def test_an_impatient_second_ctrl_c_changes_nothing(standin: Path, terminal: Ter
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_signal_that_asks_to_end_stops_both(name: str, standin: Path, terminal: Terminal) -> None:
+def test_sigterm_and_sighup_stop_both_services(name: str, standin: Path, terminal: Terminal) -> None:
     number = signal.Signals[name]
     started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
     started.process.send_signal(number)
@@ -57,7 +57,7 @@ def test_a_signal_that_asks_to_end_stops_both(name: str, standin: Path, terminal
     assert processes_of(standin) == []
 
 
-def test_a_service_that_dies_ends_the_other_one_and_the_launcher_says_which(standin: Path, terminal: Terminal) -> None:
+def test_when_one_service_dies_the_other_is_stopped(standin: Path, terminal: Terminal) -> None:
     started, _, product = terminal.up(standin, "--data-dir", terminal.folder)
     os.kill(environment_of(product)["PID"], signal.SIGKILL)
     assert started.status(10) == 1
@@ -68,12 +68,10 @@ def test_a_service_that_dies_ends_the_other_one_and_the_launcher_says_which(stan
     assert not is_ready(product)
 
 
-def test_a_service_that_refuses_to_start_has_its_line_shown_before_the_launcher_gives_up(
-    standin: Path, terminal: Terminal
-) -> None:
+def test_the_error_of_a_service_that_cannot_start_is_shown(standin: Path, terminal: Terminal) -> None:
     line = terminal.refused(standin, "up", *ports_for_up(), STANDIN_USER="refuse to start")
     assert line == "dev.py: The user-service stopped by itself (status 2)."
-    assert "user    | cannot start: it was told so\n" in terminal.started[0].output
+    assert "user    | cannot start: as told\n" in terminal.started[0].output
     assert processes_of(standin) == []
 
 
@@ -89,7 +87,7 @@ def test_a_service_that_ignores_the_signal_is_killed_with_its_workers(standin: P
     until(lambda: "time.sleep(600)" not in "".join(processes_of(standin)), "the worker is gone", within=5)
 
 
-def test_a_service_that_never_gets_ready_is_named(standin: Path, terminal: Terminal) -> None:
+def test_a_service_that_never_becomes_ready_is_named(standin: Path, terminal: Terminal) -> None:
     started = terminal.changed(
         standin, "processes.READY_WITHIN = 1", "up", *ports_for_up(), STANDIN_PRODUCT="never be ready"
     )
@@ -111,7 +109,7 @@ def test_a_taken_port_is_named_with_the_option_to_choose_another(
     assert line.endswith(f": choose another with {option}.")
 
 
-def test_a_port_that_a_stopped_service_has_just_left_is_free(standin: Path, terminal: Terminal) -> None:
+def test_the_port_of_a_stopped_service_is_free_at_once(standin: Path, terminal: Terminal) -> None:
     ports = free_ports()
     words = ("up", "--user-port", ports[0], "--product-port", ports[1])
     for _ in range(2):
@@ -121,19 +119,19 @@ def test_a_port_that_a_stopped_service_has_just_left_is_free(standin: Path, term
         assert started.status(10) == 130
 
 
-def test_one_port_for_both_services_is_refused(standin: Path, terminal: Terminal) -> None:
+def test_one_port_for_both_services_is_rejected(standin: Path, terminal: Terminal) -> None:
     line = terminal.refused(standin, "up", "--user-port", 8002)
     assert line == "dev.py: Port 8002 can't serve both: choose another with --user-port or --product-port."
 
 
 @pytest.mark.parametrize("command", ["up", "migrate"])
-def test_one_database_for_both_services_is_refused(command: str, standin: Path, terminal: Terminal) -> None:
+def test_one_database_for_both_services_is_rejected(command: str, standin: Path, terminal: Terminal) -> None:
     line = terminal.refused(standin, command, DATABASE_URL="sqlite:///shared.db")
     assert "DATABASE_URL" in line
     assert ".env" in line
 
 
-def test_up_tells_the_services_their_ports_their_data_folders_and_each_other(standin: Path, terminal: Terminal) -> None:
+def test_up_sets_ports_data_folders_and_addresses(standin: Path, terminal: Terminal) -> None:
     _, user, product = terminal.up(standin, "--data-dir", "kept here", PORT=1, DATABASE_URL="", HOST="127.0.0.1")
     for port, service in zip((user, product), SERVICES, strict=True):
         environment = environment_of(port)
@@ -147,7 +145,7 @@ def test_up_tells_the_services_their_ports_their_data_folders_and_each_other(sta
         assert environment["MIGRATE_ON_START"] == "true"
 
 
-def test_up_keeps_what_the_caller_has_set(standin: Path, terminal: Terminal) -> None:
+def test_up_keeps_the_settings_of_the_caller(standin: Path, terminal: Terminal) -> None:
     settings = {"ALLOWED_ORIGINS": "https://shop.example", "USER_SERVICE_PUBLIC_URL": "https://users.example"}
     _, _, product = terminal.up(standin, DATA_DIR="data of both", **settings)
     environment = environment_of(product)
@@ -155,9 +153,7 @@ def test_up_keeps_what_the_caller_has_set(standin: Path, terminal: Terminal) -> 
     assert environment["DATA_DIR"] == str(terminal.folder / "data of both" / "product-service")
 
 
-def test_the_lines_of_both_services_are_marked_and_whole_whatever_bytes_they_hold(
-    standin: Path, terminal: Terminal
-) -> None:
+def test_log_lines_are_labelled_and_may_hold_any_bytes(standin: Path, terminal: Terminal) -> None:
     started, *_ = terminal.up(standin)
     for mark in ("user    | ", "product | "):
         assert f"{mark}listening, \N{REPLACEMENT CHARACTER} \N{LATIN SMALL LETTER E WITH ACUTE}\n" in started.output
