@@ -10,6 +10,6 @@ from testkit.user_service_stub import UserServiceStub
 
 @pytest.fixture
 async def client(user_service: UserServiceStub) -> AsyncIterator[AuthClient]:
-    client = AuthClient(user_service.url, timeout=1)
+    client = AuthClient(user_service.url, timeout=5)
     yield client
     await client.close()

@@ -23,7 +23,7 @@ KEEP_ALIVE = 30  # seconds
 DNS_CACHE_TTL = 1  # seconds, so that a user service that moved to another address is found soon
 
 CALL_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
-"""What a call may raise if it gets no usable response, timeouts included.
+"""What a call may raise if it gets no complete response, timeouts included.
 
 aiohttp's transport does not translate all errors into those of httpx. An odd response can raise others still: a
 redirect to an invalid address, or a reason phrase that is not UTF-8.
