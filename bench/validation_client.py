@@ -5,9 +5,10 @@
 
 The server is a process of its own that answers every request with the same bytes, those of the contract. The ways are
 httpx with its own transport, httpx with that of aiohttp, aiohttp without httpx, and the client of the product service,
-which adds the deadline, the turns, the breaker, a log line and the validation of the answer. Each keeps its connections
-open. A round makes the same number of calls in every way, in random order, so that whatever else the machine does hits
-all of them alike; the ratios are those within a round. CPU is that of this process, which is all client.
+which adds the deadline, the call slots, the breaker, a log line and the validation of the answer. Each keeps its
+connections open. A round makes the same number of calls in every way, in random order, so that whatever else the
+machine does hits all of them alike; the ratios are those within a round. CPU is that of this process, which is all
+client.
 """
 
 import argparse

@@ -69,8 +69,8 @@ def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
         ("redis", "user_service/security/rate_limits.py"),
         ("zxcvbn", "user_service/security/common_passwords.py"),
         ("iso4217", "product_service/domain/money.py"),
-        ("aiohttp", "auth_client/client.py"),
-        ("httpx_aiohttp", "auth_client/client.py"),
+        ("aiohttp", "auth_client/pool.py"),
+        ("httpx_aiohttp", "auth_client/pool.py"),
         ("structlog", None),
         ("fastapi_offline", "chassis/http/pages.py"),
     ],
@@ -81,7 +81,7 @@ def test_a_library_is_named_in_one_module(package: str, module: str | None) -> N
 
 
 def test_http_is_spoken_to_the_user_service_in_one_module_of_the_running_service() -> None:
-    assert set(places(imports("httpx"))) - {"product_service/demo/seed.py"} == {"auth_client/client.py"}
+    assert set(places(imports("httpx"))) - {"product_service/demo/seed.py"} == {"auth_client/pool.py"}
 
 
 def test_the_product_service_can_neither_sign_nor_hash() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
-from auth_client import client as identity
+from auth_client import pool
 from chassis.database import purge
 from product_service import main
 from product_service.domain.idempotency import KEPT_FOR
@@ -138,7 +138,7 @@ async def test_of_ten_twins_at_once_one_creates_and_all_hear_of_it(client: httpx
 async def test_a_twin_that_is_not_done_in_time_is_told_to_come_back(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity, "CONNECT_TIMEOUT", 5)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 5)
     async with running(create_app(make_settings(database_pool_timeout=0.5))) as client:
         with database.connect() as twin:
             twin.execute(

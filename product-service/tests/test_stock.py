@@ -6,7 +6,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from auth_client import client as identity
+from auth_client import pool
 from product_service.domain.fields import LARGEST_QUANTITY
 from product_service.main import create_app
 from testkit.plugin import running
@@ -82,7 +82,7 @@ async def test_two_hundred_who_take_one_of_a_hundred_leave_nothing_and_a_hundred
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It is about the stock: the stand-in for the user service takes its time with two hundred at once.
-    monkeypatch.setattr(identity, "CONNECT_TIMEOUT", 30)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 30)
     settings = make_settings(database_pool_timeout=60, validation_timeout=30)
     async with running(create_app(settings)) as client:
         await create(client, quantity=100)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from auth_client import client as identity
+from auth_client.client import CALL_SLOTS
 from product_service import main
 from testkit.fault_report import PROPERTY
 from testkit.faulty_user_service import FaultyUserService, Request, Script, answer, valid
@@ -326,7 +326,7 @@ async def test_reads_are_prompt_while_many_protected_requests_hang(make_settings
         started = time.perf_counter()
         hanging = [
             asyncio.create_task(client.post("/products", json=DRAFT, headers=bearer(ADA)))
-            for _ in range(3 * identity.MOST_CALLS)
+            for _ in range(3 * CALL_SLOTS)
         ]
         slowest = 0.0
         reads = 0
@@ -341,8 +341,8 @@ async def test_reads_are_prompt_while_many_protected_requests_hang(make_settings
         assert reads >= 5
         assert slowest < deadline / 2
         assert {(await each).status_code for each in hanging} == {503}
-        # The others were waiting for their turn.
-        assert user_service.connections == identity.MOST_CALLS
+        # The others were waiting for a call slot.
+        assert user_service.connections == CALL_SLOTS
 
 
 async def test_in_normal_running_nothing_is_refused(make_settings: MakeSettings) -> None:
@@ -358,7 +358,7 @@ async def test_in_normal_running_nothing_is_refused(make_settings: MakeSettings)
         statuses: set[Any] = {each.status_code for each in await asyncio.gather(*calls)}
         assert statuses == {404}
         assert user_service.requests == 100
-        assert user_service.connections <= identity.MOST_CALLS
+        assert user_service.connections <= CALL_SLOTS
 
 
 async def test_connections_that_fall_silent_while_they_rest_cost_one_call_and_not_each_its_own(

@@ -69,20 +69,3 @@ def test_no_setting_of_one_service_is_shown_in_the_example_of_the_other(settings
     other = ProductSettings if settings is UserSettings else UserSettings
     foreign = {name.upper() for name in other.model_fields.keys() - settings.model_fields.keys()}
     assert not foreign & set(re.findall(r"\b[A-Z_]{4,}\b", example(settings)))
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("http://a..b:80", f"http://{'a' * 70}:80", "http://local\thost:1", "http://a b:80"),
-        *("http://localhost:99999", "http://localhost:0", "http://[::1]:18474/a?", "http://a#", "localhost:8001"),
-    ],
-)
-def test_an_address_that_can_be_none_is_told_at_the_start(url: str) -> None:
-    with pytest.raises(ValidationError, match="must be like http://localhost:8001"):
-        ProductSettings(_env_file=None, user_service_url=url)
-
-
-@pytest.mark.parametrize("url", ["http://[::1]:8001", "https://users.example", "http://users:8001/behind/a/path/"])
-def test_an_address_is_kept_without_a_slash_at_its_end(url: str) -> None:
-    assert ProductSettings(_env_file=None, user_service_url=url).user_service_url == url.rstrip("/")

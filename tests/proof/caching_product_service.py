@@ -1,4 +1,4 @@
-"""The product service with a cache of one second in front of the seam, for the proof to find: `--break cache`."""
+"""The product service with a cache of one second for token validations, which the proof must find: `--break cache`."""
 
 import runpy
 import time
@@ -8,18 +8,18 @@ from auth_client.client import AuthClient
 
 CACHED_FOR = 1.0  # seconds
 
-_identify = AuthClient.validate
+_validate = AuthClient.validate
 _callers: dict[str, tuple[float, Caller]] = {}
 
 
-async def identify_at_most_once_a_second(self: AuthClient, token: str) -> Caller:
+async def validate_at_most_once_a_second(self: AuthClient, token: str) -> Caller:
     asked, caller = _callers.get(token, (float("-inf"), None))
     if caller is None or time.monotonic() - asked > CACHED_FOR:
-        asked, caller = time.monotonic(), await _identify(self, token)
+        asked, caller = time.monotonic(), await _validate(self, token)
         _callers[token] = asked, caller
     return caller
 
 
 if __name__ == "__main__":
-    AuthClient.validate = identify_at_most_once_a_second  # type: ignore[method-assign]
+    AuthClient.validate = validate_at_most_once_a_second  # type: ignore[method-assign]
     runpy.run_module("product_service", run_name="__main__")

@@ -1,4 +1,4 @@
-"""The circuit breaker by itself, with a clock that only these tests move."""
+"""The circuit breaker, with a clock that only these tests move."""
 
 import asyncio
 from contextlib import AbstractContextManager, suppress
@@ -54,38 +54,38 @@ def opened(breaker: Breaker) -> None:
 
 
 def refused(breaker: Breaker) -> float:
-    """How long it says that one has to wait."""
-    with pytest.raises(AttemptRefused) as refusal, breaker.attempt():
+    """Assert that no attempt is allowed; the seconds until the next one may be."""
+    with pytest.raises(AttemptRefused) as error, breaker.attempt():
         raise AssertionError("the attempt was made")
     with pytest.raises(AttemptRefused):
         breaker.check()
-    return refusal.value.retry_in
+    return error.value.retry_in
 
 
 STATES: dict[str, tuple[str, State]] = {
-    # Of each letter: s succeeds, f fails, c is cancelled, w waits until a probe may be made.
-    "nothing yet": ("", "closed"),
+    # One letter per event: s succeeds, f fails, c is cancelled, w waits until a probe is allowed.
+    "no attempt": ("", "closed"),
     "successes": ("sss", "closed"),
-    "a failure short of the limit": ("ff", "closed"),
+    "one failure less than the limit": ("ff", "closed"),
     "as many failures as the limit": ("fff", "open"),
     "failures with a success between them": ("ffsff", "closed"),
     "the limit after a success": ("ffsfff", "open"),
     "failures with a cancellation between them": ("ffcf", "open"),
     "cancellations": ("cccccc", "closed"),
-    "the time is over": ("fffw", "half-open"),
+    "the wait is over": ("fffw", "half-open"),
     "the probe succeeds": ("fffws", "closed"),
     "the probe fails": ("fffwf", "open"),
     "the probe is cancelled": ("fffwc", "half-open"),
     "the next probe succeeds": ("fffwcs", "closed"),
     "the next probe fails": ("fffwcf", "open"),
     "the second probe succeeds": ("fffwfws", "closed"),
-    "a failure after it was closed": ("fffwsff", "closed"),
-    "the limit after it was closed": ("fffwsfff", "open"),
+    "one failure less than the limit after closing": ("fffwsff", "closed"),
+    "the limit after closing": ("fffwsfff", "open"),
 }
 
 
 @pytest.mark.parametrize(("events", "state"), STATES.values(), ids=STATES.keys())
-def test_the_table_of_states(breaker: Breaker, clock: Clock, events: str, state: State) -> None:
+def test_events_lead_to_states(breaker: Breaker, clock: Clock, events: str, state: State) -> None:
     for event in events:
         if event == "w":
             clock.now += OPEN_FOR
@@ -94,18 +94,18 @@ def test_the_table_of_states(breaker: Breaker, clock: Clock, events: str, state:
     assert breaker.state == state
 
 
-def test_while_it_is_open_nothing_is_attempted_and_the_wait_is_told(breaker: Breaker, clock: Clock) -> None:
+def test_an_open_breaker_refuses_attempts_and_says_for_how_long(breaker: Breaker, clock: Clock) -> None:
     opened(breaker)
     assert refused(breaker) == OPEN_FOR
     clock.now += OPEN_FOR - 0.25
     assert refused(breaker) == 0.25
-    # Who was refused has not prolonged it.
+    # Refused attempts have not prolonged it.
     clock.now += 0.25
     succeed(breaker)
     assert breaker.state == "closed"
 
 
-def test_one_probe_is_made_and_the_others_wait_for_its_outcome(breaker: Breaker, clock: Clock) -> None:
+def test_a_half_open_breaker_allows_one_probe_at_a_time(breaker: Breaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += OPEN_FOR
     probe = begin(breaker)
@@ -116,7 +116,7 @@ def test_one_probe_is_made_and_the_others_wait_for_its_outcome(breaker: Breaker,
     succeed(breaker)
 
 
-def test_a_probe_that_fails_opens_it_for_a_whole_time(breaker: Breaker, clock: Clock) -> None:
+def test_a_failed_probe_opens_it_for_the_full_time(breaker: Breaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += OPEN_FOR
     probe = begin(breaker)
@@ -125,7 +125,7 @@ def test_a_probe_that_fails_opens_it_for_a_whole_time(breaker: Breaker, clock: C
     assert refused(breaker) == OPEN_FOR
 
 
-def test_a_probe_that_is_cancelled_makes_room_for_the_next(breaker: Breaker, clock: Clock) -> None:
+def test_after_a_cancelled_probe_the_next_one_is_allowed(breaker: Breaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += OPEN_FOR
     for cancellation in (asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt()):
@@ -137,24 +137,24 @@ def test_a_probe_that_is_cancelled_makes_room_for_the_next(breaker: Breaker, clo
     assert breaker.state == "closed"
 
 
-def test_what_began_before_it_opened_says_nothing_any_more(breaker: Breaker, clock: Clock) -> None:
+def test_attempts_that_started_before_it_opened_are_ignored(breaker: Breaker, clock: Clock) -> None:
     late = [begin(breaker) for _ in range(7)]
     opened(breaker)
     clock.now += OPEN_FOR - 1
-    # It is not opened for longer.
+    # They don't prolong it.
     end(late.pop(), OSError())
     assert refused(breaker) == 1
     end(late.pop())
     assert refused(breaker) == 1
     clock.now += 1
     probe = begin(breaker)
-    # Neither does it decide for the probe, nor make room for a second one.
+    # They neither decide for the probe nor allow a second one.
     end(late.pop(), OSError())
     end(late.pop())
     end(late.pop(), asyncio.CancelledError())
     refused(breaker)
     end(probe)
-    # Nor is it counted once all is well again.
+    # They don't count after it closed either.
     for _ in range(LIMIT - 1):
         fail(breaker)
     end(late.pop(), OSError())
@@ -164,7 +164,7 @@ def test_what_began_before_it_opened_says_nothing_any_more(breaker: Breaker, clo
     assert breaker.state == "open"
 
 
-def test_attempts_that_fail_together_open_it_once(breaker: Breaker, clock: Clock) -> None:
+def test_attempts_that_fail_at_the_same_time_open_it_once(breaker: Breaker, clock: Clock) -> None:
     attempts = [begin(breaker) for _ in range(LIMIT * 3)]
     for attempt in attempts:
         clock.now += 1

@@ -1,7 +1,7 @@
-"""The contract of the seam, from the side that asks.
+"""The contract of `POST /validate-token`, from the consumer's side.
 
-The product service asks what the contract says it asks, and takes each answer as the contract says. Of the fields that
-it reads it accepts all that the schema allows, and nothing else; the others may hold anything. `test_validation.py` of
+The client sends the request of the contract, and understands each of its responses. In the fields that it reads it
+accepts everything that the schema allows, and nothing else; the other fields may hold anything. `test_validation.py` of
 the user service replays the same file there, so that a change on one side alone fails.
 """
 
@@ -35,14 +35,14 @@ CANDIDATES: list[Any] = [
     *([], [""], ["user"], ["user", "admin"], ["admin", "a-new-role"], [1], [None], [True], ["user", 1], [["user"]]),
     *({}, {"user": True}, "2099-01-01T00:00:00Z", "2099-01-01", 4070908800),
 ]
-"""What a field might hold: what is allowed in one of them, what is at its limits, and what is allowed in none."""
+"""Values for any field: allowed in one of them, at its limits, or allowed in none."""
 
 
 class Provider:
-    """Gives one answer to everything, and keeps what it was asked."""
+    """Sends the same response to every request, and records the requests."""
 
     def __init__(self) -> None:
-        self.answer: dict[str, Any] = VALID
+        self.response: dict[str, Any] = VALID
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         """The first line, the headers and the body of each request."""
 
@@ -50,10 +50,10 @@ class Provider:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         self.requests.append((first, headers, await reader.readexactly(int(headers["content-length"]))))
-        content = json.dumps(self.answer["body"])
-        told = {**self.answer["headers"], "Content-Length": len(content), "Connection": "close"}
-        head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
-        writer.write(f"HTTP/1.1 {self.answer['status']} Status\r\n{head}\r\n{content}".encode())
+        content = json.dumps(self.response["body"])
+        sent = {**self.response["headers"], "Content-Length": len(content), "Connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        writer.write(f"HTTP/1.1 {self.response['status']} Status\r\n{head}\r\n{content}".encode())
         await writer.drain()
         writer.close()
 
@@ -79,23 +79,23 @@ def with_field(body: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
 async def outcome(
     client: AuthClient, provider: Provider, interaction: dict[str, Any], body: dict[str, Any] | None = None
 ) -> str:
-    """What is made of this answer, with another body if one is given, in the words of the contract."""
-    provider.answer = interaction if body is None else {**interaction, "body": body}
+    """The outcome of this response, with another body if one is given, in the words of the contract."""
+    provider.response = interaction if body is None else {**interaction, "body": body}
     try:
         caller = await client.validate(TOKEN)
     except InvalidToken:
         return "invalid-token"
     except AuthUnavailable:
         return "auth-unavailable"
-    told = provider.answer["body"]
-    assert caller == Caller(told["user_id"], told["username"], tuple(told["roles"]))
+    sent = provider.response["body"]
+    assert caller == Caller(sent["user_id"], sent["username"], tuple(sent["roles"]))
     return "caller"
 
 
-def test_every_example_of_the_contract_is_what_its_schema_says() -> None:
+def test_every_example_of_the_contract_follows_its_schema() -> None:
     for interaction in CONTRACT["interactions"]:
         SCHEMA.validate(interaction["body"])
-    # A refusal to answer can be taken for an answer by nobody.
+    # An error response can't be mistaken for the result of a validation.
     assert not any(SCHEMA.is_valid(refusal["body"]) for refusal in CONTRACT["refusals"])
     assert {each["outcome"] for each in EVERY} == {"caller", "invalid-token", "auth-unavailable"}
 
@@ -108,21 +108,22 @@ async def test_the_request_is_the_one_of_the_contract(client: AuthClient, provid
     seen = {name: headers.get(name.lower(), "").replace(SERVICE_KEY, "SERVICE_KEY") for name in wanted["headers"]}
     assert seen == wanted["headers"]
     assert json.loads(body.replace(TOKEN.encode(), b"TOKEN")) == wanted["body"]
-    # In a URL or a header it would be where logs of others have it.
+    assert "authorization" not in headers
+    # In a URL or a header the token could end up in the logs of others.
     assert TOKEN not in first + str(headers)
 
 
 @pytest.mark.parametrize("interaction", EVERY, ids=lambda each: each["given"])
-async def test_each_answer_of_the_contract_has_its_outcome(
+async def test_each_response_of_the_contract_has_its_outcome(
     client: AuthClient, provider: Provider, interaction: dict[str, Any]
 ) -> None:
     assert await outcome(client, provider, interaction) == interaction["outcome"]
 
 
-async def test_an_admin_is_known_by_the_roles_of_the_contract(client: AuthClient, provider: Provider) -> None:
+async def test_an_admin_is_recognised_by_the_roles_of_the_contract(client: AuthClient, provider: Provider) -> None:
     of_a_user, of_an_admin = OF_VALID["roles"]["examples"]
     for roles, is_admin in ((of_a_user, False), (of_an_admin, True)):
-        provider.answer = {**VALID, "body": {**VALID["body"], "roles": roles}}
+        provider.response = {**VALID, "body": {**VALID["body"], "roles": roles}}
         assert (await client.validate(TOKEN)).is_admin == is_admin
 
 
@@ -131,24 +132,24 @@ async def test_an_admin_is_known_by_the_roles_of_the_contract(client: AuthClient
     [*((VALID, name) for name in READ), (EXPIRED, "valid")],
     ids=[*(f"{name} of a valid token" for name in READ), "valid of an expired token"],
 )
-async def test_of_a_field_that_is_read_all_that_the_schema_allows_is_accepted_and_nothing_else(
+async def test_a_field_that_is_read_may_hold_what_the_schema_allows_and_nothing_else(
     client: AuthClient, provider: Provider, interaction: dict[str, Any], name: str
 ) -> None:
-    wanted, seen = [], []
+    expected, actual = [], []
     for candidate in CANDIDATES:
         body = with_field(interaction["body"], name, candidate)
-        expected = interaction["outcome"] if SCHEMA.is_valid(body) else "auth-unavailable"
-        wanted.append((candidate, expected))
-        seen.append((candidate, await outcome(client, provider, interaction, body)))
-        if expected == "auth-unavailable":
-            # After several in a row the client would not ask for a while.
+        wanted = interaction["outcome"] if SCHEMA.is_valid(body) else "auth-unavailable"
+        expected.append((candidate, wanted))
+        actual.append((candidate, await outcome(client, provider, interaction, body)))
+        if wanted == "auth-unavailable":
+            # After several failures in a row the breaker would open.
             assert await outcome(client, provider, VALID) == "caller"
-    assert seen == wanted
-    assert {expected for _, expected in wanted} == {interaction["outcome"], "auth-unavailable"}
+    assert actual == expected
+    assert {wanted for _, wanted in expected} == {interaction["outcome"], "auth-unavailable"}
 
 
 @pytest.mark.parametrize("interaction", [VALID, EXPIRED], ids=lambda each: each["given"])
-async def test_the_fields_that_are_not_read_may_hold_anything(
+async def test_fields_that_are_not_read_may_hold_anything(
     client: AuthClient, provider: Provider, interaction: dict[str, Any]
 ) -> None:
     for candidate in CANDIDATES:

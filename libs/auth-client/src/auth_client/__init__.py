@@ -1,3 +1,3 @@
-"""Token validation for services: asks the user service what an access token is worth."""
+"""Token validation for services: validates access tokens with the user service."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""A circuit breaker (Michael Nygard, "Release It!"): a service that failed several times in a row is left alone.
+"""A circuit breaker (Michael Nygard, "Release It!"): stops calling a service that fails several times in a row.
 
-closed       every attempt is made; `failures` of them that fail in a row open it
-open         no attempt is made, for `open_for` seconds
-half-open    one attempt is made, the probe: if it succeeds the breaker is closed, if it fails open once more
+closed       every attempt is made; `failures` consecutive failures open the breaker
+open         no attempt is made for `open_for` seconds
+half-open    one attempt is made, the probe: its success closes the breaker, its failure opens it again
 """
 
 import time
@@ -16,7 +16,7 @@ State = Literal["closed", "open", "half-open"]
 
 
 class AttemptRefused(Exception):
-    """No attempt may be made at the moment; `retry_in` seconds later there may be another probe."""
+    """No attempt is allowed at the moment; after `retry_in` seconds the breaker may allow another probe."""
 
     def __init__(self, retry_in: float) -> None:
         super().__init__()
@@ -24,12 +24,12 @@ class AttemptRefused(Exception):
 
 
 class Breaker:
-    """For the tasks of one event loop; it is not safe between threads."""
+    """For the tasks of one event loop; not thread-safe."""
 
     def __init__(self, failures: int, open_for: float, clock: Callable[[], float] = time.monotonic) -> None:
         """
-        :param failures: in a row, of attempts that end one after the other
-        :param open_for: seconds
+        :param failures: consecutive failures that open the breaker, in the order in which the attempts end
+        :param open_for: seconds until a probe is allowed
         """
         self._limit = failures
         self._open_for = open_for
@@ -37,9 +37,9 @@ class Breaker:
         self._failures = 0
         self._opened_at: float | None = None
         self._probing = False
-        # Counts how often it was opened and closed: an attempt of an earlier time says nothing about the present one.
+        # Counts openings and closings. The result of an attempt counts only in the period in which it started.
         self._period = 0
-        self._log = logs.get("product_service.breaker")
+        self._log = logs.get("auth_client.breaker")
 
     @property
     def state(self) -> State:
@@ -48,7 +48,7 @@ class Breaker:
         return "open" if self._clock() < self._opened_at + self._open_for else "half-open"
 
     def check(self) -> None:
-        """Raise AttemptRefused where an attempt would not be made now."""
+        """Raise AttemptRefused if an attempt would not be allowed now."""
         if self._opened_at is None:
             return
         remaining = self._opened_at + self._open_for - self._clock()
@@ -59,9 +59,9 @@ class Breaker:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Around one attempt, which fails with any Exception; raises AttemptRefused where none may be made.
+        """Wrap one attempt, which fails by raising an Exception; raises AttemptRefused if none is allowed.
 
-        One that is cancelled has neither failed nor succeeded, and leaves a half-open breaker to the next.
+        A cancelled attempt counts neither as a failure nor as a success. If it was the probe, the next attempt is one.
         """
         self.check()
         period = self._period

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is asking, as the user service said at this moment."""
+    """The account that an access token belongs to, as the user service described it for this request."""
 
     user_id: int
     username: str

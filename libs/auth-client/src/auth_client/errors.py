@@ -6,7 +6,7 @@ from chassis.errors import Unavailable
 
 
 class AuthUnavailable(Unavailable):
-    """The user service did not say what the token is worth: neither that it is good, nor that it is not."""
+    """The token was not validated: it may be valid or not."""
 
     code = "auth-unavailable"
     detail = "Your access token cannot be checked at the moment; it may well be fine. Please try again."

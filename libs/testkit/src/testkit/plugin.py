@@ -111,7 +111,9 @@ def plain_logs() -> None:
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's DATABASE_URL is not for tests."""
-    classes: list[type[ServiceSettings]] = [ServiceSettings, *ServiceSettings.__subclasses__()]
+    classes: list[type[ServiceSettings]] = [ServiceSettings]
+    for each in classes:  # The list grows by the subclasses of each, and by theirs.
+        classes += each.__subclasses__()
     known = {name.upper() for each in classes for name in each.model_fields}
     for name in list(os.environ):
         if name.upper() in known:  # The settings are read without regard to case.

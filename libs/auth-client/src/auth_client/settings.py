@@ -1,0 +1,60 @@
+"""The settings of a service that validates tokens."""
+
+import re
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from chassis.settings import ServiceSettings
+
+_SERVICE_KEY = re.compile(r"[!-+\--~]{32,}")  # The form that the user service requires in SERVICE_KEYS.
+_NOT_IN_URL = re.compile(r"[\s?#\x00-\x1f\x7f]")
+_NOT_A_URL = "must be like http://localhost:8001"
+
+
+class AuthClientSettings(ServiceSettings):
+    """A service that validates tokens derives its settings from this class.
+
+    There is no signing key among them: only the user service can verify a token.
+    """
+
+    user_service_url: str = Field(
+        default="http://localhost:8001", description="URL of the user service, for token validation."
+    )
+    user_service_public_url: str = Field(
+        default="http://localhost:8001",
+        description="URL of the user service for browsers, to log in on the documentation page. "
+        "Under docker compose the two differ.",
+    )
+    service_key: SecretStr | None = Field(
+        default=None,
+        description="Key that this service sends to the user service; required if that has `SERVICE_KEYS`.",
+    )
+    validation_timeout: float = Field(
+        default=2.0, gt=0, le=30, description="Seconds that one token validation may take in total."
+    )
+
+    @field_validator("service_key")
+    @classmethod
+    def _fits_into_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not _SERVICE_KEY.fullmatch(key.get_secret_value()):
+            raise ValueError(
+                "must be at least 32 letters, digits and punctuation marks, without commas, spaces or accents, "
+                "as in SERVICE_KEYS"
+            )
+        return key
+
+    @field_validator("user_service_url", "user_service_public_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            # Impossible host names and ports are reported at startup, not with each call.
+            host, port = (parts.hostname or "").encode("idna"), parts.port
+        except ValueError:
+            raise ValueError(_NOT_A_URL) from None
+        if parts.scheme not in ("http", "https") or not host or port == 0 or _NOT_IN_URL.search(url):
+            raise ValueError(_NOT_A_URL)
+        if parts.username or parts.password:
+            raise ValueError("must not contain a user name or password: /health shows the URL")
+        return url.rstrip("/")
