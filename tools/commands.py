@@ -120,8 +120,9 @@ def check(_: argparse.Namespace) -> int:
     dockerfiles = _relative("*-service/Dockerfile")
     ruff, mypy = [PYTHON, "-m", "ruff"], [PYTHON, "-m", "mypy"]
     commands = [[*ruff, "check"], [*ruff, "format", "--check"], mypy]
-    # The tests of each service are checked in a run of their own, because two services may name test modules alike.
-    commands += [[*mypy, str(Path(tests).with_name("src")), tests] for tests in _relative("*-service/tests")]
+    # The tests of each package are checked in a run of their own, because two packages may name test modules alike.
+    packages = [*_relative("libs/*/tests"), *_relative("*-service/tests")]
+    commands += [[*mypy, str(Path(tests).with_name("src")), tests] for tests in packages]
     commands += [[str(BIN / "lint-imports")], [str(BIN / "hadolint"), *dockerfiles]]
     failed = [command for command in commands if run(command).returncode != 0]
     if failed:
