@@ -73,6 +73,7 @@ def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
         ("httpx_aiohttp", "auth_client/pool.py"),
         ("structlog", None),
         ("fastapi_offline", "chassis/http/pages.py"),
+        ("opentelemetry", "chassis/http/trace_context.py"),
     ],
 )
 def test_a_library_is_named_in_one_module(package: str, module: str | None) -> None:

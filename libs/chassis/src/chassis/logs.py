@@ -77,6 +77,8 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
     # httpx logs each call with its address at INFO; the services log their calls to each other themselves.
     for noisy in ("httpx", "httpcore", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns, and quotes the header, whenever a client sends an invalid one.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:
