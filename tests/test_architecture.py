@@ -109,7 +109,7 @@ def test_the_environment_is_read_by_the_settings_alone() -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
         return bool({"environ", "getenv"} & {getattr(node, "attr", None), *names})
 
-    assert set(places(reads_environment)) <= {"chassis/process/probe.py", "chassis/process/first_process.py"}
+    assert set(places(reads_environment)) <= {"chassis/process/probe.py"}
 
 
 def test_importing_the_whole_tree_does_nothing(tmp_path: Path) -> None:
