@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.plugin import Databases
+from testkit.databases import Databases
 from testkit.processes import Services, running_services
 from tests.launcher.launching import Terminal, copy_with_standins
 

@@ -24,7 +24,8 @@ from product_service import main as product_service
 from product_service.domain import search_text
 from product_service.models import products as model
 from product_service.settings import Settings as ProductSettings
-from testkit.plugin import NewDatabase, running
+from testkit.applications import running
+from testkit.databases import NewDatabase
 from testkit.products import migrations_of as product_migrations
 from testkit.users import KEY, UNLIMITED, sign_up
 from testkit.users import migrations_of as user_migrations

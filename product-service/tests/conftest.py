@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from product_service import main
 from product_service.settings import Settings
-from testkit.plugin import NewDatabase, running
+from testkit.applications import running
+from testkit.databases import NewDatabase
 from testkit.product_list import Json, catalogue
 from testkit.products import MakeSettings, migrations_of, store
 from testkit.user_service_stub import UserServiceStub

@@ -17,7 +17,8 @@ from chassis.errors import DatabaseUnavailable
 from product_service.main import create_app
 from product_service.repositories.products import ProductRepository
 from product_service.services import import_export as transfer
-from testkit.plugin import NewDatabase, running
+from testkit.applications import running
+from testkit.databases import NewDatabase
 from testkit.product_list import Json, expected
 from testkit.products import MakeSettings, bearer, create, migrations_of, product, store
 from testkit.user_service_stub import ADA, BOB

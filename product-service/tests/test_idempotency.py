@@ -14,7 +14,7 @@ from chassis.database import purge
 from product_service import main
 from product_service.domain.idempotency import KEPT_FOR
 from product_service.main import create_app
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.products import DRAFT, MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, BOB
 

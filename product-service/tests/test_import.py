@@ -14,7 +14,7 @@ from chassis.errors import DatabaseUnavailable
 from product_service.main import create_app
 from product_service.repositories.products import ProductRepository
 from product_service.services import import_export as transfer
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.products import MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, BOB, ROOT
 
@@ -200,7 +200,7 @@ async def test_a_refused_line_makes_no_long_answer(client: httpx.AsyncClient) ->
 
 async def test_a_refused_line_does_not_tell_a_terminal_what_to_do(client: httpx.AsyncClient) -> None:
     report = await do(client, json.dumps({"\x1b[2J\u202e💡": 1}), NDJSON)
-    assert report["errors"] == [{"line": 1, "detail": "\\x1b[2J\\u202e💡: There is no such field"}]
+    assert report["errors"] == [{"line": 1, "detail": "\\x1b[2J\\u202e💡: Unknown field"}]
 
 
 async def test_a_batch_without_a_product_takes_nobodys_turn_to_write(

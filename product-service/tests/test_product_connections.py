@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from product_service.main import create_app
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.products import DRAFT, MakeSettings, bearer
 from testkit.user_service_stub import ADA, UserServiceStub, answer_as_the_contract_says
 

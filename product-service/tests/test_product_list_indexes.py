@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from product_service.api.product_query import ProductQuery
 from product_service.repositories.products import ProductRepository
-from testkit.plugin import Databases
+from testkit.databases import Databases
 from testkit.products import migrations_of
 
 ROWS = 100_000

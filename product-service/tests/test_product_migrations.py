@@ -7,7 +7,8 @@ from sqlalchemy.exc import IntegrityError
 from product_service.main import create_app
 from product_service.models.products import derived
 from product_service.settings import Settings
-from testkit.plugin import climb_up_and_down, running
+from testkit.applications import running
+from testkit.databases import check_every_migration
 from testkit.products import migrations_of, product, store
 
 
@@ -19,7 +20,7 @@ def test_the_models_and_the_migrated_database_are_the_same(empty_url: str) -> No
 
 
 def test_every_migration_goes_up_down_and_up_again_and_leaves_nothing(empty_url: str) -> None:
-    climb_up_and_down(migrations_of(empty_url))
+    check_every_migration(migrations_of(empty_url))
     engine = create_engine(empty_url)
     assert set(inspect(engine).get_table_names()) <= {"alembic_version", "sqlite_sequence"}
     engine.dispose()

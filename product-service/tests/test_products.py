@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from product_service.main import create_app
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.products import DRAFT, MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, BOB, UserServiceStub
 

@@ -9,7 +9,7 @@ import pytest
 from auth_client import pool
 from product_service.domain.fields import LARGEST_QUANTITY
 from product_service.main import create_app
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.products import MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, BOB, ROOT
 

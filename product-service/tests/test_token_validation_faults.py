@@ -18,9 +18,9 @@ import pytest
 
 from auth_client.client import CALL_SLOTS
 from product_service import main
+from testkit.applications import running
 from testkit.fault_report import PROPERTY
 from testkit.faulty_user_service import FaultyUserService, Request, Script, answer, valid
-from testkit.plugin import running
 from testkit.products import DRAFT, MakeSettings, bearer
 from testkit.user_service_stub import ADA, BOB
 
@@ -80,9 +80,9 @@ def after_two_good_ones(fault: Callable[[Request], Awaitable[None]]) -> Script:
     async def script(request: Request) -> None:
         if request.number == 2:
             both.set()
-        if request.connection <= 2 and request.turn == 1:
+        if request.connection <= 2 and request.position == 1:
             await both.wait()
-        if request.connection > 2 or request.turn == 1:
+        if request.connection > 2 or request.position == 1:
             await request.send(answer(valid()))
         else:
             await fault(request)

@@ -86,7 +86,7 @@ def test_the_signing_key_lies_in_its_volume_for_nobody_else_to_read(composed: Co
 def test_the_sample_passwords_and_the_missing_key_are_refused_in_production(composed: Composition) -> None:
     run = ("run", "--rm", "--no-deps", "-T")
     key = "a key of more than thirty-two bytes for the tests"
-    password = "cannot start: DATABASE_URL has the password of docker-compose.yml; choose one of your own"
+    password = "cannot start: DATABASE_URL has the sample password of docker-compose.yml; choose your own"
     for service, given, expected in (
         ("user-service", {}, ("DATABASE_URL", "SECRET_KEY")),
         ("user-service", {"SECRET_KEY": key}, (password,)),

@@ -70,7 +70,7 @@ def test_production_is_refused_without_a_key_or_with_what_everybody_knows(compos
     for image in (users, products):
         status, lines = ended("-e", f"SECRET_KEY={KEY}", "-e", known, image)
         assert (status, len(lines)) == (2, 1)
-        assert lines[0].startswith("cannot start: DATABASE_URL has the password of docker-compose.yml")
+        assert lines[0].startswith("cannot start: DATABASE_URL has the sample password of docker-compose.yml")
     status, lines = ended("-e", f"DATABASE_URL={OWN_DATABASE}", products)
     assert (status, len(lines)) == (2, 1), lines
     assert lines[0].startswith("cannot start: the database cannot be reached")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from testkit.plugin import NewDatabase
+from testkit.databases import NewDatabase
 from tests.launcher.launching import (
     SERVICES,
     Started,

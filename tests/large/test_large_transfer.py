@@ -11,7 +11,7 @@ import pytest
 
 from chassis.database.transactions import Database
 from product_service.demo import large_catalogue
-from testkit.plugin import Databases
+from testkit.databases import Databases
 from testkit.processes import Account, Service, Services
 
 LINES = 100_000

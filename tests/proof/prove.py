@@ -28,7 +28,7 @@ from threading import Event
 from types import FrameType
 from typing import NoReturn
 
-from testkit.plugin import POSTGRESQL, SQLITE, Databases, NewDatabase
+from testkit.databases import POSTGRESQL, SQLITE, Databases, NewDatabase
 from testkit.postgresql import NoPostgreSQL, Server
 from testkit.processes import SETTINGS, Service, Services, services_in
 from tests.proof.histories import REVOCATIONS, Fault, Verdict, check

@@ -419,4 +419,4 @@ def test_an_unknown_query_parameter_is_refused_everywhere(
     ):
         answer = client.request(method, path, json=body, params={"verbose": "1"}, headers=owner.bearer)
         (error,) = problem(answer, 422, "validation-failed")["errors"]
-        assert error == {"parameter": "verbose", "detail": "There is no such parameter"}, path
+        assert error == {"parameter": "verbose", "detail": "Unknown parameter"}, path

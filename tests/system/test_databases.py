@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from product_service import main as product_service
 from product_service.settings import Settings
-from testkit.plugin import POSTGRESQL, Databases
+from testkit.databases import POSTGRESQL, Databases
 from testkit.postgresql import Server
 from testkit.processes import Services, problem, running_services, services_in
 from tests.streams import Stream, assert_kept, create, names_of_products

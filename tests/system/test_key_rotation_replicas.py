@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from testkit.plugin import Databases
+from testkit.databases import Databases
 from testkit.processes import Service
 
 pytestmark = pytest.mark.postgresql

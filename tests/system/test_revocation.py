@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import httpx
 import pytest
 
-from testkit.plugin import POSTGRESQL, SQLITE
+from testkit.databases import POSTGRESQL, SQLITE
 from testkit.processes import Account, Services, problem
 from tests.streams import Stream, create
 

@@ -136,7 +136,7 @@ def test_a_service_that_is_not_there_is_named(services: Services) -> None:
 
 def test_a_refusal_is_told_with_its_reason(services: Services) -> None:
     mistaken = refusal(seed(services.products.url, services.users.url))
-    assert mistaken.endswith("/register answered 404: There is nothing at this address.")
+    assert mistaken.endswith("/register answered 404: There is no resource at this URL.")
 
 
 def test_a_server_that_is_none_of_ours_is_not_believed(services: Services, stranger: str) -> None:

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from testkit.plugin import NewDatabase, running
+from testkit.applications import running
+from testkit.databases import NewDatabase
 from testkit.users import KEY, UNLIMITED, MakeSettings, migrations_of
 from user_service import main
 from user_service.settings import Settings

@@ -7,7 +7,7 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import KEY, MakeSettings, Person, sign_up
 from user_service.main import create_app
 

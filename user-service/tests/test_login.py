@@ -6,7 +6,7 @@ import pytest
 from passlib.hash import bcrypt, bcrypt_sha256
 from sqlalchemy import Engine, text
 
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import PASSWORD, MakeSettings, sign_up
 from user_service.main import create_app
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from chassis.database import purge
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import MakeSettings, sign_up
 from user_service import main
 from user_service.main import create_app

@@ -5,7 +5,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import PASSWORD, MakeSettings
 from user_service.main import create_app
 

@@ -5,7 +5,7 @@ import logging
 import httpx
 import pytest
 
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import KEY, MakeSettings, sign_up
 from user_service.main import create_app
 

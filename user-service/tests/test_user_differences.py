@@ -45,4 +45,4 @@ async def both(backend: str, tmp_path: Path) -> AsyncIterator[Both]:
 @SETTINGS
 @given(calls=st.lists(CALLS, min_size=20, max_size=50))
 async def test_the_database_makes_no_difference_to_a_client(both: Both, calls: list[Call]) -> None:
-    await both.answer_alike(calls)
+    await both.assert_equal_answers(calls)

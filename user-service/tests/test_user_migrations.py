@@ -1,6 +1,6 @@
 from sqlalchemy import create_engine, inspect
 
-from testkit.plugin import climb_up_and_down
+from testkit.databases import check_every_migration
 from testkit.users import migrations_of
 
 
@@ -12,7 +12,7 @@ def test_the_models_and_the_migrated_database_are_the_same(empty_url: str) -> No
 
 
 def test_every_migration_goes_up_down_and_up_again_and_leaves_nothing(empty_url: str) -> None:
-    climb_up_and_down(migrations_of(empty_url))
+    check_every_migration(migrations_of(empty_url))
     engine = create_engine(empty_url)
     assert set(inspect(engine).get_table_names()) <= {"alembic_version", "sqlite_sequence"}
     engine.dispose()

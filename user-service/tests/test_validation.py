@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from sqlalchemy import Engine, event, text
 
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.users import KEY, MakeSettings, Person, sign_up
 from user_service.main import create_app
 from user_service.security.access_tokens import Tokens

@@ -14,7 +14,7 @@ from auth_client.settings import AuthClientSettings
 from chassis.http import application
 from chassis.http.problems import documented
 from chassis.http.routing import Router
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.user_service_stub import ADA, ROOT, UserServiceStub
 
 PROTECTED = ["/caller", "/protected"]
@@ -57,7 +57,7 @@ def app(client: AuthClient) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         authenticate=client.validate,
-        log_in_at="http://users.example",
+        login_origin="http://users.example",
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from auth_client.settings import AuthClientSettings
 from chassis.settings import ServiceSettings, as_markdown
-from testkit.plugin import running
+from testkit.applications import running
 from testkit.user_service_stub import ADA, UserServiceStub
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

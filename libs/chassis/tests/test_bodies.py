@@ -1,4 +1,4 @@
-"""`chassis.http.bodies`, through a real request: what is decoded, and what is refused with which status."""
+"""`chassis.http.bodies`, through a real request: what is decoded, and which errors are raised."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -19,19 +19,19 @@ LIMIT = 1_000
 
 
 class _Stream:
-    """The server's side of a request body, which counts what was taken from it."""
+    """The server's side of a request body; counts the chunks that were read."""
 
-    def __init__(self, chunks: Iterable[bytes], *, cut: bool = False) -> None:
+    def __init__(self, chunks: Iterable[bytes], *, disconnects: bool = False) -> None:
         self._chunks = list(chunks)
-        self._cut = cut
+        self._disconnects = disconnects
         self.taken = 0
 
     async def receive(self) -> Message:
         if self.taken < len(self._chunks):
             self.taken += 1
-            more = self._cut or self.taken < len(self._chunks)
+            more = self._disconnects or self.taken < len(self._chunks)
             return {"type": "http.request", "body": self._chunks[self.taken - 1], "more_body": more}
-        if self._cut:
+        if self._disconnects:
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -58,10 +58,10 @@ async def read_form(text: bytes) -> Any:
     return await read(text, content_type=bodies.FORM, accepted=(bodies.JSON, bodies.FORM))
 
 
-async def refused(*chunks: bytes, **options: Any) -> HTTPException:
-    with pytest.raises(HTTPException) as refusal:
+async def rejected(*chunks: bytes, **options: Any) -> HTTPException:
+    with pytest.raises(HTTPException) as error:
         await read(*chunks, **options)
-    return refusal.value
+    return error.value
 
 
 @pytest.mark.parametrize(
@@ -84,21 +84,21 @@ async def refused(*chunks: bytes, **options: Any) -> HTTPException:
         (b" \n{}\t", {}),
     ],
 )
-async def test_json_is_decoded_as_it_says(text: bytes, meaning: object) -> None:
+async def test_json_is_decoded(text: bytes, meaning: object) -> None:
     assert await read(text) == meaning
 
 
 @pytest.mark.parametrize(
     "number", ["19.990000000000000000001", "0.1", "-0.0", "1e2", "1E-30", "1e400", "12345678901234567890.5"]
 )
-async def test_a_number_with_a_fraction_or_an_exponent_is_an_exact_decimal(number: str) -> None:
+async def test_non_integers_are_exact_decimals(number: str) -> None:
     decoded = await read(number.encode())
     assert isinstance(decoded, Decimal)
     assert str(decoded) == str(Decimal(number))
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "20"])
-async def test_a_number_without_a_fraction_is_an_integer(number: str) -> None:
+async def test_integers_are_integers(number: str) -> None:
     decoded = await read(number.encode())
     assert isinstance(decoded, int)
     assert decoded == int(number)
@@ -155,18 +155,18 @@ async def test_a_number_without_a_fraction_is_an_integer(number: str) -> None:
         b"\x00",
     ],
 )
-async def test_what_is_not_json_that_can_be_kept_exactly_is_a_400(text: bytes) -> None:
-    refusal = await refused(text, limit=1_000_000)
-    assert refusal.status_code == 400
-    assert refusal.detail.startswith("The body is ")
-    assert "Traceback" not in refusal.detail
+async def test_invalid_or_inexact_json_is_a_400(text: bytes) -> None:
+    error = await rejected(text, limit=1_000_000)
+    assert error.status_code == 400
+    assert error.detail.startswith("The body is ")
+    assert "Traceback" not in error.detail
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b"NaN", "NaN is not a number of JSON"),
-        (b'"\\ud800"', "a lone surrogate is not text"),
+        (b"NaN", "NaN is not a JSON number"),
+        (b'"\\ud800"', "a string has a lone surrogate"),
         (b'{"a": 1, "a": 2}', "an object has the same key twice"),
         (b"9" * 5_000, "a number is too long"),
         (b"1e99999", "a number is too long"),
@@ -175,8 +175,8 @@ async def test_what_is_not_json_that_can_be_kept_exactly_is_a_400(text: bytes) -
         (b'{"a": }', "Expecting value at character 6"),
     ],
 )
-async def test_a_400_says_what_is_wrong(text: bytes, reason: str) -> None:
-    assert reason in (await refused(text, limit=1_000_000)).detail
+async def test_a_400_says_why(text: bytes, reason: str) -> None:
+    assert reason in (await rejected(text, limit=1_000_000)).detail
 
 
 json_values = st.recursive(
@@ -187,7 +187,7 @@ json_values = st.recursive(
 
 
 @given(json_values, st.booleans())
-def test_every_value_without_surrogates_comes_through_whole_escaped_or_not(value: Any, escaped: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
+def test_json_without_surrogates_survives_a_round_trip(value: Any, escaped: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
     assert json_decoding.decode_json(json.dumps(value, ensure_ascii=escaped)) == value
 
 
@@ -195,51 +195,51 @@ whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
 @given(whole_text, st.characters(categories=["Cs"]), whole_text)
-def test_no_lone_surrogate_comes_through_in_a_value_or_a_key(before: str, surrogate: str, after: str) -> None:
+def test_lone_surrogates_are_rejected_in_values_and_keys(before: str, surrogate: str, after: str) -> None:
     text = before + surrogate + after
     for body in (json.dumps(text), json.dumps([{"a": [text]}]), json.dumps({"a": {text: 1}})):
-        with pytest.raises(json_decoding.NotJson, match="a lone surrogate is not text"):
+        with pytest.raises(json_decoding.NotJson, match="a string has a lone surrogate"):
             json_decoding.decode_json(body)
 
 
-async def test_no_body_at_all_is_not_the_same_as_null() -> None:
+async def test_a_missing_body_differs_from_null() -> None:
     assert await read() is bodies.EMPTY
     assert await read(b"", b"", content_type="text/plain") is bodies.EMPTY
     assert await read(b"null") is None
 
 
-async def test_a_body_of_exactly_the_limit_is_read() -> None:
+async def test_a_body_of_the_maximum_size_is_read() -> None:
     text = b'"' + b"x" * (LIMIT - 2) + b'"'
     assert await read(text, length=str(len(text))) == "x" * (LIMIT - 2)
 
 
-async def test_a_body_over_the_limit_is_a_413_before_a_byte_of_it_is_read() -> None:
+async def test_a_large_content_length_is_a_413_before_reading() -> None:
     stream = _Stream([b"x" * (LIMIT + 1)])
     request = _request(stream, {"content-length": str(LIMIT + 1)})
-    with pytest.raises(HTTPException) as refusal:
+    with pytest.raises(HTTPException) as error:
         await bodies.read(request, LIMIT)
-    assert refusal.value.status_code == 413
-    assert str(LIMIT) in refusal.value.detail
+    assert error.value.status_code == 413
+    assert str(LIMIT) in error.value.detail
     assert stream.taken == 0
 
 
-async def test_a_body_in_chunks_that_announces_no_length_is_a_413_as_soon_as_it_is_over_the_limit() -> None:
+async def test_a_large_chunked_body_is_a_413_at_the_limit() -> None:
     stream = _Stream([b"x" * 400] * 100)
-    with pytest.raises(HTTPException) as refusal:
+    with pytest.raises(HTTPException) as error:
         await bodies.read(_request(stream, {"content-type": bodies.JSON}), LIMIT)
-    assert refusal.value.status_code == 413
+    assert error.value.status_code == 413
     assert stream.taken == 3
 
 
-async def test_a_body_that_is_longer_than_announced_is_a_413_as_well() -> None:
-    assert (await refused(b"x" * LIMIT, b"x", length="10")).status_code == 413
+async def test_a_body_longer_than_its_content_length_is_a_413() -> None:
+    assert (await rejected(b"x" * LIMIT, b"x", length="10")).status_code == 413
 
 
-async def test_a_body_that_the_client_breaks_off_is_a_400_and_no_unexpected_exception() -> None:
-    stream = _Stream([b'{"a":'], cut=True)
-    with pytest.raises(HTTPException) as refusal:
+async def test_a_client_disconnect_is_a_400() -> None:
+    stream = _Stream([b'{"a":'], disconnects=True)
+    with pytest.raises(HTTPException) as error:
         await bodies.read(_request(stream, {"content-type": bodies.JSON}), LIMIT)
-    assert refusal.value.status_code == 400
+    assert error.value.status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ async def test_a_body_that_the_client_breaks_off_is_a_400_and_no_unexpected_exce
         "Application/Json ; charset=utf-8",
     ],
 )
-async def test_a_content_type_counts_without_its_parameters_and_its_case(content_type: str) -> None:
+async def test_content_type_ignores_parameters_and_case(content_type: str) -> None:
     assert await read(b"{}", content_type=content_type) == {}
 
 
@@ -260,16 +260,16 @@ async def test_a_content_type_counts_without_its_parameters_and_its_case(content
     "content_type",
     [None, "", "text/plain", "text/json", "application/jsonp", "application/xml", bodies.FORM, "json", "*/*"],
 )
-async def test_another_content_type_is_a_415_and_so_is_none(content_type: str | None) -> None:
-    refusal = await refused(b"{}", content_type=content_type)
-    assert refusal.status_code == 415
-    assert refusal.detail == "The Content-Type has to be application/json."
+async def test_another_or_no_content_type_is_a_415(content_type: str | None) -> None:
+    error = await rejected(b"{}", content_type=content_type)
+    assert error.status_code == 415
+    assert error.detail == "The Content-Type must be application/json."
 
 
-async def test_a_413_comes_before_a_415_and_that_before_a_400() -> None:
-    assert (await refused(b"\xff" * (LIMIT + 1), content_type="text/plain")).status_code == 413
-    assert (await refused(b"\xff", content_type="text/plain")).status_code == 415
-    assert (await refused(b"\xff")).status_code == 400
+async def test_413_comes_before_415_and_415_before_400() -> None:
+    assert (await rejected(b"\xff" * (LIMIT + 1), content_type="text/plain")).status_code == 413
+    assert (await rejected(b"\xff", content_type="text/plain")).status_code == 415
+    assert (await rejected(b"\xff")).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -281,13 +281,13 @@ async def test_a_413_comes_before_a_415_and_that_before_a_400() -> None:
         ("a=é".encode(), {"a": "é"}),
         (b"a=1=2", {"a": "1=2"}),
         (b"a=%26%3D%2B", {"a": "&=+"}),
-        # The URL standard keeps a percent sign that begins no encoding.
+        # As in the URL standard, a percent sign that starts no escape stays as it is.
         (b"a=100%25&b=100%&c=%zz", {"a": "100%", "b": "100%", "c": "%zz"}),
         (b"a=1;b=2", {"a": "1;b=2"}),
         (b"a=%00", {"a": "\x00"}),
     ],
 )
-async def test_a_form_is_decoded_as_it_says(text: bytes, fields: dict[str, str]) -> None:
+async def test_a_form_is_decoded(text: bytes, fields: dict[str, str]) -> None:
     assert await read_form(text) == fields
 
 
@@ -308,25 +308,25 @@ async def test_a_form_is_decoded_as_it_says(text: bytes, fields: dict[str, str])
         b"&".join(b"f%d=1" % number for number in range(101)),
     ],
 )
-async def test_what_is_not_a_form_is_a_400(text: bytes) -> None:
-    with pytest.raises(HTTPException) as refusal:
+async def test_a_malformed_form_is_a_400(text: bytes) -> None:
+    with pytest.raises(HTTPException) as error:
         await read_form(text)
-    assert refusal.value.status_code == 400
+    assert error.value.status_code == 400
 
 
-async def test_where_a_form_is_accepted_too_json_still_is() -> None:
+async def test_json_and_forms_can_both_be_accepted() -> None:
     accepted = (bodies.JSON, bodies.FORM)
     assert await read(b'{"a": 1}', accepted=accepted) == {"a": 1}
-    refusal = await refused(b"a=1", content_type="text/plain", accepted=accepted)
-    assert refusal.detail == "The Content-Type has to be application/json or application/x-www-form-urlencoded."
+    error = await rejected(b"a=1", content_type="text/plain", accepted=accepted)
+    assert error.detail == "The Content-Type must be application/json or application/x-www-form-urlencoded."
 
 
-async def test_chunks_are_put_together_before_they_are_decoded() -> None:
+async def test_chunks_are_joined_before_decoding() -> None:
     text = '{"naïve": "☕"}'.encode()
     assert await read(*(text[place : place + 1] for place in range(len(text)))) == {"naïve": "☕"}
 
 
-async def test_a_stream_is_read_to_its_end() -> None:
+async def test_an_endless_body_is_a_413() -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield b"x"
@@ -336,14 +336,14 @@ async def test_a_stream_is_read_to_its_end() -> None:
     async def receive() -> Message:
         return {"type": "http.request", "body": await anext(source), "more_body": True}
 
-    with pytest.raises(HTTPException) as refusal:
+    with pytest.raises(HTTPException) as error:
         await bodies.read(Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive), 10)
-    assert refusal.value.status_code == 413
+    assert error.value.status_code == 413
 
 
-async def test_an_object_with_very_many_fields_is_refused_before_each_is_told_of() -> None:
+async def test_an_object_with_too_many_fields_is_a_400() -> None:
     fits = json.dumps({str(number): 1 for number in range(100)}).encode()
     too_many = json.dumps({str(number): 1 for number in range(101)}).encode()
     assert len(await read(fits)) == 100
-    refusal = await refused(too_many)
-    assert (refusal.status_code, "more than 100 fields" in refusal.detail) == (400, True)
+    error = await rejected(too_many)
+    assert (error.status_code, "more than 100 fields" in error.detail) == (400, True)

@@ -1,4 +1,4 @@
-"""Transactions on PostgreSQL alone: what is sent, which limits the server enforces, and how its errors map."""
+"""`chassis.database.transactions` on PostgreSQL: statements, server-side timeouts and error mapping."""
 
 import asyncio
 import threading
@@ -12,14 +12,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
-from testkit.library import OTHERS, Book, Library, Shelf, add_shelf, logged, names, opened, rows, told
+from testkit.library import THREAD_TIMEOUT, Book, Library, Shelf, add_shelf, connection_to, logged, names, opened, rows
 from testkit.postgresql_proxy import Proxy
 
 pytestmark = pytest.mark.postgresql
 
 
-def lane_of(library: Library, lane: str) -> Callable[..., Any]:
-    return library.read if lane == "read" else library.write
+def method_for(library: Library, access: str) -> Callable[..., Any]:
+    return library.read if access == "read" else library.write
 
 
 async def test_a_read_is_exactly_one_statement(library_url: str) -> None:
@@ -49,42 +49,40 @@ async def test_a_write_is_one_transaction(library_url: str) -> None:
         assert [each.partition(" (")[0] for each in proxy.statements] == ["BEGIN", "INSERT INTO shelves", "ROLLBACK"]
 
 
-async def test_a_connection_for_reads_is_read_only_in_the_database_itself(library: Library) -> None:
+async def test_read_connections_are_read_only(library: Library) -> None:
     show = text("SHOW transaction_read_only")
     assert await library.read(lambda session: session.scalar(show)) == "on"
     assert await library.write(lambda session: session.scalar(show)) == "off"
 
 
-@pytest.mark.parametrize("lane", ["read", "write"])
-async def test_the_time_zone_is_utc_whatever_the_servers_setting(library_url: str, lane: str) -> None:
-    with told(library_url) as connection:
+@pytest.mark.parametrize("access", ["read", "write"])
+async def test_the_time_zone_is_utc_despite_the_servers_setting(library_url: str, access: str) -> None:
+    with connection_to(library_url) as connection:
         connection.exec_driver_sql(f"ALTER DATABASE \"{make_url(library_url).database}\" SET timezone = 'Asia/Tokyo'")
     assert rows(library_url, "SHOW timezone") == [("Asia/Tokyo",)]
     with opened(library_url) as library:
-        shown = await lane_of(library, lane)(lambda session: session.scalar(text("SHOW timezone")))
+        shown = await method_for(library, access)(lambda session: session.scalar(text("SHOW timezone")))
     assert shown == "UTC"
 
 
-@pytest.mark.parametrize("lane", ["read", "write"])
-async def test_a_statement_that_takes_too_long_is_stopped_by_the_server_and_the_database_is_busy(
-    library_url: str, lane: str
-) -> None:
+@pytest.mark.parametrize("access", ["read", "write"])
+async def test_a_statement_timeout_is_database_busy(library_url: str, access: str) -> None:
     with opened(library_url, pool_size=2, timeout=0.3) as library:
         started = time.monotonic()
         with pytest.raises(DatabaseBusy):
-            await lane_of(library, lane)(lambda session: session.execute(text("SELECT pg_sleep(60)")))
+            await method_for(library, access)(lambda session: session.execute(text("SELECT pg_sleep(60)")))
         assert time.monotonic() - started < 0.3 + 1
-        assert await lane_of(library, lane)(names) == []
+        assert await method_for(library, access)(names) == []
 
 
-async def test_who_waits_too_long_for_a_row_hears_that_the_database_is_busy(library_url: str) -> None:
+async def test_a_lock_timeout_is_database_busy(library_url: str) -> None:
     with opened(library_url, pool_timeout=0.3) as library:
         shelf_id = await library.write(add_shelf("poems"))
 
         def rename(session: Session) -> None:
             session.get_one(Shelf, shelf_id).name = "plays"
 
-        with told(library_url) as other:
+        with connection_to(library_url) as other:
             other.exec_driver_sql("SELECT * FROM shelves FOR UPDATE")
             started = time.monotonic()
             with pytest.raises(DatabaseBusy):
@@ -95,11 +93,11 @@ async def test_who_waits_too_long_for_a_row_hears_that_the_database_is_busy(libr
         assert await library.read(names) == ["plays"]
 
 
-async def test_of_two_that_wait_for_each_other_one_hears_that_the_database_is_busy(library_url: str) -> None:
+async def test_a_deadlock_is_database_busy_for_one_writer(library_url: str) -> None:
     with opened(library_url, pool_size=4) as library:
         for name in ("poems", "plays"):
             await library.write(add_shelf(name))
-        meeting = threading.Barrier(2, timeout=OTHERS)
+        meeting = threading.Barrier(2, timeout=THREAD_TIMEOUT)
 
         def lock(*ids: int) -> Callable[[Session], str]:
             def work(session: Session) -> str:
@@ -115,31 +113,31 @@ async def test_of_two_that_wait_for_each_other_one_hears_that_the_database_is_bu
         assert sorted(map(str, answers)) == sorted(["done", DatabaseBusy.detail])
 
 
-async def test_an_error_says_nothing_of_what_a_row_holds(library: Library) -> None:
+async def test_errors_do_not_contain_row_values(library: Library) -> None:
     await library.write(add_shelf("poems"))
     for work in (add_shelf("poems"), lambda session: (session.add(Book(id=4711)), session.flush())):
-        with pytest.raises(IntegrityError, match="violates") as refusal:
+        with pytest.raises(IntegrityError, match="violates") as raised:
             await library.write(work)
-        # It may be a password's hash, and is for no log.
-        for error in (refusal.value, refusal.value.orig):
+        # The values may include a password hash, which must not be logged.
+        for error in (raised.value, raised.value.orig):
             assert "poems" not in str(error)
             assert "4711" not in str(error)
 
 
-async def test_a_server_that_does_not_know_the_database_is_unavailable_and_the_log_says_why(library_url: str) -> None:
-    away = make_url(library_url).set(database="seam_test_nowhere").render_as_string(hide_password=False)
-    with opened(away) as library, logged() as log:
+async def test_a_missing_database_is_unavailable_and_logged(library_url: str) -> None:
+    missing = make_url(library_url).set(database="twinlatch_test_missing").render_as_string(hide_password=False)
+    with opened(missing) as library, logged() as log:
         for use in (library.read(names), library.write(add_shelf("poems")), library.ping()):
-            with pytest.raises(DatabaseUnavailable) as refusal:
+            with pytest.raises(DatabaseUnavailable) as raised:
                 await use
-            assert "seam_test_nowhere" not in refusal.value.detail
+            assert "twinlatch_test_missing" not in raised.value.detail
     assert {line["level"] for line in log.lines} == {"warning"}
-    assert all('database "seam_test_nowhere" does not exist' in line["reason"] for line in log.lines)
+    assert all('database "twinlatch_test_missing" does not exist' in line["reason"] for line in log.lines)
     assert str(make_url(library_url).password) not in log.text
 
 
-async def test_a_server_that_takes_no_writes_is_unavailable_for_them_and_still_read(library: Library) -> None:
-    # What a standby, or a server that was set so, says to whoever writes.
+async def test_a_read_only_server_is_unavailable_for_writes_only(library: Library) -> None:
+    # A standby, or a server configured as read-only, returns this error for writes.
     def write(session: Session) -> None:
         session.execute(text("SET TRANSACTION READ ONLY"))
         add_shelf("poems")(session)

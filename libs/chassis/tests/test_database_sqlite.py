@@ -1,4 +1,4 @@
-"""`chassis.database.transactions` on SQLite alone: what is sent, who waits for whom, and what a file may be."""
+"""`chassis.database.transactions` on SQLite: statements, locks and damaged files."""
 
 import asyncio
 import sqlite3
@@ -15,17 +15,17 @@ from sqlalchemy.orm import Session
 
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
 from testkit.library import (
-    OTHERS,
+    THREAD_TIMEOUT,
     Library,
     Shelf,
     add_shelf,
-    beside,
     logged,
     names,
     open_library,
     opened,
     path_of,
-    traced,
+    sqlite_connection,
+    trace_statements,
 )
 
 pytestmark = pytest.mark.sqlite
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.sqlite
 
 async def test_a_read_is_exactly_one_statement(library: Library) -> None:
     await library.write(add_shelf("poems"))
-    statements = traced(library, "read")
+    statements = trace_statements(library, "read")
     await library.read(names)  # the first on its connection, which is prepared
     statements.clear()
     for _ in range(3):
@@ -48,7 +48,7 @@ def _driver(session: Session) -> sqlite3.Connection:
 
 
 async def test_a_write_is_one_immediate_transaction(library: Library) -> None:
-    statements = traced(library, "write")
+    statements = trace_statements(library, "write")
     library._write_engine.dispose()  # the one connection was opened before the trace
     await library.write(add_shelf("poems"))
     statements.clear()
@@ -60,8 +60,8 @@ async def test_a_write_is_one_immediate_transaction(library: Library) -> None:
     ]
 
 
-async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: Library) -> None:
-    statements = traced(library, "write")
+async def test_a_write_takes_the_lock_before_its_first_read(library: Library) -> None:
+    statements = trace_statements(library, "write")
     library._write_engine.dispose()
     await library.write(names)
     statements.clear()
@@ -69,8 +69,8 @@ async def test_a_write_that_reads_first_takes_the_lock_before_it_reads(library: 
     assert [statement.split()[0] for statement in statements] == ["BEGIN", "SELECT", "COMMIT"]
 
 
-async def test_a_write_that_fails_is_rolled_back_at_once(library: Library) -> None:
-    statements = traced(library, "write")
+async def test_a_failed_write_is_rolled_back(library: Library) -> None:
+    statements = trace_statements(library, "write")
     library._write_engine.dispose()
 
     def fail(session: Session) -> None:
@@ -82,36 +82,36 @@ async def test_a_write_that_fails_is_rolled_back_at_once(library: Library) -> No
     assert statements[-1] == "ROLLBACK"
 
 
-async def test_the_parameters_of_a_statement_are_not_in_its_error(library: Library) -> None:
+async def test_errors_do_not_contain_statement_parameters(library: Library) -> None:
     await library.write(add_shelf("poems"))
-    with pytest.raises(IntegrityError) as refusal:
+    with pytest.raises(IntegrityError) as raised:
         await library.write(add_shelf("poems"))
-    # They may be a password's hash, and are for no log. (PostgreSQL tells the value itself, in the error's details.)
-    assert "'poems'" not in str(refusal.value)
+    # They may include a password hash, which must not be logged. (PostgreSQL itself puts values into error details.)
+    assert "'poems'" not in str(raised.value)
 
 
-@pytest.mark.parametrize("lane", ["read", "write"])
-async def test_connections_are_safe_in_foreign_keys_journal_and_power_cuts(library: Library, lane: str) -> None:
+@pytest.mark.parametrize("access", ["read", "write"])
+async def test_connections_have_safe_pragmas(library: Library, access: str) -> None:
     def pragmas(session: Session) -> dict[str, Any]:
         wanted = ("foreign_keys", "journal_mode", "synchronous", "busy_timeout", "query_only")
         return {name: _driver(session).execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
 
-    run = library.read if lane == "read" else library.write
+    run = library.read if access == "read" else library.write
     assert await run(pragmas) == {
         "foreign_keys": 1,
         "journal_mode": "wal",
         "synchronous": 2,  # FULL
         "busy_timeout": 5000,
-        "query_only": int(lane == "read"),
+        "query_only": int(access == "read"),
     }
 
 
 COUNT = text("SELECT count(*) FROM shelves")
 
 
-async def test_many_writers_at_once_wait_for_each_other_and_none_is_lost(library_url: str) -> None:
+async def test_concurrent_writers_wait_for_each_other(library_url: str) -> None:
     def add_the_next(session: Session) -> None:
-        # Two of them that read the same count would give the same name, which is unique.
+        # Two writers that read the same count would violate the unique constraint on the name.
         session.add(Shelf(name=f"shelf {session.scalar(COUNT)}"))
 
     with opened(library_url) as one, opened(library_url) as other:
@@ -156,8 +156,8 @@ async def test_writers_in_several_processes_wait_for_each_other(library: Library
     assert len(await library.read(names)) == 20
 
 
-async def test_a_database_that_another_process_has_locked_is_busy_and_then_free_again(library_url: str) -> None:
-    with opened(library_url, pool_timeout=0.05) as library, beside(path_of(library_url)) as other:
+async def test_a_locked_database_is_busy_until_unlocked(library_url: str) -> None:
+    with opened(library_url, pool_timeout=0.05) as library, sqlite_connection(path_of(library_url)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseBusy):
             await library.write(add_shelf("poems"))
@@ -167,14 +167,14 @@ async def test_a_database_that_another_process_has_locked_is_busy_and_then_free_
         assert await library.read(names) == ["poems"]
 
 
-async def test_a_writer_waits_for_another_process_to_finish(library: Library, library_url: str) -> None:
-    with beside(path_of(library_url)) as other:
+async def test_a_writer_waits_for_another_process(library: Library, library_url: str) -> None:
+    with sqlite_connection(path_of(library_url)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("INSERT INTO shelves (name) VALUES ('theirs')")
         asked = threading.Event()
         event.listen(library._write_engine, "checkout", lambda *_: asked.set())
         write = asyncio.create_task(library.write(add_shelf("ours")))
-        assert await asyncio.to_thread(asked.wait, OTHERS)
+        assert await asyncio.to_thread(asked.wait, THREAD_TIMEOUT)
         assert not write.done()
         other.execute("COMMIT")
         await write
@@ -184,7 +184,7 @@ async def test_a_writer_waits_for_another_process_to_finish(library: Library, li
 GARBAGE = b"This is no database, but it is as long as the header of one would be. " * 100
 
 
-async def test_a_file_that_is_no_database_is_an_unavailable_database(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_unavailable(tmp_path: Path) -> None:
     file = tmp_path / "garbage.db"
     file.write_bytes(GARBAGE)
     library = open_library(f"sqlite:///{file}", pool_size=2, pool_timeout=1)
@@ -195,12 +195,10 @@ async def test_a_file_that_is_no_database_is_an_unavailable_database(tmp_path: P
     assert file.read_bytes() == GARBAGE
 
 
-async def test_a_file_that_is_damaged_while_it_is_in_use_makes_the_database_unavailable(
-    library: Library, library_url: str
-) -> None:
+async def test_a_file_damaged_in_use_is_unavailable(library: Library, library_url: str) -> None:
     await library.write(add_shelf("poems"))
     await library.read(names)
-    with beside(path_of(library_url)) as other:
+    with sqlite_connection(path_of(library_url)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     await asyncio.to_thread(path_of(library_url).write_bytes, GARBAGE)
     for use in (library.read(names), library.ping()):
@@ -208,7 +206,7 @@ async def test_a_file_that_is_damaged_while_it_is_in_use_makes_the_database_unav
             await use
 
 
-async def test_a_folder_that_is_gone_makes_the_database_unavailable(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     library = open_library(f"sqlite:///{folder / 'library.db'}", pool_size=2, pool_timeout=1)
     folder.rmdir()
@@ -220,18 +218,18 @@ async def test_a_folder_that_is_gone_makes_the_database_unavailable(tmp_path: Pa
     library.close()
 
 
-async def test_why_the_database_is_unavailable_is_logged_and_not_told(tmp_path: Path) -> None:
+async def test_the_reason_for_unavailability_is_logged_but_not_sent(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     library = open_library(f"sqlite:///{folder / 'library.db'}", pool_size=2, pool_timeout=1)
     folder.rmdir()
-    with logged() as log, pytest.raises(DatabaseUnavailable) as refusal:
+    with logged() as log, pytest.raises(DatabaseUnavailable) as raised:
         await library.ping()
     library.close()
     assert [(line["level"], line["reason"]) for line in log.lines] == [("warning", "unable to open database file")]
-    assert "unable to open" not in refusal.value.detail
+    assert "unable to open" not in raised.value.detail
 
 
-def test_to_make_a_database_opens_nothing(tmp_path: Path) -> None:
+def test_creating_a_database_object_opens_no_connection(tmp_path: Path) -> None:
     library = open_library(f"sqlite:///{tmp_path / 'new' / 'library.db'}", pool_size=3, pool_timeout=5)
     assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new" / "library.db").exists()

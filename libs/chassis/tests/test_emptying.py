@@ -1,4 +1,4 @@
-"""On PostgreSQL a database goes from one test to the next: emptied, and only if it differs in nothing but rows."""
+"""`testkit.emptying`: a PostgreSQL database is reused for the next test only if nothing but rows has changed."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from chassis.database.migrations import Migrations
-from testkit.library import rows, told
+from testkit.databases import Databases
+from testkit.library import connection_to, rows
 from testkit.library_migrations import make_migrations
-from testkit.plugin import Databases
 
 pytestmark = pytest.mark.postgresql
 
@@ -16,12 +16,12 @@ ADD = "INSERT INTO shelves (name) VALUES ('a shelf')"
 
 
 @pytest.fixture
-def used(databases: Databases, tmp_path: Path) -> "Used":
-    return Used(databases, tmp_path)
+def two_tests(databases: Databases, tmp_path: Path) -> "TwoTests":
+    return TwoTests(databases, tmp_path)
 
 
-class Used:
-    """Two tests one after the other, each with a database of its own."""
+class TwoTests:
+    """Simulates two consecutive tests that each get a database."""
 
     def __init__(self, databases: Databases, folder: Path) -> None:
         self._databases = databases
@@ -31,26 +31,26 @@ class Used:
         return make_migrations(self._folder, url)
 
     def __call__(self, *statements: str, connected: bool = False) -> tuple[str, str]:
-        """The addresses that both got, where the first one has run these statements, or is still connected."""
+        """Return both addresses; the first test runs the statements, and may keep a connection open."""
         migrations_of = self.migrations_of
         with ExitStack() as others:
             with self._databases.made() as make:
                 first = make(migrations_of)
-                with told(first) as connection:
+                with connection_to(first) as connection:
                     for statement in statements:
                         connection.exec_driver_sql(statement.format(database=connection.engine.url.database))
                 if connected:
-                    others.enter_context(told(first))
+                    others.enter_context(connection_to(first))
             with self._databases.made() as make:
                 second = make(migrations_of)
-                # A new one has a shelf of the number 1, and so has an emptied one.
+                # Both new and emptied databases start with id 1.
                 assert rows(second, f"{ADD} RETURNING id") == [(1,)]
                 assert rows(second, "SELECT count(*) FROM books") == [(0,)]
         return first, second
 
 
-def test_what_differs_in_rows_alone_is_emptied_and_begins_to_count_anew(used: Used) -> None:
-    first, second = used(ADD, "INSERT INTO books (title, shelf_id) VALUES ('Faust', 1)")
+def test_a_database_with_changed_rows_is_emptied_and_restarts_its_ids(two_tests: TwoTests) -> None:
+    first, second = two_tests(ADD, "INSERT INTO books (title, shelf_id) VALUES ('Faust', 1)")
     assert first == second
 
 
@@ -65,11 +65,11 @@ def test_what_differs_in_rows_alone_is_emptied_and_begins_to_count_anew(used: Us
         "DROP TABLE alembic_version",
     ],
 )
-def test_what_differs_in_more_than_rows_is_taken_away(used: Used, statement: str) -> None:
-    first, second = used(statement)
+def test_a_database_with_other_changes_is_dropped(two_tests: TwoTests, statement: str) -> None:
+    first, second = two_tests(statement)
     assert first != second
 
 
-def test_what_somebody_is_still_connected_to_is_taken_away(used: Used) -> None:
-    first, second = used(connected=True)
+def test_a_database_with_open_connections_is_dropped(two_tests: TwoTests) -> None:
+    first, second = two_tests(connected=True)
     assert first != second

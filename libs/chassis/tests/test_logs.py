@@ -1,4 +1,4 @@
-"""`chassis.logs`: the two formats, and what is in neither."""
+"""`chassis.logs`: the two formats, and what must not be logged."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ def test_a_json_line_has_time_level_service_message_and_request_id() -> None:
     assert "☕" in log.text
 
 
-def test_what_libraries_log_has_the_same_form() -> None:
+def test_library_logs_have_the_same_fields() -> None:
     with logged() as log, structlog.contextvars.bound_contextvars(request_id="mine"):
         logging.getLogger("some.library").warning("%s of %d", "one", 2)
         logging.getLogger("uvicorn.error").info("started")
@@ -38,13 +38,13 @@ def test_what_libraries_log_has_the_same_form() -> None:
     assert [(line["message"], line["level"]) for line in log.lines] == [("one of 2", "warning"), ("started", "info")]
 
 
-def test_outside_a_request_there_is_no_request_id() -> None:
+def test_lines_outside_requests_have_no_request_id() -> None:
     with logged() as log:
         logs.get("library").info("alone")
     assert "request_id" not in log.lines[0]
 
 
-def test_below_the_level_nothing_is_logged() -> None:
+def test_lines_below_the_level_are_dropped() -> None:
     with logged("WARNING") as log:
         logs.get("library").info("too quiet")
         logging.getLogger("some.library").info("too quiet")
@@ -52,14 +52,14 @@ def test_below_the_level_nothing_is_logged() -> None:
     assert [line["message"] for line in log.lines] == ["loud"]
 
 
-def test_the_chatter_of_libraries_stays_out() -> None:
+def test_verbose_libraries_are_silenced() -> None:
     with logged("DEBUG") as log:
         for name in ("httpx", "httpcore.connection", "alembic.runtime.migration"):
             logging.getLogger(name).info("GET http://users.test/?token=%s", PASSWORD)
     assert log.text == ""
 
 
-def test_uvicorns_own_access_log_stays_off() -> None:
+def test_the_uvicorn_access_log_is_off() -> None:
     with logged("DEBUG") as log:
         access = logging.getLogger("uvicorn.access")
         access.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", f"/?token={PASSWORD}", "1.1", 200)
@@ -68,7 +68,7 @@ def test_uvicorns_own_access_log_stays_off() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_an_exception_is_logged_with_its_trace_and_without_its_local_variables(log_format: logs.LogFormat) -> None:
+def test_exceptions_have_a_traceback_without_local_variables(log_format: logs.LogFormat) -> None:
     def fail(attempt: str) -> None:
         password = attempt.upper()
         raise LookupError("no such account") from ValueError(len(password))
@@ -87,7 +87,7 @@ def test_an_exception_is_logged_with_its_trace_and_without_its_local_variables(l
         assert all("Traceback" in json.loads(line)["exception"] for line in log.text.splitlines())
 
 
-def test_the_console_has_a_line_for_people() -> None:
+def test_the_console_format_is_one_readable_line() -> None:
     with logged(log_format="console") as log, structlog.contextvars.bound_contextvars(request_id="mine"):
         logs.get("library").info("book lent", title="two\nlines")
     assert log.text.count("\n") == 1
@@ -96,14 +96,14 @@ def test_the_console_has_a_line_for_people() -> None:
     assert "\x1b[" not in log.text
 
 
-def test_to_configure_again_replaces_the_first() -> None:
+def test_a_second_configure_replaces_the_first() -> None:
     with logged() as log:
         logs.configure("museum", "INFO", "json")
         logs.get("library").info("once")
     assert [line["service"] for line in log.lines] == ["museum"]
 
 
-def test_the_audit_log_is_written_whatever_the_level() -> None:
+def test_the_audit_log_ignores_the_level() -> None:
     with logged("ERROR") as log:
         logs.get("museum").warning("a visitor")
         logs.get(f"{logs.AUDIT}.museum").info("the keys changed hands")

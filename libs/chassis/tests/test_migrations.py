@@ -1,4 +1,4 @@
-"""Migrations on both databases, with small migrations of a library, in one process and in several."""
+"""`chassis.database.migrations` on both databases, in one process and in several."""
 
 import asyncio
 import subprocess
@@ -13,9 +13,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
-from testkit.library import Library, opened, rows, told
+from testkit.databases import check_every_migration
+from testkit.library import Library, connection_to, opened, rows
 from testkit.library_migrations import BROKEN, FIRST, SECOND, make_migrations, write_migrations
-from testkit.plugin import climb_up_and_down
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def migrations(tmp_path: Path, empty_url: str) -> Migrations:
 
 
 def fill(url: str) -> None:
-    with told(url) as connection:
+    with connection_to(url) as connection:
         connection.exec_driver_sql("INSERT INTO shelves (name, kind) VALUES ('poems', 'verse'), ('plays', 'prose')")
         connection.exec_driver_sql(
             "INSERT INTO books (title, shelf_id) VALUES ('Faust', 2), ('Howl', 1), ('Lost', NULL)"
@@ -41,8 +41,8 @@ def stored(url: str) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]
     return rows(url, SHELVES), rows(url, BOOKS)
 
 
-def everything_in(url: str) -> set[str]:
-    """The names of all that a migration can make: tables, indexes, sequences, types."""
+def all_names_in(url: str) -> set[str]:
+    """The names of everything that migrations create: tables, indexes, sequences and types."""
     if make_url(url).get_backend_name() == "sqlite":
         statement = "SELECT name FROM sqlite_master"
     else:
@@ -53,17 +53,17 @@ def everything_in(url: str) -> set[str]:
     return {str(name) for (name,) in rows(url, statement)}
 
 
-ALEMBICS = {"alembic_version", "alembic_version_pkc", "sqlite_autoindex_alembic_version_1", "sqlite_sequence"}
+OWN_TABLES = {"alembic_version", "alembic_version_pkc", "sqlite_autoindex_alembic_version_1", "sqlite_sequence"}
 
 
-def test_an_upgrade_says_whether_there_was_anything_to_do(migrations: Migrations, empty_url: str) -> None:
+def test_upgrade_returns_whether_anything_changed(migrations: Migrations, empty_url: str) -> None:
     assert migrations.upgrade()
     assert not migrations.upgrade()
     assert rows(empty_url, REVISION) == [("0002",)]
     assert migrations.head == "0002"
 
 
-def test_migrations_go_up_and_down_and_up_again_with_every_row_kept(migrations: Migrations, empty_url: str) -> None:
+def test_upgrades_and_downgrades_keep_all_rows(migrations: Migrations, empty_url: str) -> None:
     migrations.upgrade("0001")
     fill(empty_url)
     for step in (
@@ -72,29 +72,27 @@ def test_migrations_go_up_and_down_and_up_again_with_every_row_kept(migrations: 
         lambda: migrations.upgrade(),
     ):
         step()
-        # The books belong to the shelves, and on SQLite would go with them when the table is made anew.
+        # On SQLite, re-creating the table of shelves would delete the books by cascade.
         assert stored(empty_url) == STORED
 
 
-def test_the_way_down_to_the_base_leaves_nothing_and_the_way_up_again_an_empty_library(
-    migrations: Migrations, empty_url: str
-) -> None:
+def test_a_downgrade_to_base_removes_everything(migrations: Migrations, empty_url: str) -> None:
     migrations.upgrade()
-    assert {"shelves", "books"} < everything_in(empty_url) - ALEMBICS
+    assert {"shelves", "books"} < all_names_in(empty_url) - OWN_TABLES
     fill(empty_url)
     migrations.downgrade("base")
-    assert everything_in(empty_url) <= ALEMBICS
+    assert all_names_in(empty_url) <= OWN_TABLES
     assert migrations.upgrade()
     assert stored(empty_url) == ([], [])
 
 
-def test_every_migration_is_climbed_up_and_down(migrations: Migrations, empty_url: str) -> None:
-    climb_up_and_down(migrations)
+def test_check_every_migration_runs_all_of_them(migrations: Migrations, empty_url: str) -> None:
+    check_every_migration(migrations)
     assert migrations.revisions() == ["0001", "0002"]
-    assert everything_in(empty_url) <= ALEMBICS
+    assert all_names_in(empty_url) <= OWN_TABLES
 
 
-def test_constraints_and_indexes_have_their_names_at_every_revision(migrations: Migrations, empty_url: str) -> None:
+def test_constraints_and_indexes_keep_their_names(migrations: Migrations, empty_url: str) -> None:
     on_sqlite = make_url(empty_url).get_backend_name() == "sqlite"
 
     def names() -> set[str | None]:
@@ -102,7 +100,7 @@ def test_constraints_and_indexes_have_their_names_at_every_revision(migrations: 
         named = [*found.get_foreign_keys("books"), *found.get_indexes("books")]
         for table in ("shelves", "books"):
             named += [*found.get_unique_constraints(table), *found.get_check_constraints(table)]
-            # SQLite keeps no name of a primary key.
+            # SQLite doesn't store the names of primary keys.
             named += [] if on_sqlite else [found.get_pk_constraint(table)]
         return {each["name"] for each in named}
 
@@ -120,16 +118,14 @@ def test_constraints_and_indexes_have_their_names_at_every_revision(migrations: 
         assert names() == expected
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing_of_itself_or_of_those_before_it(
-    tmp_path: Path, empty_url: str
-) -> None:
+def test_a_failed_upgrade_rolls_back_all_migrations(tmp_path: Path, empty_url: str) -> None:
     failing = BROKEN.replace('op.execute("DELETE FROM shelves")', "raise LookupError")
     with pytest.raises(LookupError):
         make_migrations(tmp_path, empty_url, [FIRST, SECOND, failing]).upgrade()
-    assert everything_in(empty_url) == set()
+    assert all_names_in(empty_url) == set()
 
 
-def test_a_migration_that_fails_half_way_leaves_the_rows_as_they_were(tmp_path: Path, empty_url: str) -> None:
+def test_a_failed_upgrade_keeps_all_rows(tmp_path: Path, empty_url: str) -> None:
     make_migrations(tmp_path, empty_url).upgrade("0001")
     fill(empty_url)
     failing = BROKEN.replace('op.execute("DELETE FROM shelves")', "raise LookupError")
@@ -139,17 +135,17 @@ def test_a_migration_that_fails_half_way_leaves_the_rows_as_they_were(tmp_path: 
     assert rows(empty_url, REVISION) == [("0001",)]
 
 
-def test_a_database_of_an_unknown_revision_is_refused_in_one_line(tmp_path: Path, empty_url: str) -> None:
+def test_an_unknown_revision_is_refused(tmp_path: Path, empty_url: str) -> None:
     make_migrations(tmp_path / "new", empty_url).upgrade()
-    before = everything_in(empty_url)
+    before = all_names_in(empty_url)
     older = make_migrations(tmp_path / "old", empty_url, [FIRST])
-    with pytest.raises(MigrationRefused) as refusal:
+    with pytest.raises(MigrationRefused) as raised:
         older.upgrade()
-    message = str(refusal.value)
+    message = str(raised.value)
     assert "at revision 0002, which this version does not know" in message
     assert "\n" not in message
     assert rows(empty_url, REVISION) == [("0002",)]
-    assert everything_in(empty_url) == before
+    assert all_names_in(empty_url) == before
 
 
 MIGRATOR = """
@@ -165,7 +161,7 @@ print(migrations.upgrade())
 """
 
 
-def test_of_several_processes_at_once_one_migrates_and_the_others_find_it_done(tmp_path: Path, empty_url: str) -> None:
+def test_only_one_of_several_processes_migrates(tmp_path: Path, empty_url: str) -> None:
     folder = write_migrations(tmp_path, FIRST, SECOND)
     processes = [
         subprocess.Popen(
@@ -195,7 +191,7 @@ def database(empty_url: str) -> Iterator[Library]:
         yield database
 
 
-async def test_an_empty_database_an_old_one_and_a_newer_one_are_not_current(
+async def test_empty_older_and_newer_databases_are_not_current(
     tmp_path: Path, empty_url: str, database: Library, migrations: Migrations
 ) -> None:
     assert not await database.read(migrations.is_current)
@@ -210,7 +206,7 @@ async def test_an_empty_database_an_old_one_and_a_newer_one_are_not_current(
     assert not await database.read(older.is_current)
 
 
-async def test_readers_go_on_while_a_migration_runs(database: Library, migrations: Migrations) -> None:
+async def test_reads_work_during_a_migration(database: Library, migrations: Migrations) -> None:
     migrations.upgrade()
     await database.ping()  # the service has run before: on SQLite its first connection makes the write-ahead log
     with migrations._locked():
@@ -230,9 +226,7 @@ class Loan(Numbered, Later):
     until: Mapped[datetime]
 
 
-def test_a_revision_is_written_in_plain_types_with_the_next_number_and_can_be_climbed(
-    tmp_path: Path, empty_url: str
-) -> None:
+def test_a_written_revision_has_plain_types_and_the_next_number(tmp_path: Path, empty_url: str) -> None:
     folder = tmp_path / "library" / "migrations"
     folder.mkdir(parents=True)
     migrations = Migrations(folder, Later.metadata, empty_url)
@@ -249,7 +243,7 @@ def test_a_revision_is_written_in_plain_types_with_the_next_number_and_can_be_cl
     assert "uq_loans_reader" in text
 
     again = Migrations(folder, Later.metadata, empty_url)
-    climb_up_and_down(again)
+    check_every_migration(again)
     again.upgrade()
     assert again.differences() == []
     second = again.write_revision("Nothing")
@@ -257,13 +251,13 @@ def test_a_revision_is_written_in_plain_types_with_the_next_number_and_can_be_cl
     assert 'down_revision = "library_0001"' in second.read_text(encoding="utf-8")
 
 
-def test_models_that_drifted_from_their_migrations_are_found(tmp_path: Path, empty_url: str) -> None:
+def test_differences_between_models_and_migrations_are_found(tmp_path: Path, empty_url: str) -> None:
     migrations = Migrations(write_migrations(tmp_path, FIRST), Later.metadata, empty_url)
     migrations.upgrade()
     assert {difference[0] for difference in migrations.differences()} >= {"add_table", "remove_table"}
 
 
-def test_what_only_one_of_the_databases_knows_is_left_to_the_migrations(tmp_path: Path, empty_url: str) -> None:
+def test_names_made_by_migrations_are_not_differences(tmp_path: Path, empty_url: str) -> None:
     folder = write_migrations(tmp_path, FIRST)
     Migrations(folder, MetaData(), empty_url).upgrade()
     names = {"shelves", "books"}
@@ -273,13 +267,13 @@ def test_what_only_one_of_the_databases_knows_is_left_to_the_migrations(tmp_path
 
 @pytest.mark.postgresql
 class TestOnPostgreSQL:
-    def test_a_type_that_a_downgrade_forgot_is_found(self, tmp_path: Path, empty_url: str) -> None:
+    def test_a_type_left_by_a_downgrade_is_found(self, tmp_path: Path, empty_url: str) -> None:
         careless = make_migrations(tmp_path, empty_url, [FIRST.replace("    KIND.drop(op.get_bind())\n", "")])
         careless.upgrade()
         careless.downgrade("base")
-        assert everything_in(empty_url) - ALEMBICS == {"shelf_kind"}
+        assert all_names_in(empty_url) - OWN_TABLES == {"shelf_kind"}
 
-    def test_a_migration_that_somebody_else_is_at_is_waited_for_and_in_the_end_refused_in_one_line(
+    def test_waiting_for_another_migration_times_out(
         self, tmp_path: Path, empty_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("chassis.database.migrations._LOCK_TIMEOUT", 0.2)
@@ -288,28 +282,26 @@ class TestOnPostgreSQL:
             with pytest.raises(MigrationRefused, match=r"^[^\n]*lock timeout$"):
                 other.upgrade()
 
-    def test_a_server_or_a_database_that_is_not_there_is_refused_in_one_line(
-        self, tmp_path: Path, empty_url: str
-    ) -> None:
+    def test_a_missing_server_or_database_is_refused(self, tmp_path: Path, empty_url: str) -> None:
         url = make_url(empty_url)
-        for away in (url.set(database="seam_test_nowhere"), url.set(port=1)):
-            migrations = make_migrations(tmp_path, away.render_as_string(hide_password=False))
-            with pytest.raises(
-                MigrationRefused, match=r"^the database cannot be reached or is locked: [^\n]+$"
-            ) as refusal:
+        for unavailable in (url.set(database="twinlatch_test_missing"), url.set(port=1)):
+            migrations = make_migrations(tmp_path, unavailable.render_as_string(hide_password=False))
+            with pytest.raises(MigrationRefused, match=r"^the database is unavailable or locked: [^\n]+$") as raised:
                 migrations.upgrade()
-            assert str(url.password) not in str(refusal.value)
+            assert str(url.password) not in str(raised.value)
 
-    def test_who_may_not_make_tables_is_refused_in_one_line(self, tmp_path: Path, empty_url: str) -> None:
-        role = str(make_url(empty_url).database).replace("seam_test", "seam_test_role")
-        with told(empty_url) as connection:
+    def test_a_user_without_permissions_is_refused(self, tmp_path: Path, empty_url: str) -> None:
+        role = str(make_url(empty_url).database).replace("twinlatch_test", "twinlatch_role")
+        with connection_to(empty_url) as connection:
             connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'secret of the role'")
             connection.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         try:
             theirs = make_url(empty_url).set(username=role, password="secret of the role")
             migrations = make_migrations(tmp_path, theirs.render_as_string(hide_password=False))
-            with pytest.raises(MigrationRefused, match=r"^the database does not allow it: permission denied[^\n]+$"):
+            with pytest.raises(
+                MigrationRefused, match=r"^the database user lacks a permission: permission denied[^\n]+$"
+            ):
                 migrations.upgrade()
         finally:
-            with told(empty_url) as connection:
+            with connection_to(empty_url) as connection:
                 connection.exec_driver_sql(f"DROP ROLE {role}")

@@ -1,4 +1,4 @@
-"""Migrations on SQLite alone: re-created tables, ids that are kept, and damaged or unusual files."""
+"""`chassis.database.migrations` on SQLite: re-created tables, ids, and damaged or unusual files."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
-from testkit.library import Base, beside, opened, rows
+from testkit.library import Base, opened, rows, sqlite_connection
 from testkit.library_migrations import BROKEN, FIRST, SECOND, make_migrations, write_migrations
 
 
@@ -27,7 +27,7 @@ def migrations(tmp_path: Path, url: str) -> Migrations:
 
 
 def fill(file: Path) -> None:
-    with beside(file) as connection:
+    with sqlite_connection(file) as connection:
         connection.execute("INSERT INTO shelves (name) VALUES ('poems'), ('plays')")
         connection.execute("INSERT INTO books (title, shelf_id) VALUES ('Faust', 2), ('Howl', 1), ('Lost', NULL)")
 
@@ -41,72 +41,66 @@ def stored(url: str) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]
     return rows(url, SHELVES), rows(url, BOOKS)
 
 
-def test_a_table_that_was_made_anew_has_its_constraints_and_never_reuses_an_id(
-    migrations: Migrations, file: Path, url: str
-) -> None:
+def test_a_recreated_table_keeps_constraints_and_never_reuses_ids(migrations: Migrations, file: Path, url: str) -> None:
     migrations.upgrade()
     fill(file)
-    with beside(file) as connection:
+    with sqlite_connection(file) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("DELETE FROM shelves WHERE id = 2")
     migrations.downgrade("0001")
     migrations.upgrade()
-    with beside(file) as connection:
+    with sqlite_connection(file) as connection:
         connection.execute("INSERT INTO shelves (name) VALUES ('prose')")
     assert rows(url, SHELVES) == [(1, "poems"), (3, "prose")]
     assert rows(url, "SELECT title FROM books") == [("Howl",), ("Lost",)]
     assert "uq_shelves_name" in str(rows(url, "SELECT sql FROM sqlite_master WHERE name = 'shelves'"))
 
 
-def test_a_migration_after_which_ids_would_be_used_again_is_refused(tmp_path: Path, file: Path, url: str) -> None:
+def test_a_migration_that_would_reuse_ids_is_refused(tmp_path: Path, file: Path, url: str) -> None:
     make_migrations(tmp_path, url, [FIRST]).upgrade()
     fill(file)
     careless = make_migrations(tmp_path, url, [FIRST, SECOND.replace(", table_kwargs=KEEP", "")])
-    with pytest.raises(MigrationRefused, match=r"^the table shelves would use ids again: "):
+    with pytest.raises(MigrationRefused, match=r"^the table shelves would reuse ids: "):
         careless.upgrade()
     assert stored(url) == STORED
 
 
-def test_a_migration_that_leaves_rows_without_their_parent_is_rolled_back_whole(
-    tmp_path: Path, file: Path, url: str
-) -> None:
+def test_a_migration_that_breaks_foreign_keys_is_rolled_back(tmp_path: Path, file: Path, url: str) -> None:
     make_migrations(tmp_path, url, [FIRST, SECOND]).upgrade("0001")
     fill(file)
     broken = make_migrations(tmp_path, url, [FIRST, SECOND, BROKEN])
-    with pytest.raises(MigrationRefused, match=r"^2 rows would be left without the row they refer to$"):
+    with pytest.raises(MigrationRefused, match=r"^2 rows would refer to rows that no longer exist$"):
         broken.upgrade()
     assert stored(url) == STORED
     assert rows(url, "SELECT version_num FROM alembic_version") == [("0001",)]
 
 
-def test_a_file_that_is_no_database_is_refused_in_one_line(migrations: Migrations, file: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(migrations: Migrations, file: Path) -> None:
     file.write_bytes(b"no database " * 1000)
     with pytest.raises(MigrationRefused, match=r"^.*file is not a database$"):
         migrations.upgrade()
 
 
-def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     migrations = make_migrations(tmp_path, f"sqlite:///{tmp_path / 'file' / 'folder' / 'library.db'}")
-    with pytest.raises(MigrationRefused, match=r"^the folder of the database cannot be made: [^\n]+$"):
+    with pytest.raises(MigrationRefused, match=r"^the folder of the database can't be created: [^\n]+$"):
         migrations.upgrade()
 
 
-def test_a_database_that_stays_locked_is_refused_in_one_line(
-    migrations: Migrations, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_database_is_refused(migrations: Migrations, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chassis.database.migrations._LOCK_TIMEOUT", 0.05)
-    with beside(file) as other:
+    with sqlite_connection(file) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(MigrationRefused, match=r"^.*database is locked$"):
             migrations.upgrade()
 
 
-async def test_whether_a_database_that_is_away_or_locked_is_current_is_not_known(
+async def test_is_current_raises_if_the_database_is_unavailable_or_locked(
     file: Path, url: str, migrations: Migrations
 ) -> None:
     with opened(url, pool_size=2, pool_timeout=0.2) as database:
-        with beside(file) as other:
+        with sqlite_connection(file) as other:
             other.execute("PRAGMA journal_mode = DELETE")
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(DatabaseBusy):
@@ -116,7 +110,7 @@ async def test_whether_a_database_that_is_away_or_locked_is_current_is_not_known
             await database.read(migrations.is_current)
 
 
-async def test_writers_hear_that_the_database_is_busy_while_a_migration_runs(url: str, migrations: Migrations) -> None:
+async def test_writes_are_busy_during_a_migration(url: str, migrations: Migrations) -> None:
     migrations.upgrade()
     with opened(url, pool_size=2, pool_timeout=0.2) as database:
         await database.ping()
@@ -125,7 +119,7 @@ async def test_writers_hear_that_the_database_is_busy_while_a_migration_runs(url
 
 
 @pytest.mark.parametrize("name", ["with space", "100%", "%(here)s", "%20", "naïve ☕", "a:b", "semi;colon"])
-def test_the_path_may_hold_what_paths_hold(tmp_path: Path, name: str) -> None:
+def test_paths_may_contain_special_characters(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     url = f"sqlite:///{(folder / 'data' / 'library.db').as_posix().replace('%', '%25')}"
     migrations = Migrations(write_migrations(folder, FIRST, SECOND), Base.metadata, url)

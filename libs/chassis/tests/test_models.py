@@ -1,4 +1,4 @@
-"""`chassis.database.models` on both databases: a moment is the same moment, whatever its time zone."""
+"""`chassis.database.models` on both databases: datetimes of different time zones."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -9,7 +9,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis.database.models import COLUMN_TYPES, NEVER_REUSE_IDS, Numbered, UtcDateTime
-from testkit.library import Library, opened, rows, told
+from testkit.library import Library, connection_to, opened, rows
 
 
 class Diary(DeclarativeBase):
@@ -27,13 +27,13 @@ class Entry(Numbered, Diary):
 
 @pytest.fixture
 def diary(empty_url: str) -> Iterator[Library]:
-    with told(empty_url) as connection:
+    with connection_to(empty_url) as connection:
         Diary.metadata.create_all(connection)
     with opened(empty_url, pool_size=2) as database:
         yield database
 
 
-async def test_a_moment_of_any_zone_is_stored_and_returned_in_utc(diary: Library, empty_url: str) -> None:
+async def test_datetimes_are_stored_and_returned_in_utc(diary: Library, empty_url: str) -> None:
     tokyo = datetime(2024, 3, 1, 6, 30, 0, 123456, tzinfo=timezone(timedelta(hours=9)))
     await diary.write(lambda session: session.add(Entry(at=tokyo)))
     in_utc = datetime(2024, 2, 29, 21, 30, 0, 123456, tzinfo=UTC)
@@ -46,22 +46,22 @@ async def test_a_moment_of_any_zone_is_stored_and_returned_in_utc(diary: Library
     assert entry.ended is None
 
 
-async def test_moments_compare_by_time_whatever_their_zone(diary: Library) -> None:
+async def test_datetimes_of_different_zones_are_compared_by_time(diary: Library) -> None:
     noon = datetime(2024, 3, 1, 12, tzinfo=UTC)
     await diary.write(lambda session: session.add(Entry(at=noon)))
-    later_here_sooner_there = datetime(2024, 3, 1, 13, 30, tzinfo=timezone(timedelta(hours=2)))
-    statement = select(Entry.id).where(Entry.at > later_here_sooner_there)
+    earlier_in_utc = datetime(2024, 3, 1, 13, 30, tzinfo=timezone(timedelta(hours=2)))
+    statement = select(Entry.id).where(Entry.at > earlier_in_utc)
     assert await diary.read(lambda session: session.scalar(statement)) == 1
 
 
-async def test_a_moment_without_a_zone_is_refused(diary: Library, empty_url: str) -> None:
-    naive = datetime(2024, 3, 1, 12)  # noqa: DTZ001 - it is the one to be refused
+async def test_naive_datetimes_are_rejected(diary: Library, empty_url: str) -> None:
+    naive = datetime(2024, 3, 1, 12)  # noqa: DTZ001 - it must be rejected
     with pytest.raises(StatementError, match="without a time zone"):
         await diary.write(lambda session: session.add(Entry(at=naive)))
     assert rows(empty_url, "SELECT * FROM entries") == []
 
 
-def test_a_moment_is_a_timestamp_with_time_zone_where_the_database_has_one() -> None:
+def test_datetimes_use_timestamps_with_time_zone() -> None:
     impl = UtcDateTime().impl_instance
     assert isinstance(impl, DateTime)
     assert impl.timezone

@@ -1,4 +1,4 @@
-"""The connection pools on both databases: their size, and how long requests wait for a connection."""
+"""Connection pools on both databases: their size, and timeouts."""
 
 import asyncio
 import time
@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import event, make_url
 
 from chassis.errors import DatabaseBusy
-from testkit.library import Holding, Library, add_shelf, connections_to, locked, names, opened
+from testkit.library import BlockedWork, Library, add_shelf, connections_to, names, opened, write_locked
 
 
-async def test_there_are_never_more_connections_than_the_setting_says(library_url: str) -> None:
+async def test_the_number_of_connections_is_limited(library_url: str) -> None:
     on_postgresql = make_url(library_url).get_backend_name() == "postgresql"
     made: list[object] = []
     with opened(library_url, pool_size=4) as library:
@@ -19,38 +19,38 @@ async def test_there_are_never_more_connections_than_the_setting_says(library_ur
             event.listen(engine, "connect", lambda connection, _: made.append(connection))
         # SQLite has one writer.
         writers = 2 if on_postgresql else 1
-        holding = [Holding() for _ in range(4)]
+        blocked = [BlockedWork() for _ in range(4)]
         tasks: list[asyncio.Task[Any]] = [
-            *(asyncio.create_task(library.write(each)) for each in holding[:writers]),
-            *(asyncio.create_task(library.read(each)) for each in holding[writers:]),
+            *(asyncio.create_task(library.write(each)) for each in blocked[:writers]),
+            *(asyncio.create_task(library.read(each)) for each in blocked[writers:]),
         ]
-        for each in holding:
+        for each in blocked:
             await each.entered()
         tasks += [asyncio.create_task(library.read(names)) for _ in range(20)]
         tasks += [asyncio.create_task(library.write(names)) for _ in range(20)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in tasks)
-        for each in holding:
-            each.go_on()
+        for each in blocked:
+            each.release()
         await asyncio.gather(*tasks)
         assert len(made) <= 4
         if on_postgresql:
             assert connections_to(library_url) <= 4
 
 
-async def test_readers_go_on_while_a_writer_holds_the_lock_and_see_nothing_of_it(library: Library) -> None:
+async def test_reads_neither_wait_for_a_writer_nor_see_its_changes(library: Library) -> None:
     await library.write(add_shelf("poems"))
-    writer = Holding(add_shelf("plays"))
+    writer = BlockedWork(add_shelf("plays"))
     write = asyncio.create_task(library.write(writer))
     await writer.entered()
     assert await asyncio.gather(*(library.read(names) for _ in range(10))) == [["poems"]] * 10
-    writer.go_on()
+    writer.release()
     assert await write == "done"
     assert await library.read(names) == ["poems", "plays"]
 
 
-async def test_writers_that_wait_in_the_database_do_not_delay_readers(library: Library, library_url: str) -> None:
-    with locked(library_url):
+async def test_blocked_writers_do_not_delay_readers(library: Library, library_url: str) -> None:
+    with write_locked(library_url):
         writes = [asyncio.create_task(library.write(add_shelf(f"shelf {number}"))) for number in range(20)]
         started = time.monotonic()
         for _ in range(10):
@@ -61,24 +61,24 @@ async def test_writers_that_wait_in_the_database_do_not_delay_readers(library: L
     assert len(await library.read(names)) == 20
 
 
-@pytest.mark.parametrize("lane", ["read", "write"])
-async def test_who_waits_for_a_connection_too_long_hears_that_the_database_is_busy(library_url: str, lane: str) -> None:
+@pytest.mark.parametrize("access", ["read", "write"])
+async def test_a_pool_timeout_is_database_busy(library_url: str, access: str) -> None:
     with opened(library_url, pool_size=2, pool_timeout=0.2) as library:
-        run = library.read if lane == "read" else library.write
-        holding = Holding()
-        first = asyncio.create_task(run(holding))
-        await holding.entered()
+        run = library.read if access == "read" else library.write
+        blocked = BlockedWork()
+        first = asyncio.create_task(run(blocked))
+        await blocked.entered()
         started = time.monotonic()
         answers = await asyncio.gather(*(run(names) for _ in range(20)), return_exceptions=True)
         assert {type(answer) for answer in answers} == {DatabaseBusy}
         assert time.monotonic() - started < 0.2 + 1
-        holding.go_on()
+        blocked.release()
         assert await first == "done"
         assert await run(names) == []
 
 
-async def test_a_lock_is_not_waited_for_longer_than_the_work_may_take(library_url: str) -> None:
+async def test_the_lock_timeout_is_not_longer_than_the_statement_timeout(library_url: str) -> None:
     with opened(library_url, pool_timeout=60, timeout=0.3) as library:
-        with locked(library_url), pytest.raises(DatabaseBusy):
+        with write_locked(library_url), pytest.raises(DatabaseBusy):
             await library.write(add_shelf("poems"))
         await library.write(add_shelf("poems"))

@@ -10,7 +10,17 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from testkit.library import Book, BookRepository, Holding, Library, Shelf, ShelfRepository, TitleTaken, rows, told
+from testkit.library import (
+    BlockedWork,
+    Book,
+    BookRepository,
+    Library,
+    Shelf,
+    ShelfRepository,
+    TitleTaken,
+    connection_to,
+    rows,
+)
 
 T = TypeVar("T")
 
@@ -19,11 +29,11 @@ def with_books(work: Callable[[BookRepository], T]) -> Callable[[Session], T]:
     return lambda session: work(BookRepository(session))
 
 
-async def test_what_is_added_has_its_id_at_once(library: Library) -> None:
+async def test_add_assigns_the_id(library: Library) -> None:
     assert await library.write(with_books(lambda books: books.add(Book(title="Faust")).id)) == 1
 
 
-async def test_find_gives_the_row_or_none(library: Library) -> None:
+async def test_find_returns_the_row_or_none(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
     for for_update in (False, True):
         found = await library.write(with_books(partial(BookRepository.find, row_id=1, for_update=for_update)))
@@ -33,7 +43,7 @@ async def test_find_gives_the_row_or_none(library: Library) -> None:
     assert await library.read(with_books(lambda books: books.find(2**63 - 1))) is None
 
 
-async def test_who_finds_a_row_for_update_makes_the_others_wait_so_that_no_change_is_lost(library: Library) -> None:
+async def test_find_for_update_prevents_lost_updates(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title=""))))
 
     def lengthen(books: BookRepository) -> None:
@@ -49,15 +59,15 @@ async def test_who_finds_a_row_for_update_makes_the_others_wait_so_that_no_chang
 
 
 @pytest.mark.postgresql
-async def test_who_finds_a_row_for_update_finds_it_as_it_is_by_then(library: Library, library_url: str) -> None:
+async def test_find_for_update_reloads_the_row(library: Library, library_url: str) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
 
     def look_twice(books: BookRepository) -> list[str]:
         first = books.find(1)
         assert first is not None
         titles = [first.title]
-        with told(library_url) as somebody_else:
-            somebody_else.exec_driver_sql("UPDATE books SET title = 'Faust II'")
+        with connection_to(library_url) as other:
+            other.exec_driver_sql("UPDATE books SET title = 'Faust II'")
         second = books.find(1, for_update=True)
         assert second is first
         return [*titles, second.title]
@@ -66,20 +76,20 @@ async def test_who_finds_a_row_for_update_finds_it_as_it_is_by_then(library: Lib
 
 
 @pytest.mark.postgresql
-async def test_who_finds_a_row_without_that_waits_for_nobody(library: Library) -> None:
+async def test_a_plain_find_does_not_wait_for_locks(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
-    holding = Holding(lambda session: BookRepository(session).find(1, for_update=True))
-    first = asyncio.create_task(library.write(holding))
-    await holding.entered()
+    blocked = BlockedWork(lambda session: BookRepository(session).find(1, for_update=True))
+    first = asyncio.create_task(library.write(blocked))
+    await blocked.entered()
     book = await library.write(with_books(lambda books: books.find(1)))
     assert not first.done()
-    holding.go_on()
+    blocked.release()
     await first
     assert book is not None
     assert book.title == "Faust"
 
 
-async def test_a_page_is_in_the_order_of_ids_and_has_its_bounds(library: Library) -> None:
+async def test_pages_are_ordered_by_id(library: Library) -> None:
     def fill(books: BookRepository) -> None:
         for number in range(5, 0, -1):
             books.add(Book(title=f"Book {number}"))
@@ -96,9 +106,7 @@ async def test_a_page_is_in_the_order_of_ids_and_has_its_bounds(library: Library
 
 
 @pytest.mark.parametrize("descending", [False, True])
-async def test_a_page_goes_on_behind_a_place_in_the_order_of_a_column_and_the_id(
-    library: Library, *, descending: bool
-) -> None:
+async def test_pages_continue_after_a_position(library: Library, *, descending: bool) -> None:
     shelf_ids = [2, 1, 2, 3, 1, 2]
 
     def fill(session: Session) -> None:
@@ -121,7 +129,7 @@ async def test_a_page_goes_on_behind_a_place_in_the_order_of_a_column_and_the_id
     assert seen == expected
 
 
-async def test_a_page_has_the_rows_that_meet_all_conditions(library: Library) -> None:
+async def test_pages_are_filtered_by_all_conditions(library: Library) -> None:
     def fill(books: BookRepository) -> None:
         for title in "abcde":
             books.add(Book(title=title))
@@ -134,27 +142,27 @@ async def test_a_page_has_the_rows_that_meet_all_conditions(library: Library) ->
     assert await library.read(with_books(find)) == ["d", "e"]
 
 
-async def test_what_is_removed_is_gone(library: Library, library_url: str) -> None:
+async def test_delete_deletes_the_row(library: Library, library_url: str) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
 
-    def remove(books: BookRepository) -> None:
+    def delete(books: BookRepository) -> None:
         book = books.find(1)
         assert book is not None
-        books.remove(book)
+        books.delete(book)
         assert books.find(1) is None
 
-    await library.write(with_books(remove))
+    await library.write(with_books(delete))
     assert rows(library_url, "SELECT * FROM books") == []
 
 
-async def test_a_violated_constraint_is_told_as_the_fact_that_it_stands_for(library: Library) -> None:
+async def test_a_violated_constraint_raises_its_domain_error(library: Library) -> None:
     await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
     with pytest.raises(TitleTaken) as conflict:
         await library.write(with_books(lambda books: books.add(Book(title="Faust"))))
     assert isinstance(conflict.value.__cause__, IntegrityError)
 
 
-async def test_a_change_that_violates_it_is_told_the_same(library: Library, library_url: str) -> None:
+async def test_a_change_that_violates_a_constraint_raises_its_domain_error(library: Library, library_url: str) -> None:
     await library.write(with_books(lambda books: (books.add(Book(title="Faust")), books.add(Book(title="Howl")))))
 
     def rename(books: BookRepository) -> None:
@@ -168,11 +176,11 @@ async def test_a_change_that_violates_it_is_told_the_same(library: Library, libr
     assert rows(library_url, "SELECT title FROM books ORDER BY id") == [("Faust",), ("Howl",)]
 
 
-async def test_a_constraint_that_stands_for_nothing_passes_through(library: Library) -> None:
+async def test_unmapped_constraints_raise_integrity_error(library: Library) -> None:
     await library.write(lambda session: ShelfRepository(session).add(Shelf(name="poems")))
     with pytest.raises(IntegrityError, match=r"shelves\.name|uq_shelves_name"):
         await library.write(lambda session: ShelfRepository(session).add(Shelf(name="poems")))
-    # Of this table, but not the constraint that has a fact.
+    # A constraint of the right table, but not the one with a domain error.
     with pytest.raises(
         IntegrityError,
         match=r'NOT NULL constraint failed: books\.title|column "title" of relation "books" violates not-null',
@@ -180,16 +188,16 @@ async def test_a_constraint_that_stands_for_nothing_passes_through(library: Libr
         await library.write(with_books(lambda books: books.add(Book())))
 
 
-async def test_a_column_whose_name_begins_like_anothers_is_not_taken_for_it(library: Library) -> None:
+async def test_column_names_are_not_matched_by_prefix(library: Library) -> None:
     class Confused(ShelfRepository):
-        conflicts = {"shelves.nam": TitleTaken}  # noqa: RUF012 - a test's own
+        conflicts = {"shelves.nam": TitleTaken}  # noqa: RUF012 - used in this test only
 
     await library.write(lambda session: Confused(session).add(Shelf(name="poems")))
     with pytest.raises(IntegrityError):
         await library.write(lambda session: Confused(session).add(Shelf(name="poems")))
 
 
-async def test_a_subclass_narrows_all_finding_with_its_base_statement(library: Library) -> None:
+async def test_a_base_statement_restricts_all_queries(library: Library) -> None:
     class Unshelved(BookRepository):
         def base(self) -> Select[Book]:
             return select(Book).where(Book.shelf_id.is_(None))

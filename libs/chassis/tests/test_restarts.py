@@ -1,4 +1,4 @@
-"""A PostgreSQL server that is restarted under a stream of reads and writes, with one `Database` all the while."""
+"""A PostgreSQL server is restarted during a stream of reads and writes on one `Database`."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from chassis.errors import DatabaseUnavailable, OutcomeUnknown
 from testkit.library import Base, Library, add_shelf, eventually, names, opened
 from testkit.postgresql import Server
 
-# A server of the test's own, so that no other test is disturbed.
+# A separate server, so that no other test is disturbed.
 pytestmark = pytest.mark.postgresql
 
 SUCCESSES = 20
@@ -26,7 +26,7 @@ def server(backend: str) -> Iterator[Server]:
 
 @dataclass
 class Stream:
-    """One request after the other, until it is told that the server is back and enough succeeded after that."""
+    """Sends requests one after another, until enough have succeeded after the restart."""
 
     library: Library
     is_back: asyncio.Event
@@ -47,16 +47,14 @@ class Stream:
                     await self.library.read(names)
             except (DatabaseUnavailable, OutcomeUnknown) as error:
                 (self.late_errors if begun_after else self.errors).append(error)
-                # A client that is told to try again later does not do it at once.
+                # Clients don't retry immediately.
                 await asyncio.sleep(0.01)
             else:
                 successes += begun_after
 
 
 @pytest.mark.parametrize("immediately", [True, False])
-async def test_a_restart_costs_the_requests_in_flight_and_none_after_it_and_nothing_is_lost(
-    server: Server, *, immediately: bool
-) -> None:
+async def test_a_restart_fails_only_requests_in_flight_and_loses_no_write(server: Server, *, immediately: bool) -> None:
     with opened(normalise(server.url), pool_size=6) as library:
         Base.metadata.drop_all(library._write_engine)
         Base.metadata.create_all(library._write_engine)
@@ -69,9 +67,9 @@ async def test_a_restart_costs_the_requests_in_flight_and_none_after_it_and_noth
         await asyncio.gather(*tasks)
         assert stream.late_errors == []
         assert any(isinstance(error, DatabaseUnavailable) for error in stream.errors)
-        there = await library.read(names)
-        assert len(set(there)) == len(there)
-        assert set(stream.stored) <= set(there)
-        # What is there without having been acknowledged, its client was told to look for.
+        stored = await library.read(names)
+        assert len(set(stored)) == len(stored)
+        assert set(stream.stored) <= set(stored)
+        # For each stored but unacknowledged row, the client got `outcome-unknown`.
         unknown = sum(isinstance(error, OutcomeUnknown) for error in stream.errors)
-        assert len(there) - len(stream.stored) <= unknown
+        assert len(stored) - len(stream.stored) <= unknown

@@ -1,4 +1,4 @@
-"""Health, pages and the command line; where a claim is about a process or a socket, with a real one."""
+"""Health checks, documentation pages and the command line; in a real process where that matters."""
 
 import http.client
 import json
@@ -19,11 +19,11 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from chassis.http import health
+from testkit.applications import running
 from testkit.library import client_of, make_app, opened, rows
 from testkit.library_migrations import FIRST, SECOND, make_migrations, write_migrations
-from testkit.plugin import running
 
-PATIENCE = 60  # seconds until a process that does not do its part fails a test
+TIMEOUT = 60  # seconds to wait for a process
 
 
 @asynccontextmanager
@@ -41,9 +41,7 @@ async def test_a_migrated_database_makes_the_service_ready(tmp_path: Path, empty
         assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
-async def test_a_database_whose_migrations_are_behind_makes_it_unready_until_they_ran(
-    tmp_path: Path, empty_url: str
-) -> None:
+async def test_the_service_is_unready_until_migrated(tmp_path: Path, empty_url: str) -> None:
     migrations = make_migrations(tmp_path, empty_url)
     async with health_of(tmp_path, empty_url) as client:
         for revision in ("0001", "0002"):
@@ -54,38 +52,36 @@ async def test_a_database_whose_migrations_are_behind_makes_it_unready_until_the
         assert (await client.get("/health/ready")).status_code == 200
 
 
-def away(url: str, tmp_path: Path) -> str:
-    """An address like this one, of no database."""
+def missing_database(url: str, tmp_path: Path) -> str:
+    """A similar address without a database."""
     if make_url(url).get_backend_name() == "sqlite":
-        (tmp_path / "away").write_bytes(b"no database " * 1000)
-        return f"sqlite:///{tmp_path / 'away'}"
-    return make_url(url).set(database="away").render_as_string(hide_password=False)
+        (tmp_path / "missing_database").write_bytes(b"no database " * 1000)
+        return f"sqlite:///{tmp_path / 'missing_database'}"
+    return make_url(url).set(database="missing_database").render_as_string(hide_password=False)
 
 
-async def test_a_database_that_is_away_makes_it_unready_and_leaves_it_alive(tmp_path: Path, empty_url: str) -> None:
-    async with health_of(tmp_path, away(empty_url, tmp_path)) as client:
+async def test_an_unavailable_database_makes_the_service_unready_but_alive(tmp_path: Path, empty_url: str) -> None:
+    async with health_of(tmp_path, missing_database(empty_url, tmp_path)) as client:
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
-        assert "away" not in answer.text
+        assert "missing_database" not in answer.text
         alive = await client.get("/health/live")
         assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
 
 
-async def test_whether_the_database_answers_is_told_without_an_exception(tmp_path: Path, empty_url: str) -> None:
-    for url, answers in ((empty_url, True), (away(empty_url, tmp_path), False)):
+async def test_database_answers_never_raises(tmp_path: Path, empty_url: str) -> None:
+    for url, answers in ((empty_url, True), (missing_database(empty_url, tmp_path), False)):
         with opened(url, pool_size=2, pool_timeout=0.5) as database:
             assert await health.Readiness(database, make_migrations(tmp_path, url)).database_answers() is answers
 
 
 @pytest.fixture
 def pages() -> FastAPI:
-    return make_app(log_in_at=None)
+    return make_app(login_origin=None)
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-async def test_a_page_has_no_foreign_address_and_no_inline_script_and_its_assets_are_served(
-    pages: FastAPI, path: str
-) -> None:
+async def test_pages_use_only_local_assets_and_no_inline_scripts(pages: FastAPI, path: str) -> None:
     async with client_of(pages) as client:
         page = await client.get(path)
         assert page.headers["content-type"].startswith("text/html")
@@ -96,14 +92,14 @@ async def test_a_page_has_no_foreign_address_and_no_inline_script_and_its_assets
         references = re.findall(r'(?:src|href|spec-url)="([^"]+)"', page.text)
         assert len(references) >= 3
         for reference in references:
-            # A relative address, so that it stays behind whatever prefix the page was had from.
+            # Relative URLs work behind any proxy prefix.
             assert not reference.startswith("/")
             asset = await client.get(f"/{reference}")
             assert asset.status_code == 200, reference
             assert asset.content
 
 
-async def test_a_page_allows_scripts_of_its_own_origin_only(pages: FastAPI) -> None:
+async def test_pages_allow_only_scripts_of_their_origin(pages: FastAPI) -> None:
     async with client_of(pages) as client:
         for path in ("/docs", "/redoc", "/docs/assets/start.js"):
             answer = await client.get(path)
@@ -115,19 +111,19 @@ async def test_a_page_allows_scripts_of_its_own_origin_only(pages: FastAPI) -> N
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_a_page_may_call_the_origin_where_tokens_are_had() -> None:
-    async with client_of(make_app(log_in_at="http://users.test:8001")) as client:
+async def test_pages_may_call_the_login_origin() -> None:
+    async with client_of(make_app(login_origin="http://users.test:8001")) as client:
         policy = (await client.get("/docs")).headers["content-security-policy"]
     assert "connect-src 'self' http://users.test:8001;" in policy
 
 
-async def test_assets_are_those_that_are_named_and_no_other_files(pages: FastAPI) -> None:
+async def test_no_other_files_are_served_as_assets(pages: FastAPI) -> None:
     async with client_of(pages) as client:
         for name in ("..%2f__init__.py", "%2e%2e/__init__.py", "index.html", "start.js.map", "."):
             assert (await client.get(f"/docs/assets/{name}")).status_code == 404
 
 
-async def test_the_pages_work_behind_a_prefix(pages: FastAPI) -> None:
+async def test_pages_work_behind_a_proxy_prefix(pages: FastAPI) -> None:
     transport = httpx.ASGITransport(pages, root_path="/library")
     async with httpx.AsyncClient(transport=transport, base_url="http://library.test") as client:
         for path in ("/docs", "/redoc", "/docs/assets/swagger-ui.css"):
@@ -135,7 +131,7 @@ async def test_the_pages_work_behind_a_prefix(pages: FastAPI) -> None:
         assert (await client.get("/library/openapi.json")).json()["servers"] == [{"url": "/library"}]
 
 
-# A service of one file, run as the real ones are.
+# A service in one file, which runs like the real ones.
 TINY = """
 import asyncio
 from contextlib import asynccontextmanager
@@ -176,8 +172,8 @@ def create_app(settings):
 
     router = Router()
 
-    @router.get("/cut")
-    async def cut() -> Response:
+    @router.get("/truncated")
+    async def truncated() -> Response:
         async def half():
             yield b"half"
             raise LookupError
@@ -225,7 +221,7 @@ def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedP
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
 
@@ -237,7 +233,7 @@ def free_port() -> int:
 
 
 def ask(port: int, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -281,22 +277,22 @@ def test_the_command_line_migrates_and_prints_its_documents(tiny: Path) -> None:
     assert json.loads(document.stdout)["info"]["title"] == "Tiny"
 
 
-def test_a_mistake_in_a_setting_ends_the_start_with_status_2_and_one_line(tiny: Path) -> None:
+def test_an_invalid_setting_exits_with_status_2_and_one_line(tiny: Path) -> None:
     answer = run(tiny, PORT="hunter2")
     assert answer.returncode == 2
     assert answer.stderr.startswith("cannot start: PORT: ")
     assert (answer.stderr.count("\n"), answer.stdout) == (1, "")
 
 
-def test_a_database_that_cannot_be_migrated_ends_the_start_with_status_2_and_one_line(tiny: Path) -> None:
+def test_a_failed_migration_exits_with_status_2_and_one_line(tiny: Path) -> None:
     (tiny / "garbage.db").write_bytes(b"no database " * 1000)
     answer = run(tiny, DATABASE_URL="sqlite:///garbage.db")
     assert answer.returncode == 2
-    assert answer.stderr == "cannot start: the database cannot be reached or is locked: file is not a database\n"
+    assert answer.stderr == "cannot start: the database is unavailable or locked: file is not a database\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to catch")
-def test_a_served_process_answers_head_cuts_what_fails_and_drains_before_it_ends(tiny: Path) -> None:
+def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) -> None:
     with serving(tiny, DRAIN_SECONDS="0.5") as (process, port):
         status, headers, body = ask(port, "GET", "/health/ready")
         assert (status, body) == (200, b'{"status":"ready"}')
@@ -305,17 +301,17 @@ def test_a_served_process_answers_head_cuts_what_fails_and_drains_before_it_ends
         assert ask(port, "HEAD", "/unexpected")[0::2] == (500, b"")
         assert "server" not in headers
         with pytest.raises(http.client.IncompleteRead):
-            ask(port, "GET", "/cut")
+            ask(port, "GET", "/truncated")
 
         process.send_signal(signal.SIGTERM)
-        told = time.monotonic()
+        stopped = time.monotonic()
         while ask(port, "GET", "/health/ready")[0] == 200:
-            assert time.monotonic() < told + PATIENCE
+            assert time.monotonic() < stopped + TIMEOUT
         status, headers, body = ask(port, "GET", "/health/ready")
         assert (status, json.loads(body)["code"]) == (503, "draining")
         assert "retry-after" in headers
         assert ask(port, "GET", "/health/live")[0] == 200
-        output, _ = process.communicate(timeout=PATIENCE)
+        output, _ = process.communicate(timeout=TIMEOUT)
         assert process.returncode in (0, -signal.SIGTERM)
         with pytest.raises(ConnectionRefusedError):
             ask(port, "GET", "/health/live")
@@ -323,5 +319,5 @@ def test_a_served_process_answers_head_cuts_what_fails_and_drains_before_it_ends
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert all(line["service"] == "tiny-service" for line in lines)
     assert [line["route"] for line in lines if line["message"] == "request"][:2] == ["/health/ready"] * 2
-    # uvicorn's own line for a request would have the address in it.
+    # uvicorn's own access log would contain the URL.
     assert not [line for line in lines if "HTTP/1.1" in line["message"]]

@@ -1,4 +1,4 @@
-"""`chassis.settings`: where values come from, and what a mistake in one looks like."""
+"""`chassis.settings`: sources of values, defaults and error messages."""
 
 import os
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ def set_all(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_all_settings_have_defaults() -> None:
     settings = load(LibrarySettings)
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8099, 1)
     assert settings.database_url == "sqlite:///data/library.db"
     assert settings.migrate_on_start is True
 
 
-def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_override_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("PORT=1111\nHOST=0.0.0.0\n# a comment\nNOT_OURS=x\n", encoding="utf-8")
     set_all(monkeypatch, PORT="2222")
     settings = load(LibrarySettings)
@@ -52,12 +52,12 @@ def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
-def test_the_case_of_a_log_level_does_not_matter(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+def test_log_levels_are_case_insensitive(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     set_all(monkeypatch, LOG_LEVEL=level)
     assert load(LibrarySettings).log_level == "DEBUG"
 
 
-def test_development_lets_the_usual_ports_in_and_production_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_development_has_default_origins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"http://localhost:8001", "http://localhost:8002", "http://localhost:3000", "http://127.0.0.1:5173"} <= set(
         load(LibrarySettings).allowed_origins
     )
@@ -69,18 +69,18 @@ def test_development_lets_the_usual_ports_in_and_production_nobody(monkeypatch: 
     assert load(LibrarySettings).allowed_origins == ["https://shop.example"]
 
 
-def test_a_database_address_is_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_url_is_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, DATABASE_URL="postgres://u:p@host/name")
     assert load(LibrarySettings).database_url == "postgresql+psycopg2://u:p@host/name"
 
 
 @pytest.mark.parametrize("folder", ["with space", "100%", "%20", "what?", "a#b", "naïve"])
-def test_the_default_database_is_in_the_data_folder_whatever_its_name(folder: str) -> None:
+def test_the_default_database_is_in_the_data_folder(folder: str) -> None:
     assert make_url(make_settings(data_dir=Path(folder)).database_url).database == f"{folder}/library.db"
 
 
 SECRET = "hunter2"
-MISTAKES = {
+INVALID_VALUES = {
     "PORT": [SECRET, "0", "65536", "1.5"],
     "WORKERS": ["0", "-1", SECRET],
     "ENVIRONMENT": [SECRET],
@@ -103,8 +103,10 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in MISTAKES.items() for value in values])
-def test_a_mistake_ends_the_start_with_one_line_that_names_the_variable_and_not_the_value(
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in INVALID_VALUES.items() for value in values]
+)
+def test_an_error_names_the_variable_but_not_the_value(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
     set_all(monkeypatch, **{name: value})
@@ -118,7 +120,7 @@ def test_a_mistake_ends_the_start_with_one_line_that_names_the_variable_and_not_
     assert SECRET not in errors
 
 
-def test_each_mistake_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_error_has_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     set_all(monkeypatch, PORT="x", WORKERS="y")
     Path(".env").write_text("LOG_FORMAT=z\n", encoding="utf-8")
     with pytest.raises(SystemExit):
@@ -127,7 +129,7 @@ def test_each_mistake_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert [line.split(": ")[1] for line in lines] == ["PORT", "WORKERS", "LOG_FORMAT"]
 
 
-def test_a_file_that_is_not_utf_8_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_utf_8_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".env").write_bytes(b"HOST=\xff\n")
     with pytest.raises(SystemExit) as end:
         load(LibrarySettings)
@@ -135,7 +137,7 @@ def test_a_file_that_is_not_utf_8_is_one_line_too(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "cannot start: .env: is not UTF-8 text\n"
 
 
-def test_settings_do_not_change_once_they_are_read() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValidationError):
         setattr(make_settings(), "port", 1)  # noqa: B010 - the type checker knows it, too
 
@@ -146,7 +148,7 @@ class SecretiveSettings(ServiceSettings):
     secret_key: SecretStr = Field(default=SecretStr(""), description="The key.")
 
 
-def test_the_table_of_settings_has_each_with_its_default_and_meaning() -> None:
+def test_the_table_has_all_settings_with_defaults_and_descriptions() -> None:
     lines = as_markdown(SecretiveSettings).splitlines()
     assert lines[:2] == ["| variable | default | |", "|---|---|---|"]
     table = {line.split(" | ")[0]: line for line in lines[2:]}
@@ -156,23 +158,23 @@ def test_the_table_of_settings_has_each_with_its_default_and_meaning() -> None:
     assert "8098" in table["| `PORT`"]
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in LibrarySettings.model_fields.values())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment_of_a_developer() -> Iterator[None]:
-    """Set before the fixture of each test that is to keep it away."""
+    """Set before the plugin's fixture, which must hide these variables."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DATABASE_URL", "database_url", "PORT", "SECRET_KEY"):
             patch.setenv(name, "from outside")
         yield
 
 
-def test_no_test_sees_the_settings_of_its_environment() -> None:
+def test_tests_do_not_see_settings_from_the_environment() -> None:
     assert not {"DATABASE_URL", "database_url", "PORT", "SECRET_KEY"} & os.environ.keys()
     assert load(LibrarySettings).database_url == "sqlite:///data/library.db"
 
 
-def test_what_is_no_setting_stays_in_the_environment() -> None:
+def test_other_environment_variables_stay() -> None:
     assert "PATH" in os.environ

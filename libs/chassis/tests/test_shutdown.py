@@ -1,4 +1,4 @@
-"""A request that is cancelled before it has an answer: by the server that stops, or by a timeout around it."""
+"""Requests that are cancelled before the response: by a stopping server, or by a timeout."""
 
 import asyncio
 import logging
@@ -14,12 +14,14 @@ SCOPE: Scope = {"type": "http", "method": "GET", "path": "/slow", "headers": []}
 
 
 class Hanging:
-    """An application whose only request never ends by itself, in the layers that every service has around it."""
+    """An application with a request that never completes, inside the usual middleware."""
 
     def __init__(self) -> None:
         self.started = asyncio.Event()
         self.sent: list[Message] = []
-        self._app = RequestContext(CatchAll(self._hang, answer=problems.internal_error, cancelled=problems.cut_off))
+        self._app = RequestContext(
+            CatchAll(self._hang, on_error=problems.internal_error, on_cancel=problems.service_stopping)
+        )
 
     async def request(self) -> None:
         await self._app(dict(SCOPE), self._receive, self._send)
@@ -35,7 +37,7 @@ class Hanging:
         self.sent.append(message)
 
 
-async def test_a_request_that_is_cut_off_by_the_stop_is_answered_and_stays_cancelled() -> None:
+async def test_a_cancelled_request_gets_a_503_and_stays_cancelled() -> None:
     app = Hanging()
     request = asyncio.create_task(app.request())
     await app.started.wait()

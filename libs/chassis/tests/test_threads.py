@@ -1,4 +1,4 @@
-"""No request waits for the pool of threads that plain functions share."""
+"""No request waits for AnyIO's shared thread pool."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from chassis.http.routing import Router
 from testkit.library import client_of, make_app
 
 
-async def test_an_operation_without_query_parameters_is_answered_while_all_shared_threads_are_busy() -> None:
+async def test_operations_without_query_parameters_need_no_shared_thread() -> None:
     router = Router()
 
     @router.get("/live")

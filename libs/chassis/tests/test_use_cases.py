@@ -1,4 +1,4 @@
-"""Use cases on a real database: their transaction, their arguments, and what becomes of their errors."""
+"""`chassis.use_cases` on a real database: transactions, arguments and errors."""
 
 import threading
 
@@ -61,7 +61,7 @@ async def test_a_write_that_raises_stores_nothing(shelves: Shelves) -> None:
     assert await shelves.names() == []
 
 
-async def test_a_read_that_would_write_raises(shelves: Shelves) -> None:
+async def test_a_change_in_a_read_raises(shelves: Shelves) -> None:
     with pytest.raises(RuntimeError, match="a read tried to write"):
         await shelves.add_in_a_read("poems")
 
@@ -70,8 +70,8 @@ async def test_a_use_case_runs_in_a_thread_of_the_database(shelves: Shelves) -> 
     assert (await shelves.thread()).startswith("database-write")
 
 
-async def test_a_wrong_argument_is_refused(shelves: Shelves) -> None:
-    # The type checker refuses these calls too: it would complain about the comments if it did not.
+async def test_wrong_arguments_are_rejected(shelves: Shelves) -> None:
+    # The type checker rejects these calls as well; otherwise it would report the unused comments.
     with pytest.raises(TypeError):
         await shelves.add()  # type: ignore[call-arg]
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""The small types: text, numbers in paths and queries, pages, and database addresses."""
+"""`chassis.text`, `chassis.ids`, `chassis.http.paging` and `chassis.database.url`."""
 
 import base64
 import hashlib
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from chassis.database.url import UnusableDatabaseUrl, normalise
-from chassis.http.paging import LARGEST_SKIP, NO_CURSOR, Limit, Skip, link_header, read_cursor, write_cursor
+from chassis.http.paging import INVALID_CURSOR, LARGEST_SKIP, Limit, Skip, link_header, read_cursor, write_cursor
 from chassis.ids import LARGEST_ID, RowId
 from chassis.text import Line, Lines, NotBlank
 
-# What ECMA-262, whose regular expressions JSON Schema uses, takes for white space.
+# White space in ECMA-262, whose regular expressions JSON Schema uses.
 _WHITE = "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
 _odd = st.sampled_from("\x00\t\n\r\x1b\x1c\x7f\x85\x9f \u00a0\u2028\u200b\ufeff\u0600é😀")
 texts = st.text(st.one_of(_odd, st.characters(exclude_categories=["Cs"])), max_size=6)
@@ -31,7 +31,7 @@ def accepts(kind: Any, value: object) -> bool:
 
 
 def as_ecmascript(pattern: str) -> re.Pattern[str]:
-    """The pattern as a browser reads it: `$` is the very end, and \\s is ECMA's."""
+    """The pattern as ECMAScript interprets it: `$` matches only at the end, and \\s has its own white space."""
     return re.compile(pattern.removesuffix("$").replace(r"\s", _WHITE) + r"\Z")
 
 
@@ -41,14 +41,14 @@ def as_ecmascript(pattern: str) -> re.Pattern[str]:
 @example("\u2028")
 @example("\x85")
 @example("")
-def test_the_schema_of_a_text_type_agrees_with_what_is_accepted(text: str) -> None:
+def test_text_types_accept_what_their_schema_accepts(text: str) -> None:
     for kind in (Line, Lines, NotBlank):
         schema = TypeAdapter(kind).json_schema()
         assert accepts(kind, text) == bool(as_ecmascript(schema["pattern"]).search(text)), (kind, text)
 
 
 @given(texts)
-def test_a_line_has_no_control_characters_lines_may_have_breaks_and_not_blank_has_something_to_see(text: str) -> None:
+def test_each_text_type_has_its_allowed_characters(text: str) -> None:
     control = {character for character in text if unicodedata.category(character) == "Cc"}
     assert accepts(Line, text) == (not control)
     assert accepts(Lines, text) == (control <= {"\t", "\n", "\r"})
@@ -56,20 +56,20 @@ def test_a_line_has_no_control_characters_lines_may_have_breaks_and_not_blank_ha
 
 
 @pytest.mark.parametrize("value", [1, None, b"bytes", ["a"], True])
-def test_text_is_not_made_of_anything_else(value: object) -> None:
+def test_text_types_accept_only_strings(value: object) -> None:
     for kind in (Line, Lines, NotBlank):
         assert not accepts(kind, value)
 
 
-def test_text_comes_through_unchanged() -> None:
+def test_text_is_not_changed() -> None:
     text = "  e\u0301 \u00a0 ﬁ  "
     assert TypeAdapter(NotBlank).validate_python(text) == text
 
 
-def test_a_text_type_says_what_is_wrong_in_its_own_words() -> None:
+def test_text_types_have_their_own_messages() -> None:
     with pytest.raises(ValidationError, match="This must not be blank"):
         TypeAdapter(NotBlank).validate_python(" ")
-    with pytest.raises(ValidationError, match="Control characters are not allowed"):
+    with pytest.raises(ValidationError, match="Control characters and line breaks are not allowed"):
         TypeAdapter(NotBlank).validate_python("a\x00")
 
 
@@ -77,14 +77,14 @@ def test_a_text_type_says_what_is_wrong_in_its_own_words() -> None:
     "text",
     ["1_0", " 7", "7 ", "+1", "1.0", "1e1", "٣", "\uff17", "²", "", "-", "--1", "0x1", "1\n", "null", "true", "NaN"],
 )
-def test_a_number_in_an_address_is_written_in_digits_and_nothing_else(text: str) -> None:
+def test_numbers_in_urls_contain_only_digits(text: str) -> None:
     assert not accepts(RowId, text)
     assert not accepts(Limit, text)
     assert not accepts(Skip, text)
 
 
 @given(st.text(max_size=4))
-def test_no_other_text_is_a_number(text: str) -> None:
+def test_only_positive_digits_are_ids(text: str) -> None:
     assert accepts(RowId, text) == (re.fullmatch("[0-9]+", text) is not None and int(text) > 0)
 
 
@@ -93,17 +93,17 @@ def test_no_other_text_is_a_number(text: str) -> None:
     [("0", False), ("-1", False), ("1", True), ("007", False), (str(LARGEST_ID), True), (str(LARGEST_ID + 1), False),
      ("9" * 5_000, False)],
 )  # fmt: skip
-def test_an_id_is_a_positive_number_of_64_bits(text: str, *, accepted: bool) -> None:
+def test_ids_are_positive_64_bit_numbers(text: str, *, accepted: bool) -> None:
     assert accepts(RowId, text) == accepted
 
 
-def test_a_page_has_its_range() -> None:
+def test_limit_and_skip_have_a_range() -> None:
     assert [accepts(Limit, text) for text in ("0", "1", "100", "101")] == [False, True, True, False]
     assert [accepts(Skip, text) for text in ("-1", "0", "10000", "10001")] == [False, True, True, False]
     assert LARGEST_SKIP == 10_000
 
 
-def test_a_link_header_leads_to_each_page_with_its_parameters() -> None:
+def test_a_link_header_has_each_page_with_its_parameters() -> None:
     assert link_header("/books", next={"limit": 7, "q": "a&b ☕"}) == '</books?limit=7&q=a%26b+%E2%98%95>; rel="next"'
     both = link_header("/books", first={"limit": 7}, next={"cursor": "x"})
     assert both == '</books?limit=7>; rel="first", </books?cursor=x>; rel="next"'
@@ -113,20 +113,20 @@ POSITIONS: list[Any] = [0, "ß ☕", ["a", None], {"sort": "-price", "after": ["
 
 
 @pytest.mark.parametrize("position", POSITIONS, ids=str)
-def test_a_cursor_is_read_as_what_was_written_and_is_fit_for_an_address(position: Any) -> None:
+def test_cursors_survive_a_round_trip_and_are_url_safe(position: Any) -> None:
     cursor = write_cursor(position)
     assert read_cursor(cursor) == position
     assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor)
 
 
 def forged(content: bytes) -> str:
-    """A cursor with this content and the right checksum: how that is made is no secret."""
+    """A cursor with this content and a correct checksum, which uses no secret."""
     checksum = hashlib.sha256(b"cursor" + content).digest()[:6]
     return base64.urlsafe_b64encode(checksum + content).rstrip(b"=").decode()
 
 
 CURSOR = write_cursor(POSITIONS[-1])
-NO_CURSORS = {
+INVALID_CURSORS = {
     "nothing": "",
     "no base64": "!",
     "not ASCII": "é",
@@ -147,10 +147,10 @@ NO_CURSORS = {
 }
 
 
-@pytest.mark.parametrize("cursor", NO_CURSORS.values(), ids=NO_CURSORS.keys())
-def test_what_was_not_written_here_is_no_cursor(cursor: str) -> None:
+@pytest.mark.parametrize("cursor", INVALID_CURSORS.values(), ids=INVALID_CURSORS.keys())
+def test_invalid_cursors_are_rejected(cursor: str) -> None:
     assert read_cursor(forged(b"7")) == 7
-    with pytest.raises(ValueError, match=NO_CURSOR):
+    with pytest.raises(ValueError, match=INVALID_CURSOR):
         read_cursor(cursor)
 
 
@@ -170,7 +170,7 @@ def test_what_was_not_written_here_is_no_cursor(cursor: str) -> None:
         ),
     ],
 )
-def test_an_address_gets_the_driver_that_is_installed_and_keeps_its_password(typed: str, meant: str) -> None:
+def test_database_urls_get_the_installed_driver(typed: str, meant: str) -> None:
     assert normalise(typed) == meant
     assert normalise(meant) == meant
 
@@ -193,8 +193,8 @@ def test_an_address_gets_the_driver_that_is_installed_and_keeps_its_password(typ
         "://hunter2",
     ],
 )
-def test_an_address_that_is_of_no_use_is_refused_without_being_repeated(typed: str) -> None:
-    with pytest.raises(UnusableDatabaseUrl) as refusal:
+def test_unusable_database_urls_are_rejected_without_repeating_them(typed: str) -> None:
+    with pytest.raises(UnusableDatabaseUrl) as raised:
         normalise(typed)
-    assert "hunter2" not in str(refusal.value)
-    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None

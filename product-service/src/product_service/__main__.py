@@ -6,4 +6,4 @@ from product_service.main import documented_app, migrations
 from product_service.settings import Settings
 
 if __name__ == "__main__":
-    run_command(Settings, migrations, "product_service.main:create_worker_app", documented_app, own=COMMANDS)
+    run_command(Settings, migrations, "product_service.main:create_worker_app", documented_app, extra_commands=COMMANDS)

@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
             health.router(readiness),
         ],
         authenticate=auth.validate,
-        log_in_at=settings.user_service_public_url,
+        login_origin=settings.user_service_public_url,
     )
     app.state.services = services
     return app

@@ -7,5 +7,10 @@ from user_service.settings import Settings
 
 if __name__ == "__main__":
     run_command(
-        Settings, migrations, "user_service.main:create_worker_app", documented_app, prepare=prepare, own=COMMANDS
+        Settings,
+        migrations,
+        "user_service.main:create_worker_app",
+        documented_app,
+        prepare=prepare,
+        extra_commands=COMMANDS,
     )

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from chassis.database.purge import purge
 from chassis.errors import FieldError, Invalid
 from chassis.process.server import Command
-from chassis.validation import sentence
+from chassis.validation import error_message
 from user_service.errors import UserNotFound
 from user_service.main import Services
 from user_service.schemas import Registration
@@ -111,7 +111,7 @@ def _registration(username: str) -> Registration:
             [
                 FieldError(
                     f"/{mistake['loc'][0]}",
-                    f"The {mistake['loc'][0]} is not valid: {sentence(mistake['type'], mistake['msg'])}.",
+                    f"The {mistake['loc'][0]} is not valid: {error_message(mistake['type'], mistake['msg'])}.",
                 )
                 for mistake in error.errors()
             ]

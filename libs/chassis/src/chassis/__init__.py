@@ -1,3 +1,3 @@
-"""What both services are built on: functions that a service calls, not a framework that it extends."""
+"""The shared base of the services: functions that a service calls, not a framework that it extends."""
 
 __version__ = "0.1.0"

@@ -1,16 +1,16 @@
-"""Domain errors: facts in domain words, with a stable code and a category, and no HTTP in them.
+"""Domain errors: facts about the domain, each with a stable code and a category. They know nothing of HTTP.
 
     DomainError
-    ├── Invalid            what was asked for breaks a rule of the domain
-    ├── Unauthenticated    nobody, or nobody known, is asking
-    ├── Forbidden          the caller is known and may not
-    ├── NotFound           there is no such thing
-    ├── Conflict           it cannot be done in the present state
-    ├── PreconditionFailed it has changed since the caller looked
-    ├── Throttled          it was asked for too often
-    └── Unavailable        something that is needed does not answer at the moment
+    ├── Invalid            the request breaks a rule of the domain
+    ├── Unauthenticated    the caller is unknown
+    ├── Forbidden          the caller is known but not allowed to do this
+    ├── NotFound           the thing does not exist
+    ├── Conflict           the current state does not allow it
+    ├── PreconditionFailed the thing has changed since the caller read it
+    ├── Throttled          too many requests
+    └── Unavailable        a dependency does not respond at the moment
 
-A service derives its own (``class UsernameTaken(Conflict)``) and raises them from any layer below the API.
+Services define subclasses (``class UsernameTaken(Conflict)``) and raise them in any layer below the API.
 `chassis.http.problems` maps the category to a status and a body, and documents the same classes in OpenAPI.
 """
 
@@ -22,9 +22,10 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class FieldError:
-    """What is wrong with one field: `pointer` is a JSON Pointer (RFC 6901) into the body, `/price` say.
+    """An error in one field or parameter.
 
-    `parameter` is the name of a header or of a query parameter instead.
+    `pointer` is a JSON Pointer (RFC 6901) into the body, such as `/price`. For a header or a query parameter,
+    `parameter` is its name instead.
     """
 
     pointer: str | None
@@ -33,12 +34,12 @@ class FieldError:
 
 
 class DomainError(Exception):
-    """A fact that ends a use case. `code` never changes once published; `detail` is a plain sentence for people."""
+    """The base of all domain errors. `code` never changes once published; `detail` is a sentence for people."""
 
     code: ClassVar[str]
     detail: str
     retry_after: timedelta | None = None
-    """How long a caller does well to wait before it tries again, where that may help."""
+    """How long the caller should wait before trying again; None if a retry would not help."""
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -48,7 +49,7 @@ class DomainError(Exception):
 
 class Invalid(DomainError):
     code = "validation-failed"
-    detail = "The request is not valid; see errors."
+    detail = "The request is invalid; see `errors`."
 
     def __init__(self, errors: Sequence[FieldError] = ()) -> None:
         super().__init__()
@@ -56,19 +57,19 @@ class Invalid(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """`bearer_error` is the error code of RFC 6750, section 3.1; none where no credentials were given."""
+    """`bearer_error` is the error code of RFC 6750, section 3.1; None if the request has no credentials."""
 
     bearer_error: ClassVar[str | None] = None
 
 
 class NotAuthenticated(Unauthenticated):
     code = "not-authenticated"
-    detail = "This needs an access token, sent as: Authorization: Bearer TOKEN."
+    detail = "An access token is required. Send it as: Authorization: Bearer TOKEN."
 
 
 class InvalidToken(Unauthenticated):
     code = "invalid-token"
-    detail = "The access token is not valid, or not valid any more. Please log in again."
+    detail = "The access token is invalid or has expired. Please log in again."
     bearer_error = "invalid_token"
 
 
@@ -85,10 +86,10 @@ class Conflict(DomainError):
 
 
 class PreconditionFailed(DomainError):
-    """`version` is the one that is current."""
+    """`version` is the current version."""
 
     code = "precondition-failed"
-    detail = "It has changed since you looked at it, and was left as it is; the current version is in ETag."
+    detail = "The resource has changed since you read it. Nothing was changed; ETag has the current version."
 
     def __init__(self, version: int) -> None:
         super().__init__()
@@ -107,12 +108,14 @@ class Unavailable(DomainError):
 
 class DatabaseUnavailable(Unavailable):
     code = "database-unavailable"
-    detail = "The database cannot be reached at the moment. Nothing was changed; please try again."
+    detail = "The database is unavailable at the moment. Nothing was changed; please try again."
 
 
 class OutcomeUnknown(Unavailable):
     code = "outcome-unknown"
-    detail = "The database was lost while it stored the change: look whether it was made before you try again."
+    detail = (
+        "The connection to the database was lost during the commit. Check whether the change was made before you retry."
+    )
 
 
 class DatabaseBusy(Unavailable):
@@ -121,7 +124,7 @@ class DatabaseBusy(Unavailable):
 
 
 READ_ERRORS = (DatabaseUnavailable, DatabaseBusy)
-"""How every read may end, beside its own errors."""
+"""The errors of every read, besides its own."""
 
 WRITE_ERRORS = (*READ_ERRORS, OutcomeUnknown)
-"""How every write may end, beside its own errors."""
+"""The errors of every write, besides its own."""

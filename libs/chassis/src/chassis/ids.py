@@ -1,4 +1,4 @@
-"""Row ids, as both databases store them and clients send them."""
+"""Row ids, as both databases store them and as clients send them."""
 
 import re
 from typing import Annotated
@@ -9,14 +9,14 @@ LARGEST_ID = 2**63 - 1
 
 
 def _digits_only(value: object) -> object:
-    # Pydantic alone would accept "1_000", " 7 " and "3.0", and "007" would be a second address of row 7.
+    # Pydantic alone would accept "1_000", " 7 " and "3.0", and "007" would be a second URL for row 7.
     if isinstance(value, str) and not re.fullmatch(r"-?(0|[1-9][0-9]*)", value):
-        raise ValueError("Input should be a whole number, written in digits")
+        raise ValueError("Input should be a whole number in decimal digits")
     return value
 
 
 Digits = BeforeValidator(_digits_only)
-"""For an integer in a path or a query."""
+"""Validates an integer in a path or a query."""
 
 RowId = Annotated[int, Field(ge=1, le=LARGEST_ID, examples=[1]), Digits]
 """The id of a row, in a path."""

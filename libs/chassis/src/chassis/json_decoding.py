@@ -1,80 +1,80 @@
-"""JSON, decoded exactly and strictly.
+"""Strict and exact decoding of JSON.
 
-The standard decoder would turn 19.990000000000000001 into 19.99, accept NaN, take the last of two equal keys, and let
-a lone surrogate through that no database can store.
+The standard decoder would turn 19.990000000000000001 into 19.99, accept NaN, keep the last of two equal keys, and
+accept lone surrogates, which no database can store.
 """
 
 import json
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-MOST_FIELDS = 100  # of an object or a form
-_LARGEST_EXPONENT = 1_000  # beyond what any field holds, so that whatever is below gets a 422 of its own
+MAX_FIELDS = 100  # in an object or a form
+_MAX_EXPONENT = 1_000  # larger than any field allows, so that smaller numbers get the 422 of their field
 
 
 class NotJson(ValueError):
-    """What is wrong with a text that is no JSON which can be read: "is not JSON: ...", without a subject."""
+    """The text is not acceptable JSON. The message has no subject: "is not valid JSON: ..."."""
 
 
 def decode_json(text: str) -> Any:
-    """What the JSON says, numbers with a fraction as Decimal; raises NotJson."""
+    """Decode JSON, with non-integer numbers as Decimal; raises NotJson."""
     try:
         decoded = json.loads(
             text,
             parse_float=_decimal,
-            parse_constant=_refuse_constant,
+            parse_constant=_reject_constant,
             object_pairs_hook=_object,
         )
-        # Only an escape can bring a surrogate into a decoded string: the bytes themselves were UTF-8.
+        # Only an escape can put a surrogate into a string: the bytes themselves are UTF-8.
         if "\\ud" in text or "\\uD" in text:
-            _refuse_surrogates(decoded)
+            _reject_surrogates(decoded)
     except json.JSONDecodeError as error:
-        raise NotJson(f"is not JSON: {error.msg} at character {error.pos}") from None
+        raise NotJson(f"is not valid JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
         raise NotJson("is nested too deeply") from None
     except (ValueError, InvalidOperation) as error:
-        raise NotJson(f"is not JSON that can be read: {_reason(error)}") from None
+        raise NotJson(f"is not acceptable JSON: {_reason(error)}") from None
     return decoded
 
 
-class _Refused(ValueError):
+class _Rejected(ValueError):
     pass
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _Refused) else "a number is too long"
+    return str(error) if isinstance(error, _Rejected) else "a number is too long"
 
 
 def _decimal(digits: str) -> Decimal:
     number = Decimal(digits)
-    # Ten bytes can say a number of a thousand million digits, and making an integer of it would take hours.
-    if abs(number.adjusted()) > _LARGEST_EXPONENT:
-        raise _Refused("a number is too long")
+    # Ten bytes can express a number with a billion digits, and converting it to an integer would take hours.
+    if abs(number.adjusted()) > _MAX_EXPONENT:
+        raise _Rejected("a number is too long")
     return number
 
 
-def _refuse_constant(name: str) -> None:
-    raise _Refused(f"{name} is not a number of JSON")
+def _reject_constant(name: str) -> None:
+    raise _Rejected(f"{name} is not a JSON number")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > MOST_FIELDS:
-        # Each unknown one would be told of: a small body would make a large answer, and take seconds to do so.
-        raise _Refused(f"an object has more than {MOST_FIELDS} fields")
+    if len(pairs) > MAX_FIELDS:
+        # Every unknown field gets an error: a small body would cause a large response, which takes seconds to make.
+        raise _Rejected(f"an object has more than {MAX_FIELDS} fields")
     decoded = dict(pairs)
     if len(decoded) != len(pairs):
-        raise _Refused("an object has the same key twice")
+        raise _Rejected("an object has the same key twice")
     return decoded
 
 
-def _refuse_surrogates(decoded: Any) -> None:
+def _reject_surrogates(decoded: Any) -> None:
     if isinstance(decoded, str):
         if not decoded.isascii() and any("\ud800" <= character <= "\udfff" for character in decoded):
-            raise _Refused("a lone surrogate is not text")
+            raise _Rejected("a string has a lone surrogate")
     elif isinstance(decoded, list):
         for item in decoded:
-            _refuse_surrogates(item)
+            _reject_surrogates(item)
     elif isinstance(decoded, dict):
         for key, value in decoded.items():
-            _refuse_surrogates(key)
-            _refuse_surrogates(value)
+            _reject_surrogates(key)
+            _reject_surrogates(value)

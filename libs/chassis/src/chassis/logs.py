@@ -1,7 +1,7 @@
-"""Logging: one structured line per event, readable on a terminal (`console`) or one JSON object (`json`).
+"""Logging: one structured line per event, as text for a terminal (`console`) or as a JSON object (`json`).
 
-structlog formats what the services log themselves and what uvicorn, SQLAlchemy and Alembic log through the
-standard library. Context (the request id) travels in contextvars, also into worker threads.
+structlog formats the lines of the services and those that uvicorn, SQLAlchemy and Alembic log through the standard
+library. Context, such as the request id, travels in contextvars, into worker threads as well.
 """
 
 import asyncio
@@ -15,24 +15,24 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 LogFormat = Literal["console", "json"]
 
 AUDIT = "audit"
-"""The loggers below this name are not silenced by a level: who asks for warnings only still wants these lines."""
+"""Loggers below this name ignore LOG_LEVEL: an operator who wants only warnings still needs the audit log."""
 
 
 def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Send all logging of this process to one stream, in one format. Calling it again replaces the first.
+    """Send all logging of this process to one stream, in one format. A second call replaces the first.
 
-    :param stream: None is standard output
+    :param stream: defaults to standard output
     """
     stream = stream or sys.stdout
 
-    def name_the_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def add_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["service"] = service
         return event
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        name_the_service,
+        add_service,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     if log_format == "json":
@@ -42,7 +42,7 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     else:
-        # A local variable of a failing frame may hold a password: the plain formatter prints none.
+        # A local variable in a traceback may hold a password: the plain formatter prints no variables.
         rendering = [
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(),
@@ -69,23 +69,23 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
-    # A request that is cancelled has been answered, and logged, by `CatchAll`.
-    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
-    # There is one line per request already, with more in it.
+    # `CatchAll` has already answered a cancelled request, and `RequestContext` has logged it.
+    logging.getLogger("uvicorn.error").addFilter(_is_not_cancellation)
+    # `RequestContext` logs each request already, in more detail.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger(AUDIT).setLevel(logging.INFO)
-    # httpx logs each call with its address at INFO; the services log their calls to each other themselves.
+    # httpx logs the URL of each call at INFO; the services log their calls to each other themselves.
     for noisy in ("httpx", "httpcore", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns, and quotes the header, whenever a client sends an invalid one.
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 
 
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
+def _is_not_cancellation(record: logging.LogRecord) -> bool:
     return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger of a module; to be called where a line is logged or in a constructor, not at import."""
+    """The logger of a module. Call this when logging or in a constructor, not on import."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

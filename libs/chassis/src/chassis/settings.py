@@ -1,7 +1,7 @@
-"""The settings that both services have, and how they are read: environment variables over `.env` in the current folder.
+"""The settings that all services share, read from environment variables, then from `.env` in the current folder.
 
-An empty value counts as unset, and a list is separated by commas. A service starts only when every setting is
-valid: `load` turns the first mistakes into one clear line each and ends the process, and never prints a value.
+An empty value counts as unset, and lists are separated by commas. A service starts only if all settings are valid:
+otherwise `load` prints one line per error, without the value, and ends the process.
 """
 
 import sys
@@ -22,9 +22,9 @@ def _split(value: Any) -> Any:
 
 
 CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
-"""A list of strings, written as one string with commas."""
+"""A list of strings, separated by commas."""
 
-SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it stands in docker-compose.yml, and protects nothing
+SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
 
 DEVELOPMENT_ORIGINS = [
     f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8001, 8002, 3000, 5173)
@@ -32,10 +32,10 @@ DEVELOPMENT_ORIGINS = [
 
 
 class ServiceSettings(BaseSettings):
-    """What both services read; a service derives its own, gives `PORT` a default and adds what only it needs."""
+    """The base of a service's settings. A service sets the default of `PORT` and adds its own settings."""
 
     service: ClassVar[str]
-    """The name of the service in logs and health answers, and of its SQLite file."""
+    """The name of the service, in logs, in health checks and in the name of its SQLite file."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -48,40 +48,40 @@ class ServiceSettings(BaseSettings):
     )
 
     environment: Literal["development", "production"] = Field(
-        default="development", description="`production` refuses to start with anything that is only safe at home."
+        default="development", description="`production` rejects insecure development defaults."
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(ge=1, le=65535, description="The port to listen on.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes. Migrations run once, before them.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="What is logged from this level on; the audit log is always."
+        default="INFO", description="The lowest level that is logged. The audit log ignores it."
     )
-    log_format: LogFormat = Field(default="console", description="`console` for people, `json` for machines.")
+    log_format: LogFormat = Field(default="console", description="`console` for people, `json` for log processing.")
     data_dir: Path = Field(
         default=Path("data"),
-        description="The folder of the SQLite database and of a generated development secret.",
+        description="The folder of the SQLite database and of the generated development secret.",
     )
     database_url: str = Field(
         default="",
-        description="`sqlite:///file.db` or `postgresql://user:password@host/name`; unset: SQLite in `DATA_DIR`.",
+        description="`sqlite:///file.db` or `postgresql://user:password@host/name`. Default: SQLite in `DATA_DIR`.",
     )
     database_pool_size: int = Field(
         default=10,
         ge=2,
         le=200,
-        description="Database connections a worker process holds at most, those of reads and those of writes together.",
+        description="The maximum number of database connections of a worker process, for reads and writes together.",
     )
     database_pool_timeout: float = Field(
         default=5.0,
         gt=0,
         le=60,
-        description="Seconds a request waits for a database connection, and on SQLite again for the lock of the file.",
+        description="Seconds to wait for a database connection, and on SQLite also for the lock of the file.",
     )
     database_timeout: float = Field(
         default=DEFAULT_TIMEOUT,
         gt=0,
         le=300,
-        description="Seconds that one read or write may take in the database before a 503.",
+        description="Seconds that a read or write may take in the database; after that it is a 503.",
     )
     migrate_on_start: bool = Field(
         default=True, description="Migrate the database before the service accepts requests."
@@ -89,16 +89,18 @@ class ServiceSettings(BaseSettings):
     allowed_origins: CommaSeparated = Field(
         default=[],
         description="Origins whose scripts may call the service (CORS). "
-        "Unset: in development the documentation pages and ports 3000 and 5173 on localhost, in production none.",
+        "Default: in development the documentation pages and ports 3000 and 5173 on localhost, in production none.",
     )
     max_body_bytes: int = Field(
-        default=1_048_576, ge=1024, description="The largest request body accepted; a larger one is a 413."
+        default=1_048_576,
+        ge=1024,
+        description="The maximum size of a request body; larger ones get a 413.",
     )
     drain_seconds: float = Field(
         default=0.0,
         ge=0,
         le=300,
-        description="Seconds between SIGTERM, when `/health/ready` turns to 503, and the end of accepting requests.",
+        description="Seconds between SIGTERM, when `/health/ready` becomes 503, and the end of accepting requests.",
     )
 
     @field_validator("log_level", mode="before")
@@ -112,7 +114,7 @@ class ServiceSettings(BaseSettings):
         for origin in origins:
             scheme, separator, rest = origin.partition("://")
             if not separator or scheme not in ("http", "https") or not rest or "/" in rest:
-                raise ValueError("each must be like https://shop.example, without a path or a slash at the end")
+                raise ValueError("each must be like https://shop.example, without a path or trailing slash")
         return origins
 
     @field_validator("database_url")
@@ -127,15 +129,15 @@ class ServiceSettings(BaseSettings):
     def _has_no_sample_password(self) -> Self:
         password = make_url(self.database_url).password if self.database_url else None
         if self.environment == "production" and password == SAMPLE_DATABASE_PASSWORD:
-            raise ValueError("DATABASE_URL has the password of docker-compose.yml; choose one of your own")
+            raise ValueError("DATABASE_URL has the sample password of docker-compose.yml; choose your own")
         return self
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
-        # A frozen model is filled in through __dict__; what was not given depends on what was.
+        # These defaults depend on other settings. A frozen model can only be changed through __dict__.
         if not self.database_url:
             self.__dict__["database_url"] = as_text(
-                # Put together by SQLAlchemy, because a folder's name may hold what an address gives a meaning to.
+                # Let SQLAlchemy build the URL, because the name of the folder may need quoting.
                 URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
             )
         if "allowed_origins" not in self.model_fields_set and self.environment == "development":
@@ -147,7 +149,7 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def load(settings_class: type[S]) -> S:
-    """Read the settings of this process; on a mistake print a line for each and end with status 2."""
+    """Read the settings of this process. On errors, print one line for each and exit with status 2."""
     try:
         return settings_class()
     except ValidationError as error:
@@ -159,14 +161,14 @@ def load(settings_class: type[S]) -> S:
 
 
 def fail(*lines: str) -> NoReturn:
-    """End the process before it has started, with status 2 and one line for each thing to mend."""
+    """Exit with status 2 before the service has started, printing one line per error."""
     for line in lines:
         print(f"cannot start: {line}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def as_markdown(settings_class: type[ServiceSettings]) -> str:
-    """The settings as a table: variable, default, meaning."""
+    """The settings as a table: variable, default, description."""
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in settings_class.model_fields.items():
         default = "" if field.default in (None, "", [], {}) else f"`{field.default}`"

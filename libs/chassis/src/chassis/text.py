@@ -1,7 +1,7 @@
-"""Text as the API accepts it: Unicode without control characters. Lone surrogates never get this far.
+"""Text types of the API: Unicode without control characters.
 
-A NUL would be refused by PostgreSQL and cut a string short in SQLite; the other control characters have no
-business in a name, a log line or a terminal. Lone surrogates are refused where a body is decoded.
+PostgreSQL rejects NUL, and SQLite truncates strings at it. The other control characters are harmful in names, log
+lines and terminals. Lone surrogates are rejected earlier, when the body is decoded.
 """
 
 import re
@@ -11,17 +11,17 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 _LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
-# JavaScript, whose regular expressions JSON Schema has, takes U+FEFF for white space; Python does not.
+# JSON Schema uses JavaScript's regular expressions, where U+FEFF is white space; in Python it is not.
 _NOT_BLANK = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\ufeff\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
 
 
-def _matching(pattern: str, otherwise: str) -> tuple[AfterValidator, object]:
-    """A check with a sentence of its own, which the schema shows as a pattern."""
+def _matching(pattern: str, message: str) -> tuple[AfterValidator, object]:
+    """A validator with its own error message, which appears in the schema as a pattern."""
     compiled = re.compile(pattern.removesuffix("$") + r"\Z")
 
     def check(text: str) -> str:
         if not compiled.match(text):
-            raise ValueError(otherwise)
+            raise ValueError(message)
         return text
 
     return AfterValidator(check), Field(json_schema_extra={"pattern": pattern})
@@ -29,11 +29,11 @@ def _matching(pattern: str, otherwise: str) -> tuple[AfterValidator, object]:
 
 _STRICT = StringConstraints(strict=True)
 
-Line = Annotated[str, _STRICT, *_matching(_LINE, "Control characters are not allowed, line breaks neither")]
+Line = Annotated[str, _STRICT, *_matching(_LINE, "Control characters and line breaks are not allowed")]
 """One line of text."""
 
 Lines = Annotated[str, _STRICT, *_matching(_LINES, "Control characters are not allowed, except tabs and line breaks")]
-"""Text that may have tabs and line breaks."""
+"""Text that may contain tabs and line breaks."""
 
 NotBlank = Annotated[Line, *_matching(_NOT_BLANK, "This must not be blank")]
-"""One line of text with something in it that can be seen."""
+"""One line of text with at least one visible character."""

@@ -1,4 +1,4 @@
-"""A small thread pool with its queue on the event loop: requests that wait take no thread, and wait only so long."""
+"""A small thread pool with a queue on the event loop: waiting takes no thread, and has a timeout."""
 
 import asyncio
 import contextvars
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 
 class BoundedThreadPool:
-    """A fixed number of threads, with a bounded wait for one of them."""
+    """A fixed number of threads. A call waits for a free one, up to a timeout."""
 
     def __init__(
         self, name: str, threads: int, queue_timeout: float, busy: type[Unavailable], run_timeout: float | None = None
     ) -> None:
         """
-        :param queue_timeout: seconds that a call waits for a free thread
-        :param busy: raised if no thread becomes free in that time
-        :param run_timeout: seconds that a call waits for its result once it has a thread; None for no limit
+        :param queue_timeout: seconds to wait for a free thread
+        :param busy: raised when the queue timeout expires
+        :param run_timeout: seconds to wait for the result once a thread is free; None for no limit
         """
         self._queue_timeout = queue_timeout
         self._run_timeout = run_timeout
@@ -39,7 +39,7 @@ class BoundedThreadPool:
             raise self._busy from None
         call = partial(contextvars.copy_context().run, work, *args, **kwargs)
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        # The slot is released when the thread is done, even if the request that waits for it is cancelled earlier.
+        # The slot is released when the thread has finished, even if the waiting request is cancelled earlier.
         future.add_done_callback(self._release_slot)
         async with asyncio.timeout(self._run_timeout):
             return await asyncio.shield(future)
@@ -47,7 +47,7 @@ class BoundedThreadPool:
     def _release_slot(self, future: asyncio.Future[Any]) -> None:
         self._slots.release()
         if not future.cancelled():
-            # A cancelled request no longer retrieves the exception, and the event loop would log it as lost.
+            # A cancelled request never retrieves the exception, and the event loop would log it as lost.
             future.exception()
 
     def close(self) -> None:

@@ -6,8 +6,8 @@
 
     product = await products.create(draft, owner)
 
-A decorated method is plain synchronous code. It gets the repositories of its transaction as `repos`; callers leave that
-argument out and await the result. The transaction is committed before the method returns, and rolled back if the method
+A decorated method is plain synchronous code. It gets the repositories of its transaction as `repos`; callers omit that
+argument and await the result. The transaction is committed before the method returns, and rolled back if the method
 raises. A write runs a second time, on a fresh connection, if the first connection is lost before the commit: it must
 not change anything outside the database.
 

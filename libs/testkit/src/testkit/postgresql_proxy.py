@@ -1,4 +1,4 @@
-"""A proxy in front of a PostgreSQL server, which sees what is asked of it, and can stop forwarding or cut."""
+"""A proxy in front of a PostgreSQL server, which records statements, and can hang or close connections."""
 
 import socket
 import threading
@@ -15,18 +15,18 @@ from chassis.database.url import as_text
 class Proxy:
     def __init__(self, url: str) -> None:
         """
-        :param url: of the database behind it; `self.url` is the same one through the proxy
+        :param url: of the database; `self.url` is the same database through the proxy
         """
         target = make_url(url)
         self._target = (target.host or "127.0.0.1", target.port or 5432)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        # Unencrypted, so that it can read along.
+        # Unencrypted, so that the proxy can read the messages.
         through = target.set(host="127.0.0.1", port=self._listener.getsockname()[1])
         self.url = as_text(through.update_query_dict({"sslmode": "disable"}))
         self.statements: list[str] = []
-        """What was asked of the server, in order."""
+        """The statements sent to the server, in order."""
         self.connections = 0
-        """How many were made through the proxy."""
+        """The number of connections made through the proxy."""
         self._forwarding = threading.Event()
         self._forwarding.set()
         self._cut_at = ""
@@ -42,29 +42,32 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._forwarding.set()
-        # To close a socket does not wake a thread that waits for it; to shut it down does.
+        # Closing a socket does not wake a thread that waits for it; shutting it down does.
         for each in (self._listener, *self._sockets):
-            _end(each)
+            _shut_down(each)
         for thread in self._threads:
             thread.join(10)
         for each in (self._listener, *self._sockets):
             each.close()
 
     def hang(self) -> None:
-        """Forward nothing any more, in neither direction, and keep all connections open."""
+        """Stop forwarding in both directions, and keep all connections open."""
         self._forwarding.clear()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._forwarding.set()
 
-    def go_on_without_the_old_connections(self) -> None:
-        """Go on, as after a failure of the network: what was said on the old connections never arrives."""
+    def resume_without_old_connections(self) -> None:
+        """Resume as after a network failure: data on the old connections is lost."""
         for each in self._sockets:
-            _end(each)
+            _shut_down(each)
         self._forwarding.set()
 
     def cut_at_next(self, statement: str, *, carried_out: bool) -> None:
-        """Cut the connection that sends this statement next: before it is forwarded, or instead of its answer."""
+        """Close the connection that next sends this statement.
+
+        :param carried_out: close it after the server has run the statement, instead of before
+        """
         self._cut_at, self._carried_out = statement, carried_out
 
     def _accept(self) -> None:
@@ -78,14 +81,14 @@ class Proxy:
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += [client, server]
             self.connections += 1
-            swallowing = threading.Event()
-            self._run(lambda: self._forward_questions(client, server, swallowing))  # noqa: B023 - it is called at once
-            self._run(lambda: self._forward_answers(server, client, swallowing))  # noqa: B023 - it is called at once
+            discarding = threading.Event()
+            self._run(lambda: self._forward_requests(client, server, discarding))  # noqa: B023 - it is called immediately
+            self._run(lambda: self._forward_responses(server, client, discarding))  # noqa: B023 - it is called immediately
 
-    def _forward_questions(self, client: socket.socket, server: socket.socket, swallowing: threading.Event) -> None:
+    def _forward_requests(self, client: socket.socket, server: socket.socket, discarding: threading.Event) -> None:
         with suppress(OSError), client.makefile("rb") as stream:
-            length = _exactly(stream, 4)
-            server.sendall(length + _exactly(stream, int.from_bytes(length, "big") - 4))
+            length = _read_exactly(stream, 4)
+            server.sendall(length + _read_exactly(stream, int.from_bytes(length, "big") - 4))
             for kind, message in _messages(stream):
                 statement = message[5:-1].decode() if kind == b"Q" else ""
                 if statement:
@@ -95,22 +98,22 @@ class Proxy:
                     self._cut_at = ""
                     if not self._carried_out:
                         break
-                    swallowing.set()
+                    discarding.set()
                 server.sendall(message)
         for each in (client, server):
-            if not swallowing.is_set():
-                _end(each)
+            if not discarding.is_set():
+                _shut_down(each)
 
-    def _forward_answers(self, server: socket.socket, client: socket.socket, swallowing: threading.Event) -> None:
+    def _forward_responses(self, server: socket.socket, client: socket.socket, discarding: threading.Event) -> None:
         with suppress(OSError), server.makefile("rb") as stream:
             for kind, message in _messages(stream):
                 self._forwarding.wait()
-                if not swallowing.is_set():
+                if not discarding.is_set():
                     client.sendall(message)
-                elif kind == b"Z":  # The server is ready for the next one, so this one was carried out.
+                elif kind == b"Z":  # ReadyForQuery: the server has run the statement.
                     break
         for each in (client, server):
-            _end(each)
+            _shut_down(each)
 
     def _run(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, daemon=True)
@@ -119,19 +122,19 @@ class Proxy:
 
 
 def _messages(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """The messages of PostgreSQL's protocol after the first one: their kind, and all of their bytes."""
+    """The messages of PostgreSQL's protocol after the startup message: their type, and all of their bytes."""
     while True:
-        head = _exactly(stream, 5)
-        yield head[:1], head + _exactly(stream, int.from_bytes(head[1:], "big") - 4)
+        head = _read_exactly(stream, 5)
+        yield head[:1], head + _read_exactly(stream, int.from_bytes(head[1:], "big") - 4)
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise ConnectionResetError
     return data
 
 
-def _end(each: socket.socket) -> None:
+def _shut_down(each: socket.socket) -> None:
     with suppress(OSError):
         each.shutdown(socket.SHUT_RDWR)

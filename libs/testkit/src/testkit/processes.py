@@ -1,10 +1,10 @@
-"""The services as people run them, real processes on real sockets, for the tests that cross the two.
+"""The services as real processes on real sockets, for tests that use both.
 
     with running_services(tmp_path) as services:
         httpx.get(services.products.url + "/products", trust_env=False)
 
-Each process has a current folder of its own, so that it reads no developer's `.env`, a data folder in it, a free port
-of the loopback address, and none of the services' settings from the environment of the tests.
+Each process has its own working folder with a data folder, so that it reads no developer's `.env`, and a free loopback
+port. It inherits no settings of the services from the environment of the tests.
 """
 
 import json
@@ -37,12 +37,12 @@ SETTINGS = {name.upper() for settings in (UserSettings, ProductSettings) for nam
 """The environment variables that configure a service."""
 
 UNLIMITED = {name: "off" for name in SETTINGS if re.fullmatch("RATE_LIMIT_.*(?<!_URL)", name)}
-"""Settings without limits, for the many tests that log in more often than a person does."""
+"""Settings without rate limits, for tests that log in often."""
 
 
 def free_port() -> int:
-    """A port of the loopback address that nothing listens on."""
-    # Below the range that outgoing connections get theirs from: none of them can take it in the meantime.
+    """A free loopback port."""
+    # Below the ephemeral range, so that no outgoing connection takes it in the meantime.
     while True:
         port = random.randrange(20_000, 32_000)
         with closing(socket.socket()) as candidate:
@@ -54,19 +54,19 @@ def free_port() -> int:
 
 
 def eventually(probe: Callable[[], T | None], within: float = 10.0, what: str | Callable[[], str] = "") -> T:
-    """The first answer of `probe` that is not None and not False; an AssertionError where none comes in time."""
+    """Wait until `probe` returns neither None nor False, and return the value; raise AssertionError on a timeout."""
     deadline = time.monotonic() + within
     while True:
         answer = probe()
         if answer is not None and answer is not False:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s: {what() if callable(what) else what}")
+            raise AssertionError(f"timed out after {within} s: {what() if callable(what) else what}")
         time.sleep(0.02)
 
 
 class Endpoint(ABC):
-    """A service at a port of the loopback address, whatever it runs in."""
+    """A service on a loopback port, in a process or a container."""
 
     name: str
     """`user-service` or `product-service`"""
@@ -78,30 +78,30 @@ class Endpoint(ABC):
     @property
     @abstractmethod
     def log(self) -> str:
-        """What it has printed so far, in all its starts."""
+        """Its output so far, of all its starts."""
 
     @abstractmethod
     def start(self) -> Self:
-        """Start it, and do not wait for it."""
+        """Start it without waiting until it is ready."""
 
     @abstractmethod
     def stop(self) -> object:
-        """Ask it to end, and wait until it has."""
+        """Stop it gracefully, and wait for its end."""
 
     @abstractmethod
     def reason_of_end(self) -> str | None:
-        """Why it can't become ready any more, if so."""
+        """Why it has ended; None while it runs."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, **options: Any) -> httpx.Client:
-        """A client of this service; to be closed by who asks for it."""
+        """A client of this service, which the caller closes."""
         return httpx.Client(**{"base_url": self.url, "trust_env": False, "timeout": 20, **options})
 
     def wait_ready(self, within: float = READY_WITHIN) -> Self:
-        """Return once `/health/ready` is 200; an AssertionError with the end of the log where it does not come."""
+        """Wait until `/health/ready` is 200; raise AssertionError with the end of the log on a timeout."""
         with self.client(timeout=5) as client:
 
             def ready() -> bool:
@@ -120,14 +120,14 @@ class Endpoint(ABC):
 
 
 class Service(Endpoint):
-    """One service as a process; it may be stopped, killed and started again, with the same port, data and settings."""
+    """One service as a process. It can be stopped, killed and restarted with the same port, data and settings."""
 
     def __init__(self, name: str, folder: Path, **environment: str) -> None:
-        """Nothing is started yet.
+        """Prepare the process without starting it.
 
         :param name: `user-service` or `product-service`
-        :param folder: is made; the process's current folder, with its data and log files
-        :param environment: its settings, over those that every service here has
+        :param folder: the working folder of the process, with its data and log; created if missing
+        :param environment: settings that override the defaults of tests
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
@@ -144,7 +144,7 @@ class Service(Endpoint):
         }
         self.environment = {name: value for name, value in os.environ.items() if name.upper() not in SETTINGS}
         self.environment.update(settings)
-        # Whoever forbids Python to keep what it compiled makes each of the many starts here a third slower.
+        # Without cached bytecode, each start takes a third longer.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._port = int(settings["PORT"]) if settings["PORT"].isdecimal() else 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,16 +159,16 @@ class Service(Endpoint):
 
     @property
     def database(self) -> Path:
-        """Its SQLite file, unless DATABASE_URL says otherwise."""
+        """Its SQLite file, unless DATABASE_URL is set."""
         return self.data / f"{self.name}.db"
 
     @property
     def database_url(self) -> str:
-        """The address of its database, for whoever looks into it from beside."""
+        """The address of its database, for direct access."""
         return self.environment.get("DATABASE_URL", f"sqlite:///{self.database}")
 
     def sql(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """Run a statement in its database, in a transaction of its own; the rows that it gives."""
+        """Run a statement in its database, in a separate transaction, and return the rows."""
         engine = create_engine(self.database_url, poolclass=NullPool)
         with engine.begin() as connection:
             result = connection.execute(text(statement), parameters)
@@ -189,7 +189,7 @@ class Service(Endpoint):
         return self._process is not None and self._process.poll() is None
 
     def start(self, *arguments: str) -> Self:
-        """Start the process, and do not wait for it; what it prints is added to its log file."""
+        """Start the process without waiting; its output is appended to the log file."""
         if self.is_running:
             raise RuntimeError(f"{self.name} is running")
         with self.log_file.open("ab") as output:
@@ -200,7 +200,7 @@ class Service(Endpoint):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # A group of its own, so that workers are found when it comes to cleaning up.
+                # A separate process group, so that cleaning up includes the workers.
                 start_new_session=True,
             )
         return self
@@ -209,39 +209,39 @@ class Service(Endpoint):
         return None if self.is_running else f"ended with {self.process.returncode}"
 
     def wait_ended(self, within: float = STOPPED_WITHIN) -> int:
-        """The exit status of the process, which is about to end by itself."""
+        """Wait for the process to end by itself, and return its exit status."""
         return self.process.wait(within)
 
     def stop(self, within: float = STOPPED_WITHIN) -> int:
-        """SIGTERM; the exit status."""
+        """Send SIGTERM; return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         self.resume()
         return self.wait_ended(within)
 
     def kill(self) -> int:
-        """SIGKILL; the exit status."""
+        """Send SIGKILL; return the exit status."""
         self.process.kill()
         return self.wait_ended()
 
     def restart(self) -> Self:
-        """Stop it if it runs; then start it on the same port and data, and wait until it is ready."""
+        """Stop it if it runs, start it again, and wait until it is ready."""
         if self.is_running:
             self.stop()
         return self.start().wait_ready()
 
     def pause(self) -> None:
-        """SIGSTOP: connections are accepted by the system, and nothing answers."""
+        """Send SIGSTOP: the system still accepts connections, but the service does not respond."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT, after `pause`."""
+        """Send SIGCONT, after `pause`."""
         self.process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End whatever of it is left, its workers included, without asking."""
+        """Kill the process and its workers, if they still run."""
         if self._process is None:
             return
-        with suppress(ProcessLookupError):  # All of the group is gone already.
+        with suppress(ProcessLookupError):  # The whole group has ended already.
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOPPED_WITHIN)
 
@@ -251,11 +251,11 @@ class Service(Endpoint):
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
-        """The lines of the log so far, decoded; one that is not whole yet is left out."""
+        """The complete lines of the log so far, decoded."""
         return [json.loads(line) for line in self.log.rpartition("\n")[0].split("\n") if line]
 
     def wait_for_log_line(self, message: str, within: float = 10.0, **fields: Any) -> dict[str, Any]:
-        """The first log line with this message and these fields; a line may come after the answer it is about."""
+        """Wait for a log line with this message and these fields; it may be written after the response."""
         wanted = {"message": message, **fields}
 
         def find() -> dict[str, Any] | None:
@@ -266,7 +266,7 @@ class Service(Endpoint):
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody with an account, and an access token."""
+    """A user account with an access token."""
 
     id: int
     username: str
@@ -275,34 +275,34 @@ class Account:
 
     @property
     def bearer(self) -> dict[str, str]:
-        """The headers that say who is asking."""
+        """The Authorization header."""
         return {"Authorization": f"Bearer {self.token}"}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both services, each knowing the other's address."""
+    """Both services, connected with each other."""
 
     users: Endpoint
     products: Endpoint
 
     def sign_up(self, username: str | None = None, password: str = "correct horse battery staple") -> Account:
-        """Register and log in; without a name under a new one."""
-        username = username or f"somebody-{random.randrange(10**12)}"
+        """Register and log in, with a random username by default."""
+        username = username or f"user-{random.randrange(10**12)}"
         with self.users.client() as client:
             registered = client.post("/register", json={"username": username, "password": password})
             assert registered.status_code == httpx.codes.CREATED, registered.text
             return Account(registered.json()["id"], username, password, self.log_in(username, password))
 
     def log_in(self, username: str, password: str) -> str:
-        """A new access token."""
+        """Log in, and return a new access token."""
         with self.users.client() as client:
             answer = client.post("/login", json={"username": username, "password": password})
         assert answer.status_code == httpx.codes.OK, answer.text
         return str(answer.json()["access_token"])
 
     def create_product(self, owner: Account, **fields: Any) -> dict[str, Any]:
-        """A product, as it is answered; the fields given, over those of a lamp."""
+        """Create a product, a lamp by default, and return the response."""
         with self.products.client(headers=owner.bearer) as client:
             answer = client.post("/products", json={"name": "Lamp", "price": "19.99", "quantity": 3, **fields})
         assert answer.status_code == httpx.codes.CREATED, answer.text
@@ -329,7 +329,7 @@ _INTERNALS = re.compile(
 
 
 def problem(response: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
-    """The body of an error, which has to be a problem (RFC 9457) with this status that tells nothing of the inside."""
+    """Check that the response is a problem (RFC 9457) that reveals no internals, and return its body."""
     assert response.status_code == status, f"{response.request.method} {response.request.url}: {response.text}"
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
@@ -338,17 +338,17 @@ def problem(response: httpx.Response, status: int, code: str | None = None) -> d
     assert body["status"] == status
     assert body["request_id"] == response.headers["x-request-id"]
     assert code is None or body["code"] == code, body
-    told = [body["title"], body["detail"], body["code"], *(each["detail"] for each in body.get("errors", ()))]
-    assert not _INTERNALS.search("\n".join(told)), told
+    texts = [body["title"], body["detail"], body["code"], *(each["detail"] for each in body.get("errors", ()))]
+    assert not _INTERNALS.search("\n".join(texts)), texts
     return body
 
 
 @contextmanager
 def services_in(folder: Path, new_database: Callable[[], str] | None = None, **environment: str) -> Iterator[Services]:
-    """Both services, not started yet; what runs of them at the end is ended, whatever happened.
+    """Both services, not started yet; running ones are killed when the context ends.
 
-    :param new_database: makes the database of either, and gives its address; without it they have their SQLite files
-    :param environment: settings of both, over those that tests have
+    :param new_database: makes a database for each and returns its address; the default is their SQLite files
+    :param environment: settings of both that override the defaults of tests
     """
     ports = [free_port() for _ in range(2)]
     user_service = f"http://127.0.0.1:{ports[0]}"
@@ -372,7 +372,7 @@ def services_in(folder: Path, new_database: Callable[[], str] | None = None, **e
 def running_services(
     folder: Path, new_database: Callable[[], str] | None = None, **environment: str
 ) -> Iterator[Services]:
-    """Both services, ready to answer."""
+    """Both services, started and ready."""
     with services_in(folder, new_database, **environment) as services:
         for service in (services.users, services.products):
             service.start()

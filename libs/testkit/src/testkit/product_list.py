@@ -1,4 +1,4 @@
-"""A catalogue to list, and a plain model of the list: what its order, filters and search should give."""
+"""A catalogue of products, and a simple model of the list: the expected order, filters and search results."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 def catalogue() -> Iterator[Product]:
-    """Sixty products with many ties, some without a sku, a category or a description."""
+    """Sixty products with many equal values, some without a SKU, a category or a description."""
     chance = random.Random(7)
     for number in range(60):
         yield product(
@@ -53,7 +53,7 @@ def catalogue() -> Iterator[Product]:
         )
 
 
-def decided_by(sort: str) -> Callable[[Json], Any]:
+def sort_key(sort: str) -> Callable[[Json], Any]:
     field = sort.removeprefix("-")
     if field == "name":
         return lambda each: (folded(each["name"]).encode(), each["id"])
@@ -64,12 +64,12 @@ def decided_by(sort: str) -> Callable[[Json], Any]:
     return lambda each: (each[field], each["id"])
 
 
-def begins_a_word(word: str, each: Json) -> bool:
+def starts_a_word(word: str, each: Json) -> bool:
     return any(other.startswith(word) for other in words(each["name"], each["description"]))
 
 
 FILTERS: dict[str, Callable[[Json, str], bool]] = {
-    "q": lambda each, q: all(begins_a_word(word, each) for word in words(q)),
+    "q": lambda each, q: all(starts_a_word(word, each) for word in words(q)),
     "min_price": lambda each, amount: Decimal(each["price"]) >= Decimal(amount),
     "max_price": lambda each, amount: Decimal(each["price"]) <= Decimal(amount),
     "currency": lambda each, code: bool(each["currency"] == code),
@@ -80,11 +80,11 @@ FILTERS: dict[str, Callable[[Json, str], bool]] = {
 
 
 def expected(everything: list[Json], query: dict[str, str]) -> list[int]:
-    """The ids that the query should give, in their order."""
-    asked = {name: value for name, value in query.items() if name in FILTERS}
-    found = [each for each in everything if all(FILTERS[name](each, value) for name, value in asked.items())]
+    """The ids that the query should return, in order."""
+    filters = {name: value for name, value in query.items() if name in FILTERS}
+    found = [each for each in everything if all(FILTERS[name](each, value) for name, value in filters.items())]
     sort = query.get("sort", "id")
-    return [each["id"] for each in sorted(found, key=decided_by(sort), reverse=sort.startswith("-"))]
+    return [each["id"] for each in sorted(found, key=sort_key(sort), reverse=sort.startswith("-"))]
 
 
 def ids(answer: httpx.Response) -> list[int]:
@@ -93,7 +93,7 @@ def ids(answer: httpx.Response) -> list[int]:
 
 
 async def pages(client: httpx.AsyncClient, **query: Any) -> list[httpx.Response]:
-    """The pages from the first one on, by their links."""
+    """All pages, following the links."""
     answers = [await client.get("/products", params=query)]
     while "next" in answers[-1].links:
         answers.append(await client.get(answers[-1].links["next"]["url"]))

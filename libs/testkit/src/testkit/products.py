@@ -1,4 +1,4 @@
-"""What several tests of the product service need, and is no fixture."""
+"""Helpers for the tests of product-service."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -28,13 +28,13 @@ NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def product(**fields: Any) -> Product:
-    """A product that was not sent to the service, but can be stored beside it: `store`."""
+    """A product to be stored in the database directly, with `store`."""
     values = {"name": "Lamp", "price": Decimal("19.99"), "currency": "USD", "quantity": 3, "owner_id": 1}
     return Product(**{**values, "created_at": NEW_YEAR, "updated_at": NEW_YEAR, **fields})
 
 
 def store(database: Engine, products: Iterable[Product]) -> list[int]:
-    """Put the products into the database, and return their ids."""
+    """Insert the products into the database, and return their ids."""
     with Session(database) as session:
         stored = list(products)
         session.add_all(stored)
@@ -49,7 +49,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 async def create(client: httpx.AsyncClient, token: str = ADA, **changes: Any) -> dict[str, Any]:
-    """A product, as it is answered; the fields given, over those of a lamp."""
+    """Create a product, a lamp by default, and return the response."""
     answer = await client.post("/products", json={**DRAFT, **changes}, headers=bearer(token))
     assert answer.status_code == 201, answer.text
     product: dict[str, Any] = answer.json()

@@ -1,4 +1,4 @@
-"""A stand-in for the user service, on a real socket: answers `POST /validate-token` as `contracts/` says."""
+"""A stub of the user service, on a real socket: answers `POST /validate-token` as defined in `contracts/`."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ CONTRACT: dict[str, Any] = json.loads(
 VALID, *REFUSED = (interaction["body"] for interaction in CONTRACT["interactions"])
 
 ADA, BOB, ROOT = "token-of-ada", "token-of-bob", "token-of-root"
-"""Tokens that the stand-in for the user service knows; it says that every other one is not valid."""
+"""The valid tokens of the stub; it reports every other one as invalid."""
 
 _ACCOUNTS = {
     ADA: {"user_id": 1, "username": "ada"},
@@ -31,19 +31,19 @@ def answer_as_the_contract_says(token: str) -> tuple[int, bytes]:
 
 
 class UserServiceStub:
-    """Answers `POST /validate-token` on a real socket: as the contract says, until `answer` is replaced."""
+    """Answers `POST /validate-token` on a real socket: as in the contract, until `answer` is replaced."""
 
     def __init__(self) -> None:
         self.answer: Callable[[str], tuple[int, bytes]] = answer_as_the_contract_says
         self.requests: list[tuple[str, dict[str, str]]] = []
-        """The token and the headers of each validation asked for."""
+        """The token and the headers of each validation request."""
         self.answer_headers: dict[str, str] = {}
         self._connections: list[socket.socket] = []
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # The head of an answer and its body are sent one after the other, and would wait 40 ms for each other.
+            # Head and body of a response are sent separately; with Nagle's algorithm the body waits 40 ms.
             disable_nagle_algorithm = True
 
             def setup(self) -> None:
@@ -68,14 +68,14 @@ class UserServiceStub:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *arguments: Any) -> None:
-                """Say nothing."""
+                """Don't log."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 128
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                """A client that hangs up in the middle is what some tests are about."""
+                """Ignore clients that disconnect; some tests do that on purpose."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -91,7 +91,7 @@ class UserServiceStub:
         self.stop()
 
     def stop(self) -> None:
-        """End all connections; from now on new ones are refused."""
+        """Close all connections, and refuse new ones."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()

@@ -1,4 +1,4 @@
-"""What several tests of the user service need, and is no fixture."""
+"""Helpers for the tests of user-service."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from user_service.settings import Settings
 KEY = b"a key for tests that is long enough to sign with"
 PASSWORD = "correct horse battery staple"
 UNLIMITED = {name: "off" for name in Settings.model_fields if re.fullmatch("rate_limit_.*(?<!_url)", name)}
-"""Settings without limits, for the many tests that log in more often than a person does."""
+"""Settings without rate limits, for tests that log in often."""
 
 MakeSettings = Callable[..., Settings]
 
@@ -24,7 +24,7 @@ def migrations_of(url: str) -> Migrations:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with an account, who has logged in."""
+    """A user who has logged in."""
 
     user_id: int
     username: str

@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from chassis.http.paging import NO_CURSOR, Limit, Skip, read_cursor, write_cursor
+from chassis.http.paging import INVALID_CURSOR, Limit, Skip, read_cursor, write_cursor
 from chassis.http.routing import QueryParameters
 from chassis.ids import LARGEST_ID, Digits
 from chassis.text import Line
@@ -141,7 +141,7 @@ def _read(cursor: str) -> Cursor:
         # Strictly: a query has but text, from which numbers are read; a cursor has what was written.
         read = _Content.model_validate(content, strict=True)
     except (ValidationError, KeyError):
-        raise ValueError(NO_CURSOR) from None
+        raise ValueError(INVALID_CURSOR) from None
     return Cursor(read, read.after)
 
 

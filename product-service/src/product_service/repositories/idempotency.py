@@ -67,4 +67,4 @@ class IdempotencyRepository(BaseRepository[IdempotencyRecord]):
 
     def delete_expired(self, expired: datetime, limit: int) -> int:
         """Delete up to `limit` records that are older than this moment; how many there were."""
-        return self.remove_up_to(limit, IdempotencyRecord.created_at, expired)
+        return self.delete_up_to(limit, IdempotencyRecord.created_at, expired)

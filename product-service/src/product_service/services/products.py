@@ -183,7 +183,7 @@ class Products(Service["Repositories"]):
     def delete(self, repos: Repositories, product_id: int, caller: Caller, versions: Versions = None) -> None:
         """Raises ProductNotFound, NotTheOwner or PreconditionFailed."""
         product = self._lock_for(caller, repos, product_id, versions)
-        repos.products.remove(product)
+        repos.products.delete(product)
         repos.changes.record("deleted", product, caller.user_id, datetime.now(UTC), product.snapshot, None)
 
     @writes

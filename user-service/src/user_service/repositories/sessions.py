@@ -55,4 +55,4 @@ class SessionRepository(BaseRepository[Session]):
 
     def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to `limit` sessions that have expired; how many there were."""
-        return self.remove_up_to(limit, Session.expires_at, now)
+        return self.delete_up_to(limit, Session.expires_at, now)

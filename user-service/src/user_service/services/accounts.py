@@ -122,7 +122,7 @@ class Accounts(Service["Repositories"]):
             return user.password_hash
         if admins == [user.id]:
             raise LastAdmin
-        repos.users.remove(user)
+        repos.users.delete(user)
         return None
 
     def _check(self, password: str, pointer: str) -> None:

@@ -210,7 +210,7 @@ class Sessions(Service["Repositories"]):
             for successor in successors:
                 if successor.hash == session.refresh_hash:
                     return session, successor
-        repos.sessions.remove(session)
+        repos.sessions.delete(session)
         return session, None
 
     @writes

@@ -1,4 +1,4 @@
-"""Engines for the two databases, each for reads alone or for writes."""
+"""SQLAlchemy engines for the two databases, either for reads or for writes."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url
 
 DEFAULT_TIMEOUT = 10.0  # seconds
 
-# One round trip for a read: no BEGIN before it and no ROLLBACK after it.
+# A read is one round trip: no BEGIN before it and no ROLLBACK after it.
 _READ_OPTIONS: dict[str, Any] = {
     "isolation_level": "AUTOCOMMIT",
     "skip_autocommit_rollback": True,
@@ -20,34 +20,37 @@ _READ_OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long a request waits for its turn, and then for its work; in seconds."""
+    """The timeouts of a read or write, in seconds."""
 
-    for_turn: float
-    for_work: float
+    pool_timeout: float
+    """To wait for a connection."""
 
-    @property
-    def for_lock(self) -> float:
-        """For what another transaction has locked: the database says that it is busy before the work's time is up."""
-        return min(self.for_turn, self.for_work)
+    statement_timeout: float
+    """For the statements, once there is a connection."""
 
     @property
-    def until_given_up(self) -> float:
-        """For the work, and a moment for the database to say by itself that it has stopped it, and changed nothing."""
-        return self.for_work + 0.5
+    def lock_timeout(self) -> float:
+        """To wait for a lock: the client gets `database-busy` before the statement times out."""
+        return min(self.pool_timeout, self.statement_timeout)
+
+    @property
+    def run_timeout(self) -> float:
+        """For the whole work: leaves the database a moment to report that it cancelled the statement itself."""
+        return self.statement_timeout + 0.5
 
 
 def make_folder(url: str) -> None:
-    """Make the folder of a SQLite database, for its owner alone; one that is there stays as it is."""
+    """Create the folder of a SQLite database, accessible by its owner only. An existing folder stays unchanged."""
     path = make_url(url).database
     if path:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def make_file(url: str) -> None:
-    """Make the file of a SQLite database, for its owner alone: SQLite would let everybody read it."""
+    """Create the file of a SQLite database, accessible by its owner only: SQLite would let all users read it."""
     path = make_url(url).database
     if path:
-        # Where it cannot be made, SQLite says so in a moment.
+        # If this fails, SQLite fails next, with a better message.
         with suppress(OSError):
             Path(path).touch(mode=0o600)
 
@@ -58,9 +61,9 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
         url,
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=timeouts.for_turn,
+        pool_timeout=timeouts.pool_timeout,
         hide_parameters=True,
-        connect_args={"timeout": timeouts.for_lock},
+        connect_args={"timeout": timeouts.lock_timeout},
         **({} if writes else _READ_OPTIONS),
     )
 
@@ -70,7 +73,7 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
 
     @event.listens_for(engine, "connect")
     def prepare(connection: SQLiteConnection, _record: object) -> None:
-        connection.isolation_level = None  # The driver begins nothing by itself; `begin` below does.
+        connection.isolation_level = None  # `begin` below starts transactions, not the driver.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
         if not writes:
@@ -80,8 +83,8 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
 
         @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:
-            # A deferred transaction that turns into a writer fails at once when another one writes, whatever the
-            # timeout; this one waits for its turn.
+            # A deferred transaction fails at its first write if another transaction is writing, whatever the
+            # timeout. An immediate transaction waits for the lock.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
@@ -90,21 +93,21 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
 def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
     server_settings = {
         "timezone": "UTC",
-        # Whom the client has given up on, the server need not go on with.
-        "statement_timeout": round(timeouts.for_work * 1000),
-        "lock_timeout": round(timeouts.for_lock * 1000),
+        # Cancel statements whose client has timed out.
+        "statement_timeout": round(timeouts.statement_timeout * 1000),
+        "lock_timeout": round(timeouts.lock_timeout * 1000),
         "default_transaction_read_only": "off" if writes else "on",
     }
     engine = create_engine(
         url,
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=timeouts.for_turn,
+        pool_timeout=timeouts.pool_timeout,
         hide_parameters=True,
         connect_args={
-            "connect_timeout": max(2, round(timeouts.for_turn)),  # libpq takes less than 2 for 2.
-            # A server that is gone without a word is noticed, instead of holding a thread for hours.
-            "tcp_user_timeout": round(timeouts.for_work * 1000),
+            "connect_timeout": max(2, round(timeouts.pool_timeout)),  # libpq raises lower values to 2.
+            # Detect a server that has vanished, which would otherwise block a thread for hours.
+            "tcp_user_timeout": round(timeouts.statement_timeout * 1000),
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
@@ -115,7 +118,7 @@ def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes:
 
     @event.listens_for(engine, "handle_error")
     def keep_values_out(context: ExceptionContext) -> None:
-        # What follows the first line may be the whole row, a password's hash in it, and an error gets into the log.
+        # The lines after the first may contain the whole row, with a password hash, and errors are logged.
         for error in (context.original_exception, context.sqlalchemy_exception):
             if error is not None and error.args:
                 error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])

@@ -1,7 +1,7 @@
-"""Migrations with Alembic, under a lock: whoever starts first migrates, and everybody else finds it done.
+"""Migrations with Alembic, under a lock: the first process migrates, and the others wait and find it done.
 
-A service keeps its migrations in its own package, so that an installed wheel can migrate its database. The
-environment that runs them is the same for every service: `alembic_environment`.
+Each service has its migrations in its own package, so that an installed wheel can migrate its database. All services
+share the Alembic environment: `alembic_environment`.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,18 +21,18 @@ from sqlalchemy.orm import Session
 
 from chassis.database.engines import make_file, make_folder
 
-# One number for every service: each has a database of its own, and the lock belongs to the database.
+# The same for every service: each has its own database, and the lock belongs to the database.
 _ADVISORY_LOCK = 7_305_218_433_005_317_116
-_LOCK_TIMEOUT = 60  # seconds that a process waits for another one's migration
+_LOCK_TIMEOUT = 60  # seconds to wait for a migration by another process
 
 
 def _same_default(_: object, __: object, column: Column[Any], *___: object) -> Literal[False] | None:
-    """SQLite has no identity columns, so that Alembic would find each one different; all else is its own affair."""
+    """Ignore identity columns, which SQLite does not have; leave other columns to Alembic's own comparison."""
     return False if column.identity is not None else None
 
 
 class MigrationRefused(Exception):
-    """The database cannot be migrated by this version of the service; the message is one line for people."""
+    """This version of the service can't migrate the database. The message is one line for people."""
 
 
 class Migrations:
@@ -42,11 +42,11 @@ class Migrations:
         self, folder: Path, metadata: MetaData, database_url: str, made_by_migrations: Collection[str] = ()
     ) -> None:
         """
-        :param folder: where the service's migrations are, in its package
+        :param folder: the folder with the service's migrations, in its package
         :param metadata: of the service's models
         :param database_url: as `chassis.database.url.normalise` returns it
-        :param made_by_migrations: names of tables, columns and indexes that no model has, because only one of the
-            databases knows such things
+        :param made_by_migrations: names of tables, columns and indexes that are in no model, because only one of the
+            databases supports them
         """
         self._config = Config()
         for option, value in (
@@ -55,10 +55,10 @@ class Migrations:
             ("path_separator", "newline"),
             ("file_template", "%(rev)s_%(slug)s"),
         ):
-            # A percent sign is the start of an interpolation for the parser behind it.
+            # The option parser interpolates percent signs.
             self._config.set_main_option(option, value.replace("%", "%%"))
         self._is_sqlite = make_url(database_url).get_backend_name() == "sqlite"
-        # What Alembic looks at when it compares the models with the database.
+        # How Alembic compares the models with the database.
         self._comparison: dict[str, Any] = {
             "compare_type": True,
             "compare_server_default": _same_default if self._is_sqlite else True,
@@ -72,17 +72,17 @@ class Migrations:
 
     @property
     def head(self) -> str | None:
-        """The revision that this version of the service works with."""
+        """The revision that this version of the service requires."""
         return self._scripts.get_current_head()
 
     def revisions(self) -> list[str]:
-        """All revisions that this version of the service knows, the oldest first."""
+        """All revisions that this version of the service knows, oldest first."""
         return [script.revision for script in reversed(list(self._scripts.walk_revisions()))]
 
     def upgrade(self, revision: str = "head") -> bool:
-        """Bring the database to `revision` in one transaction, and say whether there was anything to do.
+        """Upgrade the database to `revision` in one transaction; return whether anything changed.
 
-        Raises MigrationRefused for a database of a newer version, or of another service.
+        Raises MigrationRefused if the database belongs to a newer version or to another service.
         """
         with self._locked() as connection:
             before = self._revision(connection)
@@ -90,13 +90,13 @@ class Migrations:
             return before != self._revision(connection)
 
     def downgrade(self, revision: str) -> None:
-        """Take the database back to `revision`, `base` for an empty one, in one transaction."""
+        """Downgrade the database to `revision` in one transaction; `base` drops everything."""
         with self._locked():
             command.downgrade(self._config, revision)
 
     def write_revision(self, message: str) -> Path:
-        """Write a new migration, numbered on, for what the models have and the migrated database has not."""
-        # With the service's name in it, no revision of one service is taken for one of the other.
+        """Write the next migration, from the differences between the models and the migrated database."""
+        # With the service's name in it, a revision can't be confused with one of another service.
         revision = f"{self._service}_{len(self.revisions()) + 1:04}"
         with self._locked():
             script = command.revision(self._config, message, autogenerate=True, rev_id=revision)
@@ -105,18 +105,18 @@ class Migrations:
         return Path(script.path)
 
     def differences(self) -> list[Any]:
-        """What Alembic finds different between the models and the database as it is."""
+        """The differences that Alembic finds between the models and the database."""
         with self._locked() as connection:
             context = MigrationContext.configure(connection, opts=self._comparison)
             return list(compare_metadata(context, self._metadata))
 
     def is_current(self, session: Session) -> bool:
-        """Whether the database is at the revision that this version works with."""
+        """Whether the database is at the revision that this version requires."""
         try:
             revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
         except DBAPIError:
-            # Without the table the database was never migrated; where it is there, or cannot be asked for, it was
-            # something else that failed.
+            # Without the table, the database was never migrated. If the table exists, or this can't be found out, the
+            # query failed for another reason.
             session.rollback()
             if inspect(session.connection()).has_table("alembic_version"):
                 raise
@@ -128,7 +128,7 @@ class Migrations:
         if revision is not None and revision not in self.revisions():
             raise MigrationRefused(
                 f"the database is at revision {revision}, which this version does not know: "
-                "it was migrated by a newer version, or belongs to another service"
+                "it was migrated by a newer version or belongs to another service"
             )
         return revision
 
@@ -140,13 +140,13 @@ class Migrations:
                 yield connection
         except DatabaseError as error:
             if getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
-                raise MigrationRefused(f"the database does not allow it: {_first_line(error)}") from error
-            # The plain class is what SQLite has for a file that is damaged, or no database at all.
+                raise MigrationRefused(f"the database user lacks a permission: {_first_line(error)}") from error
+            # SQLite raises the plain class for a damaged file, and for a file that is not a database.
             if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
                 raise
-            raise MigrationRefused(f"the database cannot be reached or is locked: {_first_line(error)}") from error
+            raise MigrationRefused(f"the database is unavailable or locked: {_first_line(error)}") from error
         except OSError as error:
-            raise MigrationRefused(f"the folder of the database cannot be made: {error.strerror}") from error
+            raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -166,8 +166,8 @@ class Migrations:
         @event.listens_for(engine, "connect")
         def prepare(connection: object, _record: object) -> None:
             connection.isolation_level = None  # type: ignore[attr-defined]
-            # A migration that makes a table anew would empty its child tables by cascade. The pragma has no effect
-            # inside a transaction, so it has to come before; the check before the commit makes up for it.
+            # A migration that re-creates a table would empty its child tables by cascade. The pragma has no effect
+            # inside a transaction, so it is set before; the check before the commit compensates for it.
             connection.execute("PRAGMA foreign_keys = OFF")  # type: ignore[attr-defined]
 
         @event.listens_for(engine, "begin")
@@ -177,35 +177,35 @@ class Migrations:
         with engine.begin() as connection:
             used = _used_ids(connection)
             yield connection
-            _keep_used(connection, used)
+            _restore_used_ids(connection, used)
             broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             if broken:
-                raise MigrationRefused(f"{len(broken)} rows would be left without the row they refer to")
+                raise MigrationRefused(f"{len(broken)} rows would refer to rows that no longer exist")
 
 
 def _used_ids(connection: Connection) -> dict[str, int]:
-    """The largest id that each SQLite table with AUTOINCREMENT ever had."""
+    """The largest id ever used by each SQLite table with AUTOINCREMENT."""
     if not connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").first():
         return {}
     return {row.name: row.seq for row in connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")}
 
 
-def _keep_used(connection: Connection, used: dict[str, int]) -> None:
-    """See to it that a table which a migration made anew gives no id again that it gave before."""
-    now = _used_ids(connection)
+def _restore_used_ids(connection: Connection, used: dict[str, int]) -> None:
+    """Make sure that a re-created table does not reuse ids."""
+    current = _used_ids(connection)
     for name, largest in used.items():
         query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
-        made_with = connection.exec_driver_sql(query, (name,)).scalar()
-        if made_with is None:
+        definition = connection.exec_driver_sql(query, (name,)).scalar()
+        if definition is None:
             continue
-        if "AUTOINCREMENT" not in made_with.upper():
+        if "AUTOINCREMENT" not in definition.upper():
             raise MigrationRefused(
-                f"the table {name} would use ids again: "
-                'batch_alter_table needs table_kwargs={"sqlite_autoincrement": True}'
+                f"the table {name} would reuse ids: "
+                'pass batch_alter_table table_kwargs={"sqlite_autoincrement": True}'
             )
         connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
         connection.exec_driver_sql(
-            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, max(largest, now.get(name, 0)))
+            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, max(largest, current.get(name, 0)))
         )
 
 

@@ -1,4 +1,4 @@
-"""What every table of both services has in common: names for its constraints, and times in UTC."""
+"""The common base of all tables: constraint names, times in UTC, and ids that are never reused."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Identity, Integer
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-# Named constraints can be dropped by a migration and recognised in an error of either database.
+# A migration can drop a named constraint, and an error of either database identifies it.
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -18,7 +18,7 @@ NAMING_CONVENTION = {
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, given and returned with the time zone UTC; SQLite stores it without, PostgreSQL as timestamptz."""
+    """A time zone aware datetime, returned in UTC. PostgreSQL stores it as timestamptz, SQLite without a time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -27,7 +27,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment without a time zone cannot be stored")
+            raise ValueError("can't store a datetime without a time zone")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -37,17 +37,17 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 COLUMN_TYPES: dict[Any, Any] = {datetime: UtcDateTime}
-"""The column types that annotations stand for, beyond SQLAlchemy's own."""
+"""The column types for annotations, in addition to SQLAlchemy's own."""
 
 
 NEVER_REUSE_IDS = {"sqlite_autoincrement": True}
-"""To be among the table arguments of every `Numbered` model: SQLite would use the largest id again after deletion."""
+"""Table arguments that every `Numbered` model needs: without them SQLite reuses the largest id after a deletion."""
 
 
 class Numbered:
-    """An `id` that is never used twice, not even after the newest row was deleted."""
+    """A model with an `id` that is never reused, not even after the newest row was deleted."""
 
-    # SQLite has AUTOINCREMENT only for INTEGER, which holds 64 bits there.
+    # SQLite supports AUTOINCREMENT only for INTEGER, which has 64 bits there.
     id: Mapped[int] = mapped_column(
         BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, sort_order=-1
     )

@@ -1,4 +1,4 @@
-"""Removing what has expired, a batch at a time, so that nobody waits for long."""
+"""Deletes expired rows in batches, so that no other write waits for long."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,24 +8,24 @@ from typing import NoReturn
 from chassis.errors import WRITE_ERRORS
 
 BATCH = 500
-"""Rows that are removed in one transaction."""
+"""Rows deleted in one transaction."""
 
 DeleteBatch = Callable[[int], Awaitable[int]]
-"""Removes up to so many rows that have expired, in one transaction; how many there were."""
+"""Deletes up to this many expired rows in one transaction, and returns their number."""
 
 
 async def purge(delete_batch: DeleteBatch) -> int:
-    """Remove all that has expired; how many rows there were."""
-    removed = 0
+    """Delete all expired rows, and return their number."""
+    deleted = 0
     while True:
         batch = await delete_batch(BATCH)
-        removed += batch
+        deleted += batch
         if batch < BATCH:
-            return removed
+            return deleted
 
 
 async def purge_periodically(delete_batch: DeleteBatch, every: float) -> NoReturn:
-    """Prune each time so many seconds have passed; while the database is away there is another time."""
+    """Purge at an interval of `every` seconds. If the database is unavailable, wait for the next time."""
     while True:
         await asyncio.sleep(every)
         with suppress(*WRITE_ERRORS):

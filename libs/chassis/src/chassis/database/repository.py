@@ -1,4 +1,4 @@
-"""The little that every repository does the same way."""
+"""The base of all repositories."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,11 +16,11 @@ Condition = ColumnElement[bool] | TextClause
 
 
 class BaseRepository(Generic[M]):
-    """Finds, adds, removes and pages the rows of one model. It flushes and never commits.
+    """Finds, adds, deletes and pages the rows of one model. It flushes and never commits.
 
-    A subclass names its `model`, and in `conflicts` the domain error for each unique constraint that a write may
-    violate: `{"users.username_key": UsernameTaken}`, table and column, or several, as SQLite tells them; PostgreSQL
-    tells the constraint's name, which the naming convention makes of the same.
+    A subclass sets its `model`, and in `conflicts` the domain error for each unique constraint that a write may
+    violate: `{"users.username_key": UsernameTaken}`. The key is the table and its column or columns, as SQLite reports
+    them; PostgreSQL reports the constraint's name, which follows from them by the naming convention.
     """
 
     model: type[M]
@@ -30,14 +30,14 @@ class BaseRepository(Generic[M]):
         self._session = session
 
     def base(self) -> Select[M]:
-        """The statement that all finding starts from; a subclass narrows it."""
+        """The statement behind every query; a subclass may restrict it."""
         return select(self.model)
 
     def find(self, row_id: int, *, for_update: bool = False) -> M | None:
-        """The row with this id; `for_update` makes others who want to change it wait for this transaction's end."""
+        """The row with this id; `for_update` locks it until the transaction ends."""
         statement = self.base().where(self._id == row_id)
         if for_update:
-            # As the row is once it is locked, also where this transaction has read it before.
+            # Reload the row after locking, even if this transaction has already read it.
             statement = statement.with_for_update().execution_options(populate_existing=True)
         return self._one(statement)
 
@@ -50,51 +50,55 @@ class BaseRepository(Generic[M]):
         after: Sequence[Any] | None = None,
         skip: int = 0,
     ) -> Sequence[M]:
-        """Up to `limit` of the rows that meet the conditions, in the order of a column, equal ones in that of ids.
+        """Up to `limit` rows that match the conditions, ordered by a column and then by id.
 
-        :param by: the column; None for the ids alone
-        :param after: what the last row of the page before has in that column, if there is one, and its id. The page
-            goes on behind that place, whatever was inserted or deleted since, and whether that row still exists.
-        :param skip: rows to leave out at the beginning
+        :param by: the column; None to order by id alone
+        :param after: the position of the last row of the previous page: its value in that column, if there is one, and
+            its id. The row itself may have been deleted since.
+        :param skip: number of rows to skip
         """
         columns = [self._id] if by is None else [by, self._id]
         statement = self.base().where(*conditions)
         if after is not None:
-            # A comparison of rows, and not of one column after the other, is what both databases find in an index.
-            here = tuple_(*columns)
-            statement = statement.where(here < after if descending else here > after)
+            # Both databases use an index for a row comparison, but not for one comparison per column.
+            position = tuple_(*columns)
+            statement = statement.where(position < after if descending else position > after)
         order = [column.desc() if descending else column.asc() for column in columns]
         return self._session.scalars(statement.order_by(*order).offset(skip).limit(limit)).all()
 
     def add(self, row: M) -> M:
-        """Insert the row, so that it has its id; raises the domain error of a violated constraint."""
+        """Insert the row, which gives it an id. Raises the domain error of a violated constraint."""
         self.add_all([row])
         return row
 
     def add_all(self, rows: Sequence[M]) -> None:
-        """The same for many rows at once."""
+        """Insert many rows at once, like `add`."""
         self._session.add_all(rows)
         self.flush()
 
-    def remove(self, row: M) -> None:
+    def delete(self, row: M) -> None:
         self._session.delete(row)
         self.flush()
 
-    def remove_up_to(self, limit: int, column: InstrumentedAttribute[datetime], moment: datetime) -> int:
-        """Remove up to `limit` rows whose time in the column has come by this moment; how many there were."""
+    def delete_up_to(self, limit: int, column: InstrumentedAttribute[datetime], moment: datetime) -> int:
+        """Delete up to `limit` rows whose value in the column is not after `moment`; return their number."""
         due = select(self._id).where(column <= moment).order_by(column).limit(limit)
-        # Another process that does the same takes others.
-        removed = delete(self.model).where(self._id.in_(due.with_for_update(skip_locked=True))).returning(self._id)
-        return len(self._session.scalars(removed).all())
+        # Skip rows that another process is deleting.
+        deleted = delete(self.model).where(self._id.in_(due.with_for_update(skip_locked=True))).returning(self._id)
+        return len(self._session.scalars(deleted).all())
 
     def flush(self) -> None:
-        """Send the changes made so far; raises the domain error of a violated constraint."""
+        """Send pending changes. Raises the domain error of a violated constraint."""
         try:
             self._session.flush()
         except IntegrityError as error:
-            # Not PostgreSQL's message: it is in the language of the server.
-            told = getattr(error.orig, "diag", None)
-            violated = told.constraint_name if told else str(error.orig).removeprefix("UNIQUE constraint failed: ")
+            # PostgreSQL's message is in the language of the server, so use the constraint's name.
+            diagnostics = getattr(error.orig, "diag", None)
+            violated = (
+                diagnostics.constraint_name
+                if diagnostics
+                else str(error.orig).removeprefix("UNIQUE constraint failed: ")
+            )
             for columns, conflict in self.conflicts.items():
                 table = columns.partition(".")[0]
                 if violated in (columns, f"uq_{table}_{columns.replace(f'{table}.', '').replace(', ', '_')}"):

@@ -1,13 +1,12 @@
 """One database of one service: reads, and writes that are one transaction each.
 
-`Database` runs the use cases of `chassis.use_cases`. A request hops into a worker thread once, with its whole use case:
-open a session, run it, commit, close. The `commit` in this module is the only one of the project. It happens before
-the response is sent, so a client never hears of a success that a failing commit then takes back. The reasons are in
-docs/decisions/0003.
+`Database` runs the use cases of `chassis.use_cases`. A request moves to a worker thread once, for its whole use case:
+open a session, run, commit, close. The `commit` in this module is the only one of the project. It happens before the
+response is sent, so a failed commit is never reported as a success. docs/decisions/0003 has the reasons.
 
-Reads and writes have an engine each. A read runs in autocommit, so a single SELECT is one round trip, on connections
-that the database itself holds read-only. There are as many threads as connections: all other waiting happens on the
-event loop, with a deadline, and writers that block each other never take the threads of public reads.
+Reads and writes have separate engines. Reads use autocommit, so a single SELECT is one round trip, on connections that
+the database itself treats as read-only. There are as many threads as connections: all other waiting happens on the
+event loop, with a timeout, and writers that block each other never take the threads of public reads.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,9 +35,9 @@ from chassis.thread_pool import BoundedThreadPool
 if TYPE_CHECKING:
     from chassis.settings import ServiceSettings
 
-_WAITED_TOO_LONG = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
-# Migrations are behind, or the server is a standby that takes no writes; SQLite has no class of its own for these.
-_NOT_AS_NEEDED = (UNDEFINED_TABLE, UNDEFINED_COLUMN, READ_ONLY_SQL_TRANSACTION)
+_TIMED_OUT = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
+# Migrations are missing, or the server is a read-only standby. SQLite has no error class of its own for these.
+_NOT_USABLE = (UNDEFINED_TABLE, UNDEFINED_COLUMN, READ_ONLY_SQL_TRANSACTION)
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -46,15 +45,15 @@ T = TypeVar("T")
 
 
 class ReadSession(Session):
-    """A session that refuses to flush: a change made in a read is a mistake, and must not be lost silently."""
+    """A session that rejects changes: a change in a read is a bug, and must not be lost silently."""
 
     def flush(self, objects: Any = None) -> None:
         if self.new or self.deleted or any(self.is_modified(each) for each in self.dirty):
-            raise RuntimeError("a read tried to write; run it with Database.write")
+            raise RuntimeError("a read tried to write; use Database.write")
 
 
 class Database(Generic[R]):
-    """The engines and threads of one database; made in the application factory, closed in its lifespan."""
+    """The engines and threads of one database. The application factory makes it, and its lifespan closes it."""
 
     def __init__(
         self,
@@ -65,13 +64,13 @@ class Database(Generic[R]):
         pool_timeout: float,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        """Open nothing yet: the first connection is made when it is needed.
+        """No connection is opened until the first read or write.
 
         :param url: as `chassis.database.url.normalise` returns it
-        :param repositories: makes what a use case works with, on the session of its transaction
-        :param pool_size: connections held at most; SQLite has one writer, PostgreSQL gives half to writes
+        :param repositories: makes the repositories of a use case, on the session of its transaction
+        :param pool_size: maximum number of connections; writes get one on SQLite, and half of them on PostgreSQL
         :param pool_timeout: seconds to wait for a connection (on SQLite: for the write lock) before DatabaseBusy
-        :param timeout: seconds that one read or write may take, once it has its connection
+        :param timeout: seconds that one read or write may take once it has a connection
         """
         timeouts = Timeouts(pool_timeout, timeout)
         sqlite = make_url(url).get_backend_name() == "sqlite"
@@ -79,14 +78,14 @@ class Database(Generic[R]):
         readers = pool_size - writers
         make = sqlite_engine if sqlite else postgresql_engine
         self._repositories = repositories
-        # SQLite answers "SELECT 1" without looking at its file.
+        # SQLite answers "SELECT 1" without reading its file.
         self._ping = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
         self._read_engine = make(url, readers, timeouts, writes=False)
         self._write_engine = make(url, writers, timeouts, writes=True)
         self._open_read = partial(ReadSession, self._read_engine, autoflush=False, expire_on_commit=False)
         self._open_write = partial(Session, self._write_engine, expire_on_commit=False)
         self._reads, self._writes = (
-            BoundedThreadPool(name, threads, timeouts.for_turn, DatabaseBusy, timeouts.until_given_up)
+            BoundedThreadPool(name, threads, timeouts.pool_timeout, DatabaseBusy, timeouts.run_timeout)
             for name, threads in (("database-read", readers), ("database-write", writers))
         )
 
@@ -104,8 +103,8 @@ class Database(Generic[R]):
     async def read(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` on repositories that can't write.
 
-        Its result can be used after the session is closed. It may run a second time, on another connection, if the
-        first one turns out to be broken. Raises DatabaseBusy or DatabaseUnavailable.
+        Its result can be used after the session is closed. If the connection turns out to be broken, `work` runs once
+        more on another one. Raises DatabaseBusy or DatabaseUnavailable.
         """
         use_case = partial(self._run, self._open_read, self._repositories, work, *args, **kwargs)
         try:
@@ -114,11 +113,11 @@ class Database(Generic[R]):
             raise DatabaseUnavailable from None
 
     async def write(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in one transaction and commit it; whatever it raises rolls everything back.
+        """Run `work` in one transaction and commit it; any exception rolls everything back.
 
-        Its result can be used after the session is closed. It may run a second time, on another connection, if the
-        first one is lost before the commit, when nothing has been stored; so it makes its new objects itself. Raises
-        DatabaseBusy or DatabaseUnavailable if nothing was changed, and OutcomeUnknown if that can't be known.
+        Its result can be used after the session is closed. If the connection is lost before the commit, when nothing
+        has been stored, `work` runs once more on another one; so it must create its new objects itself. Raises
+        DatabaseBusy or DatabaseUnavailable if nothing was changed, and OutcomeUnknown if that is unknown.
         """
         try:
             return await self._writes.run(
@@ -128,7 +127,7 @@ class Database(Generic[R]):
             raise OutcomeUnknown from None
 
     async def inspect(self, look: Callable[[Session], T]) -> T:
-        """Run `look` on a plain session that can't write; for health checks, which need no repositories."""
+        """Run `look` on a session that can't write. For health checks, which need no repositories."""
         try:
             return await self._reads.run(self._run, self._open_read, _session_itself, look)
         except TimeoutError:
@@ -152,17 +151,17 @@ class Database(Generic[R]):
         *args: Any,
         **kwargs: Any,
     ) -> T:
-        """Run the work on one session, in a worker thread; once more if its connection turns out to be lost.
+        """Run the work on one session, in a worker thread; retry once on disconnect.
 
-        A pooled connection may have been dead for a long time when it is used. The second session has a fresh one.
+        A pooled connection may have been dead for a long time. The second session gets a fresh one.
         """
         with _translated_errors():
             for is_last in (False, True):
                 with open_session() as session:
                     try:
                         result = work(prepare(session), *args, **kwargs)
-                        # In a read this sends nothing: it refuses what would be lost. In a write, a connection that is
-                        # lost up to here means that nothing was stored; from here on it may be.
+                        # In a read this sends nothing, and rejects changes. In a write, nothing has been stored if the
+                        # connection is lost before this point; after it, the outcome is unknown.
                         session.flush()
                     except DBAPIError as error:
                         if is_last or not error.connection_invalidated:
@@ -182,8 +181,8 @@ def _commit(session: Session) -> None:
     try:
         session.commit()
     except BaseException as error:
-        # SQLite leaves a transaction open whose commit failed, and SQLAlchemy would hand its connection to the next
-        # write, which could not begin; nor could any other after it.
+        # After a failed commit SQLite leaves the transaction open, and SQLAlchemy would give the connection to the
+        # next write. No later write could begin a transaction.
         session.invalidate()
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise OutcomeUnknown from error
@@ -192,7 +191,7 @@ def _commit(session: Session) -> None:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Turn what the driver says of a database that is away or busy into the two errors that a client is told."""
+    """Translate the driver's errors of an unavailable or busy database into domain errors."""
     try:
         yield
     except PoolTimeoutError as error:
@@ -200,17 +199,17 @@ def _translated_errors() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         _raise_for(error)
     except DBAPIError as error:
-        # The plain class is what SQLite has for a damaged file, and psycopg2 for a connection that broke.
-        not_as_needed = getattr(error.orig, "pgcode", None) in _NOT_AS_NEEDED
-        if error.connection_invalidated or not_as_needed or type(error) is DatabaseError:
+        # The plain class stands for a damaged file in SQLite, and for a broken connection in psycopg2.
+        not_usable = getattr(error.orig, "pgcode", None) in _NOT_USABLE
+        if error.connection_invalidated or not_usable or type(error) is DatabaseError:
             _raise_for(error)
         raise
 
 
 def _raise_for(error: DBAPIError) -> NoReturn:
-    if "database is locked" in str(error.orig) or getattr(error.orig, "pgcode", None) in _WAITED_TOO_LONG:
+    if "database is locked" in str(error.orig) or getattr(error.orig, "pgcode", None) in _TIMED_OUT:
         raise DatabaseBusy from error
-    # The client hears that the database is away; only the log says why.
+    # The reason is logged but not sent to the client.
     reason = str(error.orig).strip().partition("\n")[0]
     logs.get("chassis.database").warning("database unavailable", reason=reason)
     raise DatabaseUnavailable from error

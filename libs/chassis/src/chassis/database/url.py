@@ -1,9 +1,9 @@
-"""Database addresses as people type them, turned into the ones that SQLAlchemy gets."""
+"""Converts database addresses as operators write them into those that SQLAlchemy needs."""
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-# SQLAlchemy 2.1 takes a plain `postgresql://` for psycopg 3; `postgres://` is what hosting providers hand out.
+# SQLAlchemy 2.1 reads `postgresql://` as psycopg 3. Hosting providers use `postgres://`.
 _DRIVERS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -14,14 +14,14 @@ _DRIVERS = {
 
 
 class UnusableDatabaseUrl(ValueError):
-    """The address is not one of a database that this project knows. The message never holds the address."""
+    """The address is malformed or of an unsupported database. The message never contains the address."""
 
 
 def normalise(url: str) -> str:
-    """The address with the driver that is installed here.
+    """The address with the installed driver.
 
-    Raises UnusableDatabaseUrl for another database, for a malformed address, and for SQLite in memory: reads and
-    writes have connections of their own, and each would see an empty database.
+    Raises UnusableDatabaseUrl for unsupported databases, malformed addresses, and SQLite in memory: reads and writes
+    use separate connections, and each would see an empty database.
     """
     try:
         parsed = make_url(url)
@@ -30,14 +30,14 @@ def normalise(url: str) -> str:
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise UnusableDatabaseUrl("must begin with sqlite:/// or postgresql://")
-    # What may follow a question mark is `mode=memory` in several disguises, and nothing that anybody needs.
+    # A query could say `mode=memory` in several ways, and has no other use here.
     if driver == "sqlite" and (not parsed.database or parsed.database == ":memory:" or parsed.query):
-        raise UnusableDatabaseUrl("must name a file, sqlite:///file.db; a database in memory is not shared")
+        raise UnusableDatabaseUrl("must name a file, sqlite:///file.db; in-memory databases are not supported")
     if driver != "sqlite" and not parsed.database:
         raise UnusableDatabaseUrl("must name a database, postgresql://user:password@host/name")
     return as_text(parsed.set(drivername=driver))
 
 
 def as_text(url: URL) -> str:
-    """The whole address, its password included: for the driver, never for a log."""
+    """The whole address, including the password. For the driver; never log it."""
     return url.render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""The FastAPI application as both services want it; `create_app` of each service calls `build`."""
+"""Builds the FastAPI application of a service; `create_app` of each service calls `build`."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +13,7 @@ from chassis.http.middleware import CatchAll, Cors, HeadAsGet, RequestContext
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
 
-_MAY_BE_READ_BY_SCRIPTS = [
+EXPOSED_HEADERS = [
     "ETag",
     "Idempotency-Replayed",
     "Link",
@@ -23,7 +23,9 @@ _MAY_BE_READ_BY_SCRIPTS = [
     "X-Request-ID",
     "X-Total-Count",
 ]
-_MAY_BE_SENT_BY_SCRIPTS = [
+"""Response headers that scripts of other origins may read."""
+
+ALLOWED_HEADERS = [
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
@@ -33,19 +35,20 @@ _MAY_BE_SENT_BY_SCRIPTS = [
     "X-Requested-With",
     "traceparent",
 ]
+"""Request headers that scripts of other origins may send."""
 
 
 class Application(FastAPI):
-    """A FastAPI application whose document is completed by `chassis.http.openapi`."""
+    """A FastAPI application whose OpenAPI document is completed by `chassis.http.openapi`."""
 
     max_body_bytes: int
     authenticate: Authenticate
-    """Asked by every operation that needs a caller; see `chassis.http.bearer`."""
-    log_in_at: str | None = None
+    """Called by every operation that needs a caller; see `chassis.http.bearer`."""
+    login_origin: str | None = None
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = openapi.complete(super().openapi(), self.log_in_at)
+            self.openapi_schema = openapi.complete(super().openapi(), self.login_origin)
         return self.openapi_schema
 
 
@@ -58,12 +61,12 @@ def build(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
     routers: Sequence[Router],
     authenticate: Authenticate = no_authentication,
-    log_in_at: str | None = None,
+    login_origin: str | None = None,
 ) -> Application:
-    """Put middleware, error handlers, documentation pages and the routers together.
+    """Assemble middleware, error handlers, documentation pages and routers.
 
-    :param authenticate: finds out whose token a request has; raises InvalidToken, or why that can't be known
-    :param log_in_at: the origin where a browser on the documentation page gets its token, if it is not this service
+    :param authenticate: identifies the caller by the token; raises InvalidToken, or another error if it can't
+    :param login_origin: the origin that issues tokens to the documentation page, if it is another service
     """
     app = Application(
         title=title,
@@ -78,20 +81,20 @@ def build(
             Middleware(RequestContext),
             Middleware(
                 Cors,
-                refuse=problems.refused_preflight,
+                reject=problems.rejected_preflight,
                 allow_origins=settings.allowed_origins,
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-                allow_headers=_MAY_BE_SENT_BY_SCRIPTS,
-                expose_headers=_MAY_BE_READ_BY_SCRIPTS,
+                allow_headers=ALLOWED_HEADERS,
+                expose_headers=EXPOSED_HEADERS,
             ),
-            Middleware(CatchAll, answer=problems.internal_error, cancelled=problems.cut_off),
+            Middleware(CatchAll, on_error=problems.internal_error, on_cancel=problems.service_stopping),
             Middleware(HeadAsGet),
         ],
     )
     app.max_body_bytes = settings.max_body_bytes
     app.authenticate = authenticate
     problems.install(app)
-    app.log_in_at = log_in_at
-    for router in (*routers, pages.router(title, log_in_at)):
+    app.login_origin = login_origin
+    for router in (*routers, pages.router(title, login_origin)):
         app.include_router(router)
     return app

@@ -1,6 +1,6 @@
-"""Entity tags and the conditions made of them (RFC 9110, sections 8.8.3 and 13.1).
+"""Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13.1).
 
-A row that counts its changes has a strong tag, which is the count: `"3"`.
+The entity tag of a row is its version number: `"3"`. It is a strong tag.
 """
 
 import re
@@ -17,13 +17,13 @@ _VERSIONS = re.compile(r'(W/)?"([1-9][0-9]{0,9})"')
 
 
 def format_etag(version: int) -> str:
-    """The tag of this version."""
+    """The entity tag of this version."""
     return f'"{version}"'
 
 
 def _check(condition: str) -> str:
     if not re.fullmatch(_TAGS, condition):
-        raise ValueError('This is no list of entity tags: it looks like "3", or *')
+        raise ValueError('Expected a list of entity tags, such as "3", or *')
     return condition
 
 
@@ -36,14 +36,14 @@ async def _if_match(
         _Condition | None,
         Header(
             alias="If-Match",
-            description="Tags of versions; with any other version the call changes nothing and answers 412.",
+            description="Entity tags of versions. If none of them is current, nothing changes and the status is 412.",
         ),
     ] = None,
 ) -> AbstractSet[int] | None:
     condition = _all_lines(request, "if-match")
     if condition is None or condition.strip() == "*":
         return None
-    # A weak tag never matches here: it does not say that two states are the same to the last byte.
+    # A weak tag never matches here: it does not promise that two versions are identical.
     return {int(version) for weak, version in _VERSIONS.findall(condition) if not weak}
 
 
@@ -53,7 +53,7 @@ async def _if_none_match(
         _Condition | None,
         Header(
             alias="If-None-Match",
-            description="Tags of versions that the client has; where one of them is current, the answer is 304.",
+            description="Entity tags of versions that the client has. If one of them is current, the status is 304.",
         ),
     ] = None,
 ) -> Callable[[int], bool]:
@@ -63,12 +63,12 @@ async def _if_none_match(
 
 
 def _all_lines(request: Request, header: str) -> str | None:
-    """All of a list, which may be spread over several lines (RFC 9110, section 5.3); the framework gives the first."""
+    """All lines of a header (RFC 9110, section 5.3); the framework passes only the first one."""
     return ", ".join(request.headers.getlist(header)) or None
 
 
 IfMatch = Annotated[AbstractSet[int] | None, Depends(_if_match)]
-"""The versions that a change may be made to; None where any will do."""
+"""The versions that may be changed; None if any version may."""
 
 IfNoneMatch = Annotated[Callable[[int], bool], Depends(_if_none_match)]
-"""Whether the client has this version."""
+"""Tells whether the client has this version."""

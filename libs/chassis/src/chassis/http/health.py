@@ -1,4 +1,4 @@
-"""Health: `/health/live` says that the process answers, `/health/ready` that it should be given requests."""
+"""Health checks: `/health/live` for liveness, `/health/ready` for readiness."""
 
 import asyncio
 import signal
@@ -25,13 +25,13 @@ class Ready(BaseModel):
 
 
 class Health(BaseModel):
-    """The state of a service, for people; a program should ask `/health/ready`."""
+    """The state of a service, for people. Programs should use `/health/ready`."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"status": "ok", "service": "a-service", "version": "0.1.0", "database": "ok"}]}
     )
 
-    status: Literal["ok", "degraded"] = Field(description="`degraded`: something that it needs does not answer.")
+    status: Literal["ok", "degraded"] = Field(description="`degraded`: a dependency does not respond.")
     service: str
     version: str
     database: Literal["ok", "unavailable"]
@@ -39,21 +39,21 @@ class Health(BaseModel):
 
 class NotReady(Unavailable):
     code = "not-ready"
-    detail = "The service does not take requests at the moment."
+    detail = "The service does not accept requests at the moment."
 
 
 class MigrationsBehind(NotReady):
     code = "migrations-behind"
-    detail = "The database has not been migrated to this version of the service."
+    detail = "The database has not been migrated to this version of the service yet."
 
 
 class Draining(NotReady):
     code = "draining"
-    detail = "The service is about to stop."
+    detail = "The service is shutting down."
 
 
 class Readiness:
-    """Whether the service should be given requests: its database answers, is migrated, and no stop was asked for."""
+    """Whether the service is ready: its database responds and is migrated, and the service is not shutting down."""
 
     def __init__(self, database: Database[Any], migrations: Migrations) -> None:
         self._database = database
@@ -76,10 +76,10 @@ class Readiness:
 
     @contextmanager
     def draining_on_sigterm(self, seconds: float) -> Iterator[None]:
-        """From SIGTERM on be unready, and let the server's own handler stop it `seconds` later.
+        """On SIGTERM become unready, and call the server's own handler `seconds` later.
 
-        To be entered from the running event loop, after the server has installed its handler. A load balancer that
-        asks `/health/ready` has that long to send its requests elsewhere.
+        Enter this from the running event loop, after the server has installed its handler. In the meantime a load
+        balancer notices at `/health/ready` and stops sending requests.
         """
         stop = signal.getsignal(signal.SIGTERM)
         loop = asyncio.get_running_loop()
@@ -97,24 +97,24 @@ class Readiness:
 
 
 def router(readiness: Readiness) -> Router:
-    """The two calls that are the same in both services; `/health` itself is each service's own."""
+    """The two endpoints that all services share; each service defines `/health` itself."""
     health = Router(tags=["health"])
 
-    @health.get("/health/live", summary="Is the process alive?", response_description="It is.")
+    @health.get("/health/live", summary="Liveness check", response_description="The process is alive.")
     async def show_liveness() -> Alive:
-        """Answers without touching anything."""
+        """Uses neither the database nor another service."""
         return Alive()
 
     documented: dict[int | str, dict[str, Any]] = problems.documented(Draining, MigrationsBehind, *READ_ERRORS)
 
     @health.get(
         "/health/ready",
-        summary="Should it be given requests?",
-        response_description="It should.",
+        summary="Readiness check",
+        response_description="The service is ready.",
         responses=documented,
     )
     async def show_readiness() -> Ready:
-        """503 while the database is away or not migrated, and from the moment the service is told to stop."""
+        """503 while the database is unavailable or not migrated, and after SIGTERM."""
         await readiness.check()
         return Ready()
 

@@ -1,9 +1,9 @@
-"""What happens around every request, as small pure ASGI layers. From the outside in:
+"""Pure ASGI middleware, from the outside in:
 
 `RequestContext`   a request id, the trace, the log line, the id in the answer; outside CORS, so that a preflight has it
-`Cors`             Starlette's own, except that it refuses in the form of all our errors
-`CatchAll`         turns an unexpected exception into a 500; inside CORS, so that a browser may read it
-`HeadAsGet`        answers HEAD wherever GET is answered
+`Cors`             Starlette's own, but with problem responses
+`CatchAll`         turns an unexpected exception into a 500; inside CORS, so that scripts can read it
+`HeadAsGet`        supports HEAD on every GET operation
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         finally:
             route = scope.get("route")
-            # The path itself is not logged: people put things into it that are nobody's business.
+            # The path itself is not logged: it may contain private data.
             (self._log.warning if status >= 500 else self._log.info)(
                 "request",
                 method=scope["method"],
@@ -88,46 +88,46 @@ class RequestContext:
 
 class Cors(CORSMiddleware):
     """
-    :param refuse: makes the answer to a preflight that is refused, of the request, a sentence and the headers
+    :param reject: makes the response to a rejected preflight from the request, the reason and the headers
     """
 
     def __init__(
-        self, app: ASGIApp, /, refuse: Callable[[Request, str, dict[str, str]], Response], **policy: Any
+        self, app: ASGIApp, /, reject: Callable[[Request, str, dict[str, str]], Response], **policy: Any
     ) -> None:
         super().__init__(app, **policy)
-        self._refuse = refuse
+        self._reject = reject
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
-        return response if response.status_code == HTTPStatus.OK else _RefusedPreflight(response, self._refuse)
+        return response if response.status_code == HTTPStatus.OK else _RejectedPreflight(response, self._reject)
 
 
-class _RefusedPreflight(Response):
-    """Knows what to answer only when it is sent: Starlette makes it without telling it of the request."""
+class _RejectedPreflight(Response):
+    """Builds its content when it is sent: Starlette creates it without passing the request."""
 
-    def __init__(self, refusal: Response, refuse: Callable[[Request, str, dict[str, str]], Response]) -> None:
-        super().__init__(status_code=refusal.status_code)
-        self._refusal = refusal
-        self._refuse = refuse
+    def __init__(self, rejection: Response, reject: Callable[[Request, str, dict[str, str]], Response]) -> None:
+        super().__init__(status_code=rejection.status_code)
+        self._rejection = rejection
+        self._reject = reject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        policy = {name: value for name, value in self._refusal.headers.items() if not name.startswith("content-")}
-        response = self._refuse(Request(scope), f"{bytes(self._refusal.body).decode()}.", policy)
+        policy = {name: value for name, value in self._rejection.headers.items() if not name.startswith("content-")}
+        response = self._reject(Request(scope), f"{bytes(self._rejection.body).decode()}.", policy)
         await response(scope, receive, send)
 
 
 class CatchAll:
     """
-    :param answer: makes the answer to an unexpected exception
-    :param cancelled: makes the answer to a request that is cut off because the service stops
+    :param on_error: makes the response to an unexpected exception
+    :param on_cancel: makes the response to a request that is cancelled because the service stops
     """
 
     def __init__(
-        self, app: ASGIApp, answer: Callable[[Request], Response], cancelled: Callable[[Request], Response]
+        self, app: ASGIApp, on_error: Callable[[Request], Response], on_cancel: Callable[[Request], Response]
     ) -> None:
         self._app = app
-        self._answer = answer
-        self._cancelled = cancelled
+        self._on_error = on_error
+        self._on_cancel = on_cancel
         self._log = logs.get("chassis.requests")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,17 +141,17 @@ class CatchAll:
         try:
             await self._app(scope, receive, watch)
         except asyncio.CancelledError:
-            # The server has waited for this request as long as it does when it is told to stop. The cancellation goes
-            # on after the answer: it is for whoever asked for it, a timeout around the application say.
+            # The server stops, and its grace period for this request is over. Re-raise after the response: the
+            # cancellation is for its initiator, such as a timeout around the application.
             if scope["type"] == "http" and not started:
-                await self._cancelled(Request(scope))(scope, receive, send)
+                await self._on_cancel(Request(scope))(scope, receive, send)
             raise
         except Exception:
             if scope["type"] != "http" or started:
-                # The answer has begun: only cutting the connection tells the client that it is not whole.
+                # The response has started: only closing the connection tells the client that it is incomplete.
                 raise
             self._log.exception("unexpected exception")
-            await self._answer(Request(scope))(scope, receive, send)
+            await self._on_error(Request(scope))(scope, receive, send)
 
 
 class HeadAsGet:
@@ -166,7 +166,7 @@ class HeadAsGet:
         async def send_without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        # A copy, because the server looks at its own to know that no body will follow.
+        # A copy, because the server reads the method from its own scope to omit the body.
         as_get = {**scope, "method": "GET"}
         try:
             await self._app(as_get, receive, send_without_body)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, completed with what the framework does not know of: our problems, on every operation."""
+"""Completes the OpenAPI document with what the framework does not know: our problem responses."""
 
 import re
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from chassis.http import bodies, problems
-from chassis.http.problems import FRAMEWORK, Problem
+from chassis.http.problems import FRAMEWORK_PROBLEMS, Problem
 
-_BODY_REFUSALS = (400, 413, 415)
-_EVERY_HEADER = {"X-Request-ID": "The id of the request in every log; the client's own, if it sent a sane one."}
+_BODY_ERRORS = (400, 413, 415)
+_EVERY_HEADER = {"X-Request-ID": "The id of the request in all logs: the client's own, if it sent a well-formed one."}
 
 
 def operation_id(route: APIRoute) -> str:
-    """The name of the function: `list_products`. Generated clients name their methods after it."""
+    """The name of the function, such as `list_products`. Generated clients name their methods after it."""
     return route.name
 
 
-def complete(document: dict[str, Any], log_in_at: str | None) -> dict[str, Any]:
-    """Put the schema of a problem and the refusals that every operation shares into the document.
+def complete(document: dict[str, Any], login_origin: str | None) -> dict[str, Any]:
+    """Add the schema of problems and the errors that all operations share to the document.
 
-    :param log_in_at: the origin where tokens are had, if it is not this service
+    :param login_origin: the origin that issues tokens, if it is another service
     """
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     for framework_schema in ("HTTPValidationError", "ValidationError"):
@@ -38,27 +38,27 @@ def complete(document: dict[str, Any], log_in_at: str | None) -> dict[str, Any]:
                 content[bodies.MERGE_PATCH] = content[bodies.JSON]
             _complete_operation(operation)
             _place_examples(operation, path, schemas)
-    if log_in_at is not None:
-        document["components"]["securitySchemes"]["Login"]["flows"]["password"]["tokenUrl"] = f"{log_in_at}/login"
+    if login_origin is not None:
+        document["components"]["securitySchemes"]["Login"]["flows"]["password"]["tokenUrl"] = f"{login_origin}/login"
     return document
 
 
 def _complete_operation(operation: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", ()):
-        # A parameter may be left out; a null is nothing that a path, a query or a header could hold.
+        # A parameter may be omitted, but paths, queries and headers can't contain a null.
         choices = [each for each in parameter["schema"].pop("anyOf", ()) if each != {"type": "null"}]
         if len(choices) == 1:
             parameter["schema"] |= choices[0]
         elif choices:
             parameter["schema"]["anyOf"] = choices
         if "examples" in parameter["schema"]:
-            # Swagger UI fills in nothing else.
+            # Swagger UI prefills the form only from `example`.
             parameter["example"] = parameter["schema"].pop("examples")[0]
     responses: dict[str, Any] = operation["responses"]
-    # Unknown query parameters are refused everywhere, so that there is no operation without a 422.
-    statuses = (*_BODY_REFUSALS, 422) if "requestBody" in operation else (422,)
+    # Every operation rejects unknown query parameters, so each has a 422.
+    statuses = (*_BODY_ERRORS, 422) if "requestBody" in operation else (422,)
     for status in statuses:
-        ours = problems.response(status, [FRAMEWORK[status]])
+        ours = problems.openapi_response(status, [FRAMEWORK_PROBLEMS[status]])
         if problems.MEDIA_TYPE not in responses.get(str(status), {}).get("content", {}):
             responses[str(status)] = ours
     for answer in responses.values():
@@ -67,7 +67,7 @@ def _complete_operation(operation: dict[str, Any]) -> None:
 
 
 def _order_examples(schema: dict[str, Any]) -> None:
-    """Give an example's fields the order of the properties; Pydantic sorts them by name."""
+    """Order the fields of examples like the properties; Pydantic sorts them by name."""
     order = list(schema.get("properties", ()))
     for example in schema.get("examples", ()):
         fields = sorted(example.items(), key=lambda field: order.index(field[0]))
@@ -76,16 +76,16 @@ def _order_examples(schema: dict[str, Any]) -> None:
 
 
 def _place_examples(operation: dict[str, Any], path: str, schemas: dict[str, Any]) -> None:
-    """Let the examples of problems speak of this operation: its path, and a field or parameter that it may have."""
+    """Adapt the examples of problems to this operation: its path, and one of its fields or parameters."""
     instance = re.sub(r"\{[^}]+\}", "1", path)
-    mistake = {"parameter": "colour", "detail": "There is no such parameter"}
+    error = {"parameter": "colour", "detail": "Unknown parameter"}
     for body in operation.get("requestBody", {}).get("content", {}).values():
         schema = schemas.get(body["schema"].get("$ref", "").rpartition("/")[2], body["schema"])
-        mistake = {"pointer": "/colour", "detail": "There is no such field"}
+        error = {"pointer": "/colour", "detail": "Unknown field"}
         if schema.get("required"):
-            mistake = {"pointer": f"/{schema['required'][0]}", "detail": "Field required"}
+            error = {"pointer": f"/{schema['required'][0]}", "detail": "Field required"}
     for answer in operation["responses"].values():
         for example in answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {}).values():
             example["value"]["instance"] = instance
             if "errors" in example["value"]:
-                example["value"]["errors"] = [mistake]
+                example["value"]["errors"] = [error]

@@ -1,8 +1,7 @@
-"""The documentation pages, Swagger UI at `/docs` and ReDoc at `/redoc`, with every asset served from here.
+"""The documentation pages, Swagger UI at `/docs` and ReDoc at `/redoc`, with all their assets.
 
-The assets come with the `fastapi-offline` package; the pages are our own, because the framework's carry inline
-scripts, which our Content-Security-Policy does not allow. All addresses are relative, so that a proxy may
-add a prefix.
+The assets come from the `fastapi-offline` package. The pages are our own, because the framework's have inline scripts,
+which our Content-Security-Policy does not allow. All URLs are relative, so that a proxy may add a prefix.
 """
 
 from functools import cache
@@ -18,8 +17,8 @@ from chassis.http.routing import Router
 
 _ASSETS = Path(fastapi_offline.__file__).parent / "static"
 _ASSET_NAMES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
-# ReDoc shows its maker's logo, from a foreign host; an image that cannot be shown it takes away again.
-_REDOC_LOGO, _NO_IMAGE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
+# ReDoc loads its vendor's logo from another host. It hides an image that can't be loaded.
+_REDOC_LOGO, _EMPTY_IMAGE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
 
 _SWAGGER = """<!DOCTYPE html>
 <html lang="en">
@@ -38,7 +37,7 @@ _SWAGGER = """<!DOCTYPE html>
 </html>
 """
 
-# A token is kept in the page's memory alone, and gone with it: persistAuthorization would leave it in localStorage.
+# Tokens stay in the page's memory: persistAuthorization would store them in localStorage.
 _SWAGGER_START = """window.ui = SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -69,21 +68,24 @@ _REDOC = """<!DOCTYPE html>
 
 class AssetNotFound(NotFound):
     code = "asset-not-found"
-    detail = "There is no such file."
+    detail = "There is no such asset."
 
 
-def router(title: str, log_in_at: str | None) -> Router:
-    """The two pages and their assets; `log_in_at` is another origin that "Authorize" calls."""
+def router(title: str, login_origin: str | None) -> Router:
+    """The two pages and their assets.
+
+    :param login_origin: the origin that the "Authorize" button calls, if it is another service
+    """
     pages = Router(include_in_schema=False)
     policy = "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
-            # Both tools set styles from their scripts, and ReDoc searches in a worker that it makes of a blob.
+            # Both tools set styles in their scripts, and ReDoc starts its search worker from a blob.
             "style-src 'self' 'unsafe-inline'",
             "img-src 'self' data:",
             "worker-src blob:",
-            f"connect-src {_may_be_called(log_in_at)}",
+            f"connect-src {_connect_sources(login_origin)}",
             "base-uri 'none'",
             "frame-ancestors 'none'",
         )
@@ -116,14 +118,14 @@ def router(title: str, log_in_at: str | None) -> Router:
     return pages
 
 
-def _may_be_called(log_in_at: str | None) -> str:
-    if log_in_at is None:
+def _connect_sources(login_origin: str | None) -> str:
+    if login_origin is None:
         return "'self'"
-    # The origin alone: with a path, the policy would allow exactly that address.
-    address = urlsplit(log_in_at)
+    # Only the origin: with a path, the policy would allow just that URL.
+    address = urlsplit(login_origin)
     return f"'self' {address.scheme}://{address.netloc}"
 
 
 @cache
 def _redoc_script() -> bytes:
-    return (_ASSETS / "redoc.standalone.js").read_bytes().replace(_REDOC_LOGO, _NO_IMAGE)
+    return (_ASSETS / "redoc.standalone.js").read_bytes().replace(_REDOC_LOGO, _EMPTY_IMAGE)

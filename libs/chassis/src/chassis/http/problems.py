@@ -1,8 +1,8 @@
-"""The one mapping of errors to HTTP: a status and an RFC 9457 `application/problem+json` body for each.
+"""Maps all errors to HTTP: each to a status and an RFC 9457 `application/problem+json` body.
 
-Domain errors are mapped by their category, and the same classes document themselves in OpenAPI (`documented`).
-What the framework refuses by itself (unknown path, wrong method, undecodable or invalid body) is put in the same
-form. An answer never holds an exception's text, a statement or an internal name.
+Domain errors are mapped by category, and the same classes produce the OpenAPI documentation (`documented`). Errors of
+the framework (unknown path, wrong method, malformed or invalid body) get the same form. A response never contains the
+text of an exception, a statement or an internal name.
 """
 
 import math
@@ -24,7 +24,7 @@ from starlette.routing import compile_path
 from chassis import errors
 from chassis.errors import DomainError
 from chassis.http import etags
-from chassis.validation import json_pointer, sentence
+from chassis.validation import error_message, json_pointer
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -39,34 +39,33 @@ STATUS_OF: dict[type[DomainError], int] = {
     errors.Unavailable: 503,
 }
 
-# The standard library's names for these two changed between the versions of Python that are supported.
+# The names of these two in the standard library differ between the supported Python versions.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
-# What the framework raises as a bare status, and what a client is told of it.
-FRAMEWORK = {
-    400: ("malformed-body", "The body cannot be decoded."),
-    404: ("not-found", "There is nothing at this address."),
-    405: ("method-not-allowed", "This address does not answer this method; see the Allow header."),
-    413: ("body-too-large", "The body is larger than this address accepts."),
-    415: ("unsupported-media-type", "The body is of a media type that this address does not read."),
+# Code and detail for errors that the framework raises with only a status.
+FRAMEWORK_PROBLEMS = {
+    400: ("malformed-body", "The body is malformed."),
+    404: ("not-found", "There is no resource at this URL."),
+    405: ("method-not-allowed", "The method is not supported here; see the Allow header."),
+    413: ("body-too-large", "The body is too large."),
+    415: ("unsupported-media-type", "The media type of the body is not supported."),
     422: (errors.Invalid.code, errors.Invalid.detail),
-    500: ("internal-error", "Something went wrong on our side. The request id helps us to find out what."),
+    500: ("internal-error", "An internal error occurred. Please include the request id if you report it."),
 }
 
+_MAX_ERRORS = 100  # in one response
 
-_MOST_ERRORS = 100  # in one answer
-
-# The header that comes with a status, and what it says.
+# The header that a status has, and its description.
 _HEADERS = {
-    401: {"WWW-Authenticate": '`Bearer`, with `error="invalid_token"` where a token was sent.'},
+    401: {"WWW-Authenticate": '`Bearer`, with `error="invalid_token"` if a token was sent.'},
     412: {"ETag": "The current version."},
-    429: {"Retry-After": "Seconds after which the next try is let through."},
-    503: {"Retry-After": "Seconds after which another try is worth it."},
+    429: {"Retry-After": "Seconds until the next attempt is allowed."},
+    503: {"Retry-After": "Seconds to wait before a retry."},
 }
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one part of the request."""
+    """An error in one part of the request."""
 
     pointer: str | None = Field(default=None, description="JSON Pointer (RFC 6901) into the body.", examples=["/name"])
     parameter: str | None = Field(default=None, description="The name of a path or query parameter, or of a header.")
@@ -74,18 +73,20 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error, in the form of RFC 9457; `code` is what a program should look at."""
+    """An error, as in RFC 9457. Programs should check `code`."""
 
     model_config = ConfigDict(title="Problem")
 
-    type: str = Field(description="`about:blank`: the status says what kind of problem it is.")
+    type: str = Field(description="`about:blank`: the status is the type of the problem.")
     title: str = Field(description="The name of the status.")
     status: int
-    detail: str = Field(description="A plain sentence for people.")
+    detail: str = Field(description="An explanation for people.")
     instance: str = Field(description="The path of the request.")
-    code: str = Field(description="A stable name for programs.")
-    request_id: str = Field(description="The same as in X-Request-ID.")
-    errors: list[FieldProblem] | None = Field(default=None, description="With status 422: each thing to mend.")
+    code: str = Field(description="A stable error code for programs.")
+    request_id: str = Field(description="The same id as in X-Request-ID.")
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="With status 422: all errors in fields and parameters."
+    )
 
 
 def respond(
@@ -112,38 +113,40 @@ def respond(
 
 
 def internal_error(request: Request) -> Response:
-    """The answer to an exception that nothing expected; it says nothing about it."""
-    return respond(request, 500, *FRAMEWORK[500])
+    """The response to an unexpected exception. It reveals nothing about the exception."""
+    return respond(request, 500, *FRAMEWORK_PROBLEMS[500])
 
 
-def cut_off(request: Request) -> Response:
-    """The answer to a request that the service had to leave undone, because it was told to stop."""
-    return respond(request, 503, "draining", "The service is stopping; please try again.", headers={"Retry-After": "2"})
+def service_stopping(request: Request) -> Response:
+    """The response to a request that is cancelled because the service stops."""
+    return respond(
+        request, 503, "draining", "The service is shutting down; please try again.", headers={"Retry-After": "2"}
+    )
 
 
-def refused_preflight(request: Request, detail: str, headers: dict[str, str]) -> Response:
-    """The answer to a browser that asks for what the CORS policy does not allow."""
+def rejected_preflight(request: Request, detail: str, headers: dict[str, str]) -> Response:
+    """The response to a CORS preflight that the policy does not allow."""
     return respond(request, 400, "preflight-refused", detail, headers=headers)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application with a problem."""
+    """Register the error handlers: every error becomes a problem response."""
     app.add_exception_handler(DomainError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
 
 
 def status_of(error: type[DomainError]) -> int:
-    """The status of the error's category."""
+    """The HTTP status of the error's category."""
     return next(status for category, status in STATUS_OF.items() if issubclass(error, category))
 
 
 def documented(*classes: type[DomainError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an operation that may end with these errors."""
+    """The OpenAPI `responses` of an operation that may raise these errors."""
     by_status: defaultdict[int | str, list[tuple[str, str]]] = defaultdict(list)
     for each in classes:
         by_status[status_of(each)].append((each.code, each.detail))
-    return {status: response(int(status), cases) for status, cases in by_status.items()}
+    return {status: openapi_response(int(status), cases) for status, cases in by_status.items()}
 
 
 def documented_headers(descriptions: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -151,8 +154,11 @@ def documented_headers(descriptions: dict[str, str]) -> dict[str, dict[str, Any]
     return {name: {"description": text, "schema": {"type": "string"}} for name, text in descriptions.items()}
 
 
-def response(status: int, cases: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The OpenAPI response object of a problem with this status; `cases` are codes and details."""
+def openapi_response(status: int, cases: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The OpenAPI response object for problems with this status.
+
+    :param cases: the codes and details that may occur
+    """
     cases = list(cases)
     return {
         "description": "\n\n".join(f"`{code}`: {detail}" for code, detail in cases),
@@ -194,7 +200,7 @@ async def _domain_error(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.PreconditionFailed):
         headers["ETag"] = etags.format_etag(error.version)
     if error.retry_after is not None:
-        # In whole seconds, and rounded up: a client that waits this long finds the door open.
+        # In whole seconds, rounded up so that a client never retries too early.
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if isinstance(error, errors.Invalid):
         fields = [
@@ -206,36 +212,36 @@ async def _domain_error(request: Request, error: Exception) -> Response:
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for this class alone
     status = error.status_code
-    code, detail = FRAMEWORK.get(status, (f"http-{status}", _title(status)))
+    code, detail = FRAMEWORK_PROBLEMS.get(status, (f"http-{status}", _title(status)))
     headers = dict(error.headers or {})
     if status == 405:
-        # The framework names the methods of the first route that has this path only.
+        # The framework only lists the methods of the first route with this path.
         headers = {"Allow": ", ".join(sorted(_methods(request)))}
     elif status in (400, 413, 415):
-        # Only chassis.http.bodies raises these, with a sentence of its own.
+        # Only chassis.http.bodies raises these, with a detail of its own.
         detail = error.detail
     return respond(request, status, code, detail, headers=headers)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for this class alone
-    fields = [_field_problem(each["type"], each["loc"], each["msg"]) for each in error.errors()[:_MOST_ERRORS]]
-    return respond(request, 422, *FRAMEWORK[422], fields=fields)
+    fields = [_field_problem(each["type"], each["loc"], each["msg"]) for each in error.errors()[:_MAX_ERRORS]]
+    return respond(request, 422, *FRAMEWORK_PROBLEMS[422], fields=fields)
 
 
 def _field_problem(kind: str, location: Sequence[int | str], message: str) -> FieldProblem:
     where, *path = location
-    detail = sentence(kind, message)
+    detail = error_message(kind, message)
     if where == "body":
         return FieldProblem(pointer=json_pointer(path), detail=detail)
     if kind == "extra_forbidden":
-        detail = "There is no such parameter"
+        detail = "Unknown parameter"
     return FieldProblem(parameter=".".join(str(part) for part in path), detail=detail)
 
 
 def _methods(request: Request) -> set[str]:
     methods: set[str] = set()
-    # Behind a proxy that adds a prefix, the path has it and the routes have not.
+    # Behind a proxy that adds a prefix, the path includes it and the routes don't.
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     for route in iter_route_contexts(request.app.routes):
         if route.path and route.methods and compile_path(route.path)[0].match(path):

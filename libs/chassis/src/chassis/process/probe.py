@@ -1,4 +1,4 @@
-"""Container health check without curl: `python -m chassis.process.probe` exits with 0 when the service is ready."""
+"""Container health check without curl: `python -m chassis.process.probe` exits with 0 if the service is ready."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ TIMEOUT = 2  # seconds
 
 
 def is_ready(port: int) -> bool:
-    """Whether the service on this port of this machine wants to be given requests."""
+    """Whether the service on this local port is ready."""
     connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request("GET", "/health/ready")

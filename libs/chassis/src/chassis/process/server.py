@@ -1,4 +1,4 @@
-"""A service on the command line: serve in the foreground, migrate, write a migration, print its documents."""
+"""The command line of a service: serve, migrate, write migrations, and print documents."""
 
 import argparse
 import json
@@ -19,22 +19,22 @@ from chassis.settings import ServiceSettings, as_markdown, fail, load
 S = TypeVar("S", bound=ServiceSettings)
 
 KEEP_ALIVE = 75
-"""Seconds that an idle connection is kept; longer than any client of ours keeps one, so that none is cut in use."""
+"""Seconds that an idle connection stays open: longer than our clients keep one, so none is closed while in use."""
 
 GRACEFUL_SHUTDOWN = 8
-"""Seconds that requests in progress have to end, once the service is told to stop; then they are cut off."""
+"""Seconds that running requests have to finish when the service stops; then they are cancelled."""
 
 
 @dataclass(frozen=True)
 class Command(Generic[S]):
-    """A command that only one of the services has; it prints its results, and its log goes to standard error."""
+    """A command of one service. It prints its result to standard output, and logs to standard error."""
 
     name: str
     help: str
     run: Callable[[S, argparse.Namespace], None]
-    """Raises a DomainError for what cannot be done, which ends the process with status 1 and its sentence."""
+    """A DomainError ends the process with status 1 and its message."""
     arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None
-    """Adds the arguments that the command takes."""
+    """Adds the arguments of the command."""
 
 
 def run_command(
@@ -43,28 +43,28 @@ def run_command(
     worker_factory: str,
     document: Callable[[], FastAPI],
     prepare: Callable[[S], object] = lambda _: None,
-    own: Sequence[Command[S]] = (),
+    extra_commands: Sequence[Command[S]] = (),
 ) -> None:
-    """Do what the command line asks for; without a command, serve.
+    """Run the command of the command line; the default is to serve.
 
-    :param worker_factory: the function that makes the application in each worker, as "package.module:function"
-    :param prepare: what has to be done once, before any worker; an OSError ends the start with one line
-    :param document: makes an application whose OpenAPI document is the same on every machine
-    :param own: the commands that this service has beside those of both
+    :param worker_factory: the function that creates the application in each worker, as "package.module:function"
+    :param document: creates an application whose OpenAPI document is the same on every machine
+    :param prepare: runs once, before the workers start; an OSError ends the process with one line
+    :param extra_commands: the service's own commands
     """
     parser = argparse.ArgumentParser(prog=f"python -m {settings_class.service.replace('-', '_')}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
-    commands.add_parser("serve", help="migrate, then serve in the foreground (the default)")
-    commands.add_parser("migrate", help="bring the database up to date")
-    revision = commands.add_parser("revision", help="write a migration for what changed in the models")
-    revision.add_argument("message", help="what it does, in a few words")
+    commands.add_parser("serve", help="migrate the database and serve in the foreground (the default)")
+    commands.add_parser("migrate", help="migrate the database to the latest revision")
+    revision = commands.add_parser("revision", help="write a migration for changes in the models")
+    revision.add_argument("message", help="a short description of the migration")
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("settings", help="print the settings and their defaults, as Markdown")
-    for command in own:
-        added = commands.add_parser(command.name, help=command.help, description=command.help)
-        command.arguments(added)
+    for command in extra_commands:
+        subparser = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.arguments(subparser)
     arguments = parser.parse_args()
-    chosen = next((command for command in own if command.name == arguments.command), None)
+    chosen = next((command for command in extra_commands if command.name == arguments.command), None)
 
     if arguments.command == "openapi":
         print(json.dumps(document().openapi(), indent=2, ensure_ascii=False))
@@ -72,7 +72,7 @@ def run_command(
         print(as_markdown(settings_class))
     else:
         settings = load(settings_class)
-        # What a command of a service prints is its result, and may be read by another program.
+        # The output of an extra command is its result, which another program may read.
         logs.configure(settings.service, settings.log_level, settings.log_format, sys.stderr if chosen else sys.stdout)
         migrations = migrations_of(settings)
         if arguments.command == "migrate":
@@ -82,7 +82,7 @@ def run_command(
             print(migrations.write_revision(arguments.message))
         else:
             if not chosen:
-                _require_address(settings.host, settings.port)
+                _require_free_address(settings.host, settings.port)
             if settings.migrate_on_start:
                 _migrate(migrations)
             if chosen:
@@ -115,23 +115,23 @@ def _run(command: Command[S], settings: S, arguments: argparse.Namespace) -> Non
         print(f"{command.name}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     except DomainError as error:
-        mistakes = error.errors if isinstance(error, Invalid) else ()
-        for line in [mistake.detail for mistake in mistakes] or [error.detail]:
+        field_errors = error.errors if isinstance(error, Invalid) else ()
+        for line in [each.detail for each in field_errors] or [error.detail]:
             print(f"{command.name}: {line}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-def _require_address(host: str, port: int) -> None:
-    """End the start with one line where nothing can listen here; the server would say it after it has started."""
+def _require_free_address(host: str, port: int) -> None:
+    """Exit with one line if the address can't be used; the server would notice only after its startup."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             if sys.platform != "win32":
-                # As the server does: connections that ended a moment ago are no reason to wait.
+                # Like the server: ignore connections in TIME_WAIT.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        fail(f"nothing can listen at {host}:{port} (HOST, PORT): {error.strerror}")
+        fail(f"can't listen on {host}:{port} (HOST, PORT): {error.strerror}")
 
 
 def _serve(settings: ServiceSettings, worker_factory: str) -> None:
@@ -143,8 +143,8 @@ def _serve(settings: ServiceSettings, worker_factory: str) -> None:
         workers=settings.workers,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-        log_config=None,  # chassis.logs has done it.
+        log_config=None,  # chassis.logs has configured it.
         server_header=False,
-        # Whom to believe about the client's address is not to be guessed.
+        # X-Forwarded-For is trusted only from TRUSTED_PROXIES.
         proxy_headers=False,
     )

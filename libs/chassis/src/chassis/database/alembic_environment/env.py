@@ -1,4 +1,4 @@
-"""Where Alembic enters; `chassis.database.migrations` passes the models and the connection that holds the lock."""
+"""Alembic's entry point. `chassis.database.migrations` passes the models and the connection that holds the lock."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 def _plain_type(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:
-    """A migration tells what is stored: our column types may change later, and it may not."""
+    """Write plain types into migrations: our column types may change later, but migrations must not."""
     return f"sa.{item.impl!r}" if kind == "type" and isinstance(item, TypeDecorator) else False
 
 

@@ -1,5 +1,5 @@
-<% told = message.replace("\\", "").replace('"', "'") %>\
-"""${told[:1].upper() + told[1:].rstrip(".")}."""
+<% title = message.replace("\\", "").replace('"', "'") %>\
+"""${title[:1].upper() + title[1:].rstrip(".")}."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,0 +1,165 @@
+"""`chassis.http.middleware`: request ids, the request log, HEAD, CORS and unexpected exceptions."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from chassis.http.middleware import context_headers
+from testkit.library import client_of, logged
+from testkit.library_api import ORIGIN, TOKEN
+
+PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "If-Match"}
+
+
+KINDS: dict[str, tuple[str, str, dict[str, str], int]] = {
+    "a success": ("GET", "/books", {}, 200),
+    "an empty response": ("DELETE", "/books/1", TOKEN, 204),
+    "a HEAD request": ("HEAD", "/books", {}, 200),
+    "a preflight": ("OPTIONS", "/books", PREFLIGHT, 200),
+    "a rejected preflight": ("OPTIONS", "/books", {**PREFLIGHT, "Origin": "http://evil.test"}, 400),
+    "a 401": ("DELETE", "/books/1", {}, 401),
+    "a 404": ("GET", "/nothing", {}, 404),
+    "a 405": ("PUT", "/books", {}, 405),
+    "a 415": ("POST", "/books", {"Content-Type": "text/plain"}, 415),
+    "a 422": ("GET", "/books?colour=red", {}, 422),
+    "a 500": ("GET", "/failures/unexpected", {}, 500),
+    "a documentation page": ("GET", "/docs", {}, 200),
+    "the OpenAPI document": ("GET", "/openapi.json", {}, 200),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_response_has_the_clients_request_id(client: httpx.AsyncClient, kind: str) -> None:
+    method, path, headers, status = KINDS[kind]
+    content = b"x" if method == "POST" else b""
+    with logged() as log:
+        answer = await client.request(
+            method, path, content=content, headers={**headers, "X-Request-ID": "Mine-1.a:b_c"}
+        )
+    assert answer.status_code == status
+    assert answer.headers.get_list("x-request-id") == ["Mine-1.a:b_c"]
+    (request,) = log.requests
+    assert (request["request_id"], request["status"], request["method"]) == ("Mine-1.a:b_c", status, method)
+
+
+@pytest.mark.parametrize(
+    "sent", ["", " ", "a b", "x" * 129, "<script>", "a\tb", "a;b", 'a"b', "caf\u00e9", "a/b", "{}", "a,b", "%0a"]
+)
+async def test_a_malformed_request_id_is_replaced(client: httpx.AsyncClient, sent: str) -> None:
+    answer = await client.get("/books/1", headers={b"X-Request-ID": sent.encode("latin-1")})
+    given = answer.headers["x-request-id"]
+    assert given != sent
+    assert len(given) == 32
+    assert answer.json()["sent_on"] == {"X-Request-ID": given}
+
+
+async def test_requests_without_an_id_get_a_new_one(client: httpx.AsyncClient) -> None:
+    ids = {(await client.get("/books")).headers["x-request-id"] for _ in range(5)}
+    assert len(ids) == 5
+
+
+async def test_a_request_id_of_128_characters_is_kept(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/books", headers={"X-Request-ID": "x" * 128})
+    assert answer.headers["x-request-id"] == "x" * 128
+
+
+@pytest.mark.parametrize(
+    "path", ["/books", "/books?q=a", "/books/1", "/nothing", "/books?colour=red", "/docs", "/openapi.json"]
+)
+async def test_head_is_get_without_a_body(client: httpx.AsyncClient, path: str) -> None:
+    headers = {"X-Request-ID": "same"}
+    get, head = await client.get(path, headers=headers), await client.head(path, headers=headers)
+    assert head.status_code == get.status_code
+    assert dict(head.headers) == dict(get.headers)
+    assert head.content == b""
+    assert get.content != b""
+
+
+async def test_head_has_no_body_on_a_500(client: httpx.AsyncClient) -> None:
+    with logged():
+        answer = await client.head("/failures/unexpected")
+    assert answer.status_code == 500
+    assert answer.content == b""
+    assert answer.headers["x-request-id"]
+
+
+async def test_each_request_is_logged_once(client: httpx.AsyncClient) -> None:
+    with logged() as log:
+        await client.get("/books/5?colour=hunter2", headers={"X-Request-ID": "one"})
+        await client.get("/books/5", headers={"X-Request-ID": "two"})
+        await client.get("/nothing/hunter2", headers={"X-Request-ID": "three"})
+        await client.head("/books/5", headers={"X-Request-ID": "four"})
+    assert [line["request_id"] for line in log.lines] == ["one", "two", "three", "four"]
+    for line in log.lines:
+        assert set(line) == {
+            "time", "level", "service", "message",
+            "request_id", "method", "route", "status", "duration_ms", "user_id",
+        }  # fmt: skip
+        assert line["service"] == "library"
+        assert line["level"] == "info"
+        assert isinstance(line["duration_ms"], float)
+    seen = [(line["method"], line["route"], line["status"], line["user_id"]) for line in log.lines]
+    assert seen == [
+        ("GET", "/books/{book_id}", 422, None),
+        ("GET", "/books/{book_id}", 200, 7),
+        ("GET", None, 404, None),
+        ("HEAD", "/books/{book_id}", 200, 7),
+    ]
+
+
+async def test_a_5xx_is_logged_as_a_warning(client: httpx.AsyncClient) -> None:
+    with logged("WARNING") as log:
+        await client.get("/books")
+        await client.get("/failures/errors/on-loan")
+        await client.get("/failures/errors/closed")
+    assert [(line["level"], line["status"]) for line in log.lines] == [("warning", 503)]
+
+
+async def test_request_data_is_not_logged(client: httpx.AsyncClient) -> None:
+    with logged("DEBUG") as log:
+        await client.post(
+            "/books?password=hunter2", json={"name": "hunter2"}, headers={"Authorization": "Bearer hunter2"}
+        )
+        await client.get("/hunter2", headers={"Cookie": "hunter2", "User-Agent": "hunter2"})
+        await client.post("/books", content=b'{"hunter2', headers={"Content-Type": "application/json"})
+    assert len(log.requests) == 3
+    assert "hunter2" not in log.text
+
+
+async def test_the_context_ends_with_the_request(client: httpx.AsyncClient) -> None:
+    assert context_headers() == {}
+    answer = await client.get("/books/1", headers={"X-Request-ID": "mine"})
+    assert answer.json()["sent_on"] == {"X-Request-ID": "mine"}
+    assert context_headers() == {}
+    with logged():
+        await client.get("/failures/unexpected", headers={"X-Request-ID": "mine"})
+    assert context_headers() == {}
+
+
+async def test_an_exception_in_a_started_response_closes_the_connection(app: FastAPI) -> None:
+    async with client_of(app, raises=True) as client:
+        with logged() as log, pytest.raises(ZeroDivisionError):
+            await client.get("/failures/truncated")
+    assert [line["status"] for line in log.requests] == [200]
+    assert context_headers() == {}
+
+
+async def test_cors_allows_only_configured_origins(client: httpx.AsyncClient) -> None:
+    mine = await client.get("/books", headers={"Origin": ORIGIN})
+    assert mine.headers["access-control-allow-origin"] == ORIGIN
+    assert "access-control-allow-credentials" not in mine.headers
+    exposed = set(mine.headers["access-control-expose-headers"].split(", "))
+    assert {"Location", "Link", "ETag", "X-Total-Count", "X-Request-ID", "Retry-After", "WWW-Authenticate"} <= exposed
+    assert (
+        "access-control-allow-origin"
+        not in (await client.get("/books", headers={"Origin": "http://evil.test"})).headers
+    )
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key",
+                                    "X-Request-ID", "X-Requested-With", "traceparent"])  # fmt: skip
+async def test_a_preflight_allows_each_header(client: httpx.AsyncClient, header: str) -> None:
+    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": header}
+    answer = await client.options("/books/1", headers=asked)
+    assert answer.status_code == 200
+    assert header.lower() in answer.headers["access-control-allow-headers"].lower()

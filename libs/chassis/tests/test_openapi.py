@@ -1,0 +1,84 @@
+"""`chassis.http.openapi`: the errors and schemas that it adds to the document."""
+
+import json
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from jsonschema import Draft202012Validator
+
+from chassis.http.problems import MEDIA_TYPE, documented
+from testkit.library import make_app
+from testkit.library_api import BookNotFound, InvalidBadge, MissingBadge, OnLoan, books
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    return json.loads(json.dumps(app.openapi()))  # type: ignore[no-any-return]
+
+
+def test_documented_errors_have_an_example_each(app: FastAPI) -> None:
+    responses = document(app)["paths"]["/books"]["post"]["responses"]
+    assert set(responses) == {"201", "400", "401", "409", "413", "415", "422"}
+    unauthenticated = responses["401"]["content"][MEDIA_TYPE]["examples"]
+    assert set(unauthenticated) == {"missing-badge", "invalid-badge"}
+    assert unauthenticated["invalid-badge"]["value"]["detail"] == InvalidBadge.detail
+    assert MissingBadge.detail in responses["401"]["description"]
+    assert responses["409"]["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_documented_groups_errors_by_status() -> None:
+    grouped = documented(BookNotFound, OnLoan, InvalidBadge, MissingBadge)
+    assert set(grouped) == {404, 409, 401}
+    assert set(grouped[401]["content"][MEDIA_TYPE]["examples"]) == {"invalid-badge", "missing-badge"}
+
+
+def test_every_operation_documents_its_common_errors(app: FastAPI) -> None:
+    for path, operations in document(app)["paths"].items():
+        for method, operation in operations.items():
+            expected = {"422", "400", "413", "415"} if "requestBody" in operation else {"422"}
+            assert set(operation["responses"]) & {"400", "413", "415", "422"} == expected, (method, path)
+            for status, answer in operation["responses"].items():
+                assert "X-Request-ID" in answer["headers"]
+                if int(status) >= 400:
+                    assert list(answer["content"]) == [MEDIA_TYPE]
+
+
+def test_the_schema_of_problem_replaces_the_frameworks_own(app: FastAPI) -> None:
+    schemas = document(app)["components"]["schemas"]
+    assert {"Problem", "FieldProblem"} <= set(schemas)
+    assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
+    assert list(schemas) == sorted(schemas)
+
+
+def test_problem_examples_match_the_schema(app: FastAPI) -> None:
+    whole = document(app)
+    schema = {"$ref": "#/components/schemas/Problem", "components": whole["components"]}
+    count = 0
+    for operations in whole["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                for example in answer.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}).values():
+                    Draft202012Validator(schema).validate(example["value"])
+                    assert example["value"]["status"] == int(status)
+                    count += 1
+    assert count > 10
+
+
+async def test_real_problems_match_the_schema(app: FastAPI, client: httpx.AsyncClient) -> None:
+    schema = {"$ref": "#/components/schemas/Problem", "components": document(app)["components"]}
+    for answer in (await client.get("/nothing"), await client.get("/books?colour=red")):
+        Draft202012Validator(schema).validate(answer.json())
+
+
+def test_the_document_names_the_token_url() -> None:
+    own = document(make_app(books()))["components"]["securitySchemes"]["Login"]["flows"]["password"]
+    assert own["tokenUrl"] == "login"
+    foreign = document(make_app(books(), login_origin="http://users.test:1"))
+    assert (
+        foreign["components"]["securitySchemes"]["Login"]["flows"]["password"]["tokenUrl"]
+        == "http://users.test:1/login"
+    )
+
+
+def test_documentation_pages_are_not_in_the_document(app: FastAPI) -> None:
+    assert not [path for path in document(app)["paths"] if path.startswith(("/docs", "/redoc"))]
