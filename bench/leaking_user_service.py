@@ -2,13 +2,13 @@
 
 import runpy
 
-from user_service.security.passwords import Passwords, Verdict
+from user_service.security.passwords import Passwords, Verification
 
 _verify = Passwords.verify
 
 
-async def verify_at_once_where_there_is_no_hash(self: Passwords, password: str, stored: str | None) -> Verdict:
-    return Verdict(matches=False, is_outdated=False) if stored is None else await _verify(self, password, stored)
+async def verify_at_once_where_there_is_no_hash(self: Passwords, password: str, stored: str | None) -> Verification:
+    return Verification(matches=False, is_outdated=False) if stored is None else await _verify(self, password, stored)
 
 
 if __name__ == "__main__":

@@ -90,11 +90,11 @@ def test_the_sample_passwords_and_the_missing_key_are_refused_in_production(comp
     for service, given, expected in (
         ("user-service", {}, ("DATABASE_URL", "SECRET_KEY")),
         ("user-service", {"SECRET_KEY": key}, (password,)),
-        ("user-service", {"USER_DATABASE_PASSWORD": "one-of-our-own"}, ("cannot start: SECRET_KEY has to be set",)),
+        ("user-service", {"USER_DATABASE_PASSWORD": "one-of-our-own"}, ("cannot start: SECRET_KEY must be set",)),
         (
             "user-service",
             {"USER_DATABASE_PASSWORD": "one-of-our-own", "SECRET_KEY": key},
-            ("cannot start: SERVICE_KEYS has the key of docker-compose.yml; choose one of your own",),
+            ("cannot start: SERVICE_KEYS contains the key from docker-compose.yml. Generate your own key",),
         ),
         ("product-service", {}, (password,)),
     ):

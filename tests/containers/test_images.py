@@ -66,7 +66,7 @@ def test_an_image_is_for_production_without_root_and_says_how_healthy_it_is(
 def test_production_is_refused_without_a_key_or_with_what_everybody_knows(composed: Composition) -> None:
     users, products = (composed.image(service) for service in SERVICES)
     known = "DATABASE_URL=postgresql://service:development-only@user-database/service"
-    assert ended(users) == (2, ["cannot start: SECRET_KEY has to be set in production"])
+    assert ended(users) == (2, ["cannot start: SECRET_KEY must be set in production"])
     for image in (users, products):
         status, lines = ended("-e", f"SECRET_KEY={KEY}", "-e", known, image)
         assert (status, len(lines)) == (2, 1)

@@ -1,4 +1,4 @@
-"""The fixtures of the user service's tests."""
+"""Fixtures for the tests of the user service."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def empty_url(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
-    """Settings for a test, on its own database, and as cheap as they can be."""
+    """A factory of settings for the database of the test, with the cheapest hashes and without rate limits."""
 
     def make(**changes: Any) -> Settings:
         values = {"database_url": database_url, "data_dir": tmp_path, "secret_key": KEY.decode(), "bcrypt_cost": 4}

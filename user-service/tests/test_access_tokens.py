@@ -1,4 +1,4 @@
-"""The tokens themselves, and each claim of them; what the service makes of them is in test_validation.py."""
+"""Access tokens and their claims; test_validation.py tests the endpoint."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jose import jwt
 
 from testkit.users import KEY
-from user_service.security.access_tokens import TokenRefused, Tokens, key_id
+from user_service.security.access_tokens import TokenRejected, Tokens, key_id
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TOKENS = Tokens([KEY], timedelta(minutes=15))
@@ -23,7 +23,7 @@ HEADER = {"typ": "at+jwt", "kid": key_id(KEY)}
 
 def claims(changes: Mapping[str, Any]) -> dict[str, Any]:
     issued = int(datetime.now(UTC).timestamp()) - 60
-    good = {
+    valid = {
         "iss": "user-service",
         "sub": "7",
         "aud": "services",
@@ -33,7 +33,7 @@ def claims(changes: Mapping[str, Any]) -> dict[str, Any]:
         "jti": "a-token",
         "sid": 5,
     }
-    return {name: value for name, value in {**good, **changes}.items() if value is not ...}
+    return {name: value for name, value in {**valid, **changes}.items() if value is not ...}
 
 
 def signed(
@@ -47,14 +47,14 @@ def signed(
     return token
 
 
-def test_what_is_issued_is_read_again() -> None:
+def test_an_issued_token_is_valid() -> None:
     now = datetime.now(UTC)
-    read = TOKENS.read(TOKENS.issue(7, 5, now), now)
+    read = TOKENS.verify(TOKENS.issue(7, 5, now), now)
     assert (read.user_id, read.session_id) == (7, 5)
     assert timedelta(minutes=14, seconds=59) <= read.expires_at - now <= timedelta(minutes=15)
 
 
-def test_a_token_has_the_header_and_the_claims_of_an_access_token() -> None:
+def test_a_token_has_the_header_and_claims_of_rfc_9068() -> None:
     token = TOKENS.issue(7, 5, NOW)
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt", "kid": key_id(KEY)}
     body = jwt.get_unverified_claims(token)
@@ -62,32 +62,32 @@ def test_a_token_has_the_header_and_the_claims_of_an_access_token() -> None:
     assert (body["sub"], body["iat"], body["exp"] - body["iat"]) == ("7", int(NOW.timestamp()), 900)
 
 
-def test_no_two_tokens_are_the_same() -> None:
+def test_every_token_is_unique() -> None:
     assert len({TOKENS.issue(7, 5, NOW) for _ in range(100)}) == 100
 
 
-def test_the_helper_of_these_tests_makes_tokens_that_are_accepted() -> None:
-    assert TOKENS.read(signed(), datetime.now(UTC)).user_id == 7
+def test_the_signed_helper_makes_valid_tokens() -> None:
+    assert TOKENS.verify(signed(), datetime.now(UTC)).user_id == 7
 
 
-def test_a_token_is_good_until_the_second_it_expires_and_no_longer() -> None:
+def test_a_token_is_valid_until_the_second_it_expires() -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     token = TOKENS.issue(7, 5, now)
-    assert TOKENS.read(token, now + timedelta(minutes=15, microseconds=-1)).user_id == 7
-    with pytest.raises(TokenRefused, match="expired"):
-        TOKENS.read(token, now + timedelta(minutes=15))
+    assert TOKENS.verify(token, now + timedelta(minutes=15, microseconds=-1)).user_id == 7
+    with pytest.raises(TokenRejected, match="expired"):
+        TOKENS.verify(token, now + timedelta(minutes=15))
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_every_claim_is_required(claim: str) -> None:
-    with pytest.raises(TokenRefused):
-        TOKENS.read(signed({claim: ...}), datetime.now(UTC))
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(signed({claim: ...}), datetime.now(UTC))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"iss": "somebody-else"},
+        {"iss": "another-service"},
         {"aud": "another-audience"},
         {"aud": ["another-audience"]},
         {"nbf": 4_000_000_000},
@@ -111,9 +111,9 @@ def test_every_claim_is_required(claim: str) -> None:
     ],
     ids=str,
 )
-def test_a_claim_with_another_value_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(TokenRefused):
-        TOKENS.read(signed(changes), datetime.now(UTC))
+def test_a_wrong_claim_is_rejected(changes: dict[str, Any]) -> None:
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(signed(changes), datetime.now(UTC))
 
 
 @pytest.mark.parametrize(
@@ -128,76 +128,76 @@ def test_a_claim_with_another_value_is_refused(changes: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_token_of_another_type_or_key_id_is_refused(header: dict[str, Any]) -> None:
-    with pytest.raises(TokenRefused):
-        TOKENS.read(signed(header=header), datetime.now(UTC))
+def test_a_wrong_type_or_key_id_is_rejected(header: dict[str, Any]) -> None:
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(signed(header=header), datetime.now(UTC))
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-def test_only_one_algorithm_is_accepted_even_with_the_right_key(algorithm: str) -> None:
-    with pytest.raises(TokenRefused):
-        TOKENS.read(signed(algorithm=algorithm), datetime.now(UTC))
+def test_another_algorithm_is_rejected_even_with_the_right_key(algorithm: str) -> None:
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(signed(algorithm=algorithm), datetime.now(UTC))
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", None])
-def test_an_unsigned_token_is_refused(algorithm: str | None) -> None:
+def test_an_unsigned_token_is_rejected(algorithm: str | None) -> None:
     def part(content: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
 
     token = f"{part({'alg': algorithm, **HEADER})}.{part(claims({}))}."
-    with pytest.raises(TokenRefused):
-        TOKENS.read(token, datetime.now(UTC))
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(token, datetime.now(UTC))
 
 
-def test_a_token_signed_with_another_key_is_refused() -> None:
-    with pytest.raises(TokenRefused):
-        TOKENS.read(signed(key=KEY + b"!"), datetime.now(UTC))
+def test_a_token_signed_with_another_key_is_rejected() -> None:
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(signed(key=KEY + b"!"), datetime.now(UTC))
 
 
-def test_each_changed_character_of_a_token_is_noticed() -> None:
+def test_changing_any_character_invalidates_a_token() -> None:
     now = datetime.now(UTC)
     token = TOKENS.issue(7, 5, now)
     for at, character in enumerate(token[:-1]):
         changed = token[:at] + ("A" if character != "A" else "B") + token[at + 1 :]
-        with pytest.raises(TokenRefused):
-            TOKENS.read(changed, now)
+        with pytest.raises(TokenRejected):
+            TOKENS.verify(changed, now)
 
 
-def test_the_last_character_of_each_part_can_be_written_in_one_way_only() -> None:
+def test_a_token_has_one_encoding() -> None:
     now = datetime.now(UTC)
     token = TOKENS.issue(7, 5, now)
     alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-    good = [last for last in alphabet if is_good(token[:-1] + last, now)]
-    assert good == [token[-1]]
+    valid = [last for last in alphabet if is_valid(token[:-1] + last, now)]
+    assert valid == [token[-1]]
 
 
-def is_good(token: str, now: datetime) -> bool:
+def is_valid(token: str, now: datetime) -> bool:
     try:
-        TOKENS.read(token, now)
-    except TokenRefused:
+        TOKENS.verify(token, now)
+    except TokenRejected:
         return False
     return True
 
 
-@pytest.mark.parametrize("spelling", ["{}=", "{}==", " {}", "{}\n", "{} ", "{}.", ".{}"])
-def test_another_spelling_of_a_token_is_refused(spelling: str) -> None:
+@pytest.mark.parametrize("variant", ["{}=", "{}==", " {}", "{}\n", "{} ", "{}.", ".{}"])
+def test_padding_and_whitespace_are_rejected(variant: str) -> None:
     now = datetime.now(UTC)
-    with pytest.raises(TokenRefused):
-        TOKENS.read(spelling.format(TOKENS.issue(7, 5, now)), now)
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(variant.format(TOKENS.issue(7, 5, now)), now)
 
 
-def test_each_truncated_token_is_refused() -> None:
+def test_truncated_tokens_are_rejected() -> None:
     now = datetime.now(UTC)
     token = TOKENS.issue(7, 5, now)
     for length in range(len(token)):
-        with pytest.raises(TokenRefused):
-            TOKENS.read(token[:length], now)
+        with pytest.raises(TokenRejected):
+            TOKENS.verify(token[:length], now)
 
 
 @given(st.text())
-def test_no_text_makes_anything_but_a_refusal(text: str) -> None:
-    with pytest.raises(TokenRefused):
-        TOKENS.read(text, NOW)
+def test_any_text_is_rejected_cleanly(text: str) -> None:
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(text, NOW)
 
 
 _JSON = st.recursive(
@@ -207,32 +207,32 @@ _JSON = st.recursive(
 
 
 @given(header=_JSON, payload=_JSON, signature=st.binary())
-def test_no_well_formed_parts_make_anything_but_a_refusal(header: object, payload: object, signature: bytes) -> None:
+def test_any_well_formed_parts_are_rejected_cleanly(header: object, payload: object, signature: bytes) -> None:
     def part(content: bytes) -> str:
         return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
     token = f"{part(json.dumps(header).encode())}.{part(json.dumps(payload).encode())}.{part(signature)}"
-    with pytest.raises(TokenRefused):
-        TOKENS.read(token, NOW)
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(token, NOW)
 
 
 @given(header=st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit", "jwk", "x5c", "zip"]), _JSON))
-def test_no_header_makes_anything_but_a_refusal(header: dict[str, object]) -> None:
+def test_any_header_is_rejected_cleanly(header: dict[str, object]) -> None:
     def part(content: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
 
-    with pytest.raises(TokenRefused):
-        TOKENS.read(f"{part({**HEADER, 'alg': 'HS256', **header})}.{part(claims({}))}.{part('signature')}", NOW)
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(f"{part({**HEADER, 'alg': 'HS256', **header})}.{part(claims({}))}.{part('signature')}", NOW)
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(CLAIMS, _JSON)))
-def test_no_claims_that_we_signed_ourselves_make_anything_but_a_refusal(changes: dict[str, object]) -> None:
-    token = signed({"iss": "somebody-else", **changes})
-    with pytest.raises(TokenRefused):
-        TOKENS.read(token, NOW)
+def test_any_signed_claims_are_rejected_cleanly(changes: dict[str, object]) -> None:
+    token = signed({"iss": "another-service", **changes})
+    with pytest.raises(TokenRejected):
+        TOKENS.verify(token, NOW)
 
 
-def test_the_key_id_is_stable_short_and_not_the_key() -> None:
+def test_the_key_id_is_stable_and_short_and_hides_the_key() -> None:
     assert key_id(KEY) == key_id(bytes(KEY))
     assert key_id(KEY) != key_id(KEY + b"!")
     assert len(key_id(KEY)) == 16

@@ -1,4 +1,4 @@
-"""What admins may do, and that there is always one left."""
+"""Administration of accounts by admins, and the rule that one admin always remains."""
 
 import asyncio
 import base64
@@ -18,11 +18,11 @@ async def an_admin(client: httpx.AsyncClient, database: Engine, name: str = "roo
     return root
 
 
-async def change(client: httpx.AsyncClient, who: Person, user_id: int, patch: object) -> httpx.Response:
-    return await client.patch(f"/users/{user_id}", json=patch, headers=who.headers)
+async def change(client: httpx.AsyncClient, admin: Person, user_id: int, patch: object) -> httpx.Response:
+    return await client.patch(f"/users/{user_id}", json=patch, headers=admin.headers)
 
 
-async def test_roles_are_told_wherever_an_account_is(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_accounts_and_token_validations_include_roles(client: httpx.AsyncClient, database: Engine) -> None:
     root = await an_admin(client, database)
     assert (await client.get("/me", headers=root.headers)).json()["roles"] == ["user", "admin"]
     answer = await client.post("/validate-token", json={"token": root.token})
@@ -32,7 +32,7 @@ async def test_roles_are_told_wherever_an_account_is(client: httpx.AsyncClient, 
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/users"), ("GET", "/users/1"), ("GET", "/users/99"), ("PATCH", "/users/1")]
 )
-async def test_it_is_for_admins_only(client: httpx.AsyncClient, method: str, path: str) -> None:
+async def test_only_admins_have_access(client: httpx.AsyncClient, method: str, path: str) -> None:
     ada = await sign_up(client)
     body = {"is_active": False} if method == "PATCH" else None
     answer = await client.request(method, path, json=body, headers=ada.headers)
@@ -40,7 +40,7 @@ async def test_it_is_for_admins_only(client: httpx.AsyncClient, method: str, pat
     assert (await client.request(method, path, json=body)).status_code == 401
 
 
-async def test_accounts_are_listed_in_pages_and_filtered(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_accounts_are_paged_and_filtered(client: httpx.AsyncClient, database: Engine) -> None:
     root = await an_admin(client, database)
     for name in ("ada", "Adele", "a_b", "axb", "grace"):
         await client.post("/register", json={"username": name, "password": PASSWORD})
@@ -56,8 +56,8 @@ async def test_accounts_are_listed_in_pages_and_filtered(client: httpx.AsyncClie
             url = answer.links["next"]["url"] if "link" in answer.headers else None
         return seen
 
-    everybody = ["root", "ada", "Adele", "a_b", "axb", "grace"]
-    assert await names("") == await names("limit=2") == await names("role=user") == everybody
+    all_names = ["root", "ada", "Adele", "a_b", "axb", "grace"]
+    assert await names("") == await names("limit=2") == await names("role=user") == all_names
     assert await names("q=AD") == await names("q=ad&limit=1") == ["ada", "Adele"]
     assert await names("q=_") == ["a_b"]
     assert await names("q=%25") == []
@@ -69,7 +69,7 @@ async def test_accounts_are_listed_in_pages_and_filtered(client: httpx.AsyncClie
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=101", "cursor=x", "cursor=", "q=", "is_active=1", "role=owner", "skip=1"]
 )
-async def test_a_parameter_that_is_wrong_is_named(client: httpx.AsyncClient, database: Engine, query: str) -> None:
+async def test_invalid_query_parameters_are_named(client: httpx.AsyncClient, database: Engine, query: str) -> None:
     root = await an_admin(client, database)
     answer = await client.get(f"/users?{query}", headers=root.headers)
     assert answer.status_code == 422
@@ -79,29 +79,29 @@ async def test_a_parameter_that_is_wrong_is_named(client: httpx.AsyncClient, dat
 @pytest.mark.parametrize(
     "content", [b"[" * 3000, b"true", b"1.5", b"-1", b'"1"', b"9" * 20, b"9" * 5000, b"\xff", b"{", b""]
 )
-async def test_a_cursor_that_somebody_made_up_is_invalid(
-    client: httpx.AsyncClient, database: Engine, content: bytes
-) -> None:
+async def test_a_forged_cursor_is_invalid(client: httpx.AsyncClient, database: Engine, content: bytes) -> None:
     root = await an_admin(client, database)
-    made_up = base64.urlsafe_b64encode(hashlib.sha256(b"cursor" + content).digest()[:6] + content).rstrip(b"=").decode()
-    answer = await client.get(f"/users?cursor={made_up}", headers=root.headers)
+    forged = base64.urlsafe_b64encode(hashlib.sha256(b"cursor" + content).digest()[:6] + content).rstrip(b"=").decode()
+    answer = await client.get(f"/users?cursor={forged}", headers=root.headers)
     assert answer.status_code == 422
     assert answer.json()["errors"] == [{"parameter": "cursor", "detail": "Invalid cursor; start again without one"}]
 
 
-async def test_a_disabled_account_is_out_at_once_and_for_good(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_disabling_an_account_revokes_its_sessions_permanently(
+    client: httpx.AsyncClient, database: Engine
+) -> None:
     root, ada = await an_admin(client, database), await sign_up(client)
     answer = await change(client, root, ada.user_id, {"is_active": False})
     assert (answer.status_code, answer.json()["is_active"]) == (200, False)
     assert (await client.get("/me", headers=ada.headers)).status_code == 401
     assert (await client.post("/refresh", json={"refresh_token": ada.refresh_token})).status_code == 401
     await change(client, root, ada.user_id, {"is_active": True})
-    # Its sessions were ended, not set aside.
+    # Enabling the account does not restore its sessions.
     assert (await client.get("/me", headers=ada.headers)).status_code == 401
     await log_in(client, ada.user_id, "ada")
 
 
-async def test_an_admin_makes_another_one(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_an_admin_can_promote_and_demote_others(client: httpx.AsyncClient, database: Engine) -> None:
     root, ada = await an_admin(client, database), await sign_up(client)
     answer = await change(client, root, ada.user_id, {"roles": ["user", "admin"]})
     assert answer.json()["roles"] == ["user", "admin"]
@@ -133,13 +133,13 @@ async def test_nothing_sent_changes_nothing(client: httpx.AsyncClient, database:
         [],
     ],
 )
-async def test_a_change_that_is_none_is_invalid(client: httpx.AsyncClient, database: Engine, patch: object) -> None:
+async def test_an_invalid_update_is_rejected(client: httpx.AsyncClient, database: Engine, patch: object) -> None:
     root, ada = await an_admin(client, database), await sign_up(client)
     assert (await change(client, root, ada.user_id, patch)).status_code == 422
 
 
 @pytest.mark.parametrize("patch", [{"is_active": False}, {"roles": ["user"]}, {"is_active": False, "roles": ["user"]}])
-async def test_the_last_active_admin_stays(
+async def test_the_last_active_admin_cannot_be_disabled_demoted_or_deleted(
     client: httpx.AsyncClient, database: Engine, patch: dict[str, object]
 ) -> None:
     root, other = await an_admin(client, database), await an_admin(client, database, "other")
@@ -151,13 +151,13 @@ async def test_the_last_active_admin_stays(
     assert (await client.get("/users", headers=root.headers)).status_code == 200
 
 
-async def test_two_admins_who_take_each_other_away_leave_one(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_two_admins_removing_each_other_leave_one(client: httpx.AsyncClient, database: Engine) -> None:
     root, other = await an_admin(client, database), await an_admin(client, database, "other")
     answers = await asyncio.gather(
         change(client, root, other.user_id, {"roles": ["user"]}),
         change(client, other, root.user_id, {"is_active": False}),
     )
-    # The second one had ceased to be an admin, or to have a session, before its turn came.
+    # The second admin had already lost the role or the session.
     first, second = sorted(answer.status_code for answer in answers)
     assert first == 200
     assert second in (401, 403)
@@ -165,20 +165,22 @@ async def test_two_admins_who_take_each_other_away_leave_one(client: httpx.Async
         assert connection.execute(text("SELECT count(*) FROM users WHERE is_admin AND is_active")).scalar_one() == 1
 
 
-async def test_who_is_disabled_during_a_login_gets_no_session(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_disabling_an_account_during_its_login_leaves_no_session(
+    client: httpx.AsyncClient, database: Engine
+) -> None:
     root, ada = await an_admin(client, database), await sign_up(client)
     answers = await asyncio.gather(
         client.post("/login", json={"username": "ada", "password": PASSWORD}),
         change(client, root, ada.user_id, {"is_active": False}),
     )
     if answers[0].status_code == 200:
-        good = await client.post("/validate-token", json={"token": answers[0].json()["access_token"]})
-        assert good.json()["valid"] is False
+        validation = await client.post("/validate-token", json={"token": answers[0].json()["access_token"]})
+        assert validation.json()["valid"] is False
     else:
         assert answers[0].status_code == 401
 
 
-async def test_each_change_leaves_a_line_without_a_secret(
+async def test_the_audit_log_has_a_line_per_event_and_no_secrets(
     client: httpx.AsyncClient, database: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     root, ada = await an_admin(client, database), await sign_up(client)
@@ -189,11 +191,10 @@ async def test_each_change_leaves_a_line_without_a_secret(
     await change(client, root, ada.user_id, {"roles": ["user", "admin"]})
     await change(client, root, ada.user_id, {"is_active": False, "roles": ["user"]})
     await client.post("/logout", headers=root.headers)
-    told = [record.msg for record in caplog.records if isinstance(record.msg, dict) and record.msg.get("audit")]
-    assert {record.name for record in caplog.records if isinstance(record.msg, dict) and record.msg.get("audit")} == {
-        "audit.user_service"
-    }
-    events = [(line["event"], line["account_id"]) for line in told]
+    records = [record for record in caplog.records if isinstance(record.msg, dict) and record.msg.get("audit")]
+    assert {record.name for record in records} == {"audit.user_service"}
+    lines = [record.msg for record in records if isinstance(record.msg, dict)]
+    events = [(line["event"], line["account_id"]) for line in lines]
     assert events == [
         ("account opened", root.user_id),
         ("logged in", root.user_id),
@@ -205,6 +206,6 @@ async def test_each_change_leaves_a_line_without_a_secret(
         ("account changed", ada.user_id),
         ("logged out", root.user_id),
     ]
-    assert all(line["request_id"] for line in told)
+    assert all(line["request_id"] for line in lines)
     for secret in (PASSWORD, "a wrong password", "a new password", ada.token, ada.refresh_token):
         assert secret not in caplog.text

@@ -1,4 +1,4 @@
-"""Changing the key: add the new one everywhere, sign with it, remove the old one after the last token's end."""
+"""Key rotation: accept the new key everywhere, sign with it, and remove the old one after its last token expires."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,20 +15,24 @@ OLD, NEW = KEY.decode(), KEY.decode()[::-1]
 
 
 @asynccontextmanager
-async def replica(make_settings: MakeSettings, signs: str, *accepts: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(create_app(make_settings(secret_key=signs, secret_keys_accepted=list(accepts)))) as client:
+async def replica(
+    make_settings: MakeSettings, signing_key: str, *accepted_keys: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(
+        create_app(make_settings(secret_key=signing_key, secret_keys_accepted=list(accepted_keys)))
+    ) as client:
         yield client
 
 
-async def is_good(client: httpx.AsyncClient, person: Person) -> bool:
+async def is_valid(client: httpx.AsyncClient, person: Person) -> bool:
     return (await client.get("/me", headers=person.headers)).status_code == 200
 
 
-async def test_with_replicas_no_valid_token_is_ever_refused(make_settings: MakeSettings) -> None:
-    """Two replicas of one service, taken through the procedure one at a time."""
+async def test_no_valid_token_is_rejected_while_replicas_change_keys(make_settings: MakeSettings) -> None:
+    """Two replicas of one service go through the steps one at a time."""
     steps = [(OLD, ()), (OLD, (NEW,)), (NEW, (OLD,))]
     people: list[Person] = []
-    # Beside each step stands the one before it: while one replica is restarted, the other still runs.
+    # While one replica restarts for a step, the other still runs with the step before.
     for before, after in pairwise(steps):
         async with (
             replica(make_settings, before[0], *before[1]) as one,
@@ -37,7 +41,7 @@ async def test_with_replicas_no_valid_token_is_ever_refused(make_settings: MakeS
             for number, client in enumerate((one, other)):
                 people.append(await sign_up(client, f"person-{len(people)}-{number}"))
             for client in (one, other):
-                assert all([await is_good(client, person) for person in people])
+                assert all([await is_valid(client, person) for person in people])
                 person = people.pop()
                 answer = await client.post("/refresh", json={"refresh_token": person.refresh_token})
                 assert answer.status_code == 200
@@ -45,16 +49,16 @@ async def test_with_replicas_no_valid_token_is_ever_refused(make_settings: MakeS
                 people.append(Person(person.user_id, person.username, body["access_token"], body["refresh_token"]))
 
 
-async def test_a_key_that_was_removed_is_refused(make_settings: MakeSettings) -> None:
+async def test_tokens_of_a_removed_key_are_rejected(make_settings: MakeSettings) -> None:
     async with replica(make_settings, OLD) as client:
         ada = await sign_up(client)
     async with replica(make_settings, NEW) as client:
-        assert not await is_good(client, ada)
+        assert not await is_valid(client, ada)
     async with replica(make_settings, NEW, OLD) as client:
-        assert await is_good(client, ada)
+        assert await is_valid(client, ada)
 
 
-async def test_the_same_successor_is_answered_across_a_change_of_the_key(make_settings: MakeSettings) -> None:
+async def test_replicas_with_different_keys_return_the_same_successor(make_settings: MakeSettings) -> None:
     async with replica(make_settings, OLD, NEW) as before, replica(make_settings, NEW, OLD) as after:
         ada = await sign_up(before)
         first = await before.post("/refresh", json={"refresh_token": ada.refresh_token})
@@ -63,7 +67,7 @@ async def test_the_same_successor_is_answered_across_a_change_of_the_key(make_se
         assert first.json()["refresh_token"] == again.json()["refresh_token"]
 
 
-async def test_a_session_goes_on_after_the_key_is_gone(make_settings: MakeSettings) -> None:
+async def test_a_session_survives_the_removal_of_its_key(make_settings: MakeSettings) -> None:
     async with replica(make_settings, OLD) as client:
         ada = await sign_up(client)
     async with replica(make_settings, NEW) as client:
@@ -72,7 +76,7 @@ async def test_a_session_goes_on_after_the_key_is_gone(make_settings: MakeSettin
 
 
 @pytest.mark.parametrize("accepted", ["too short", KEY.decode() + ",too short"])
-def test_a_short_key_is_refused(make_settings: MakeSettings, accepted: str) -> None:
-    with pytest.raises(ValueError, match="at least 32 bytes") as refusal:
+def test_a_short_key_is_rejected(make_settings: MakeSettings, accepted: str) -> None:
+    with pytest.raises(ValueError, match="at least 32 bytes") as error:
         make_settings(secret_keys_accepted=accepted)
-    assert "too short" not in str(refusal.value)
+    assert "too short" not in str(error.value)

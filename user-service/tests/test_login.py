@@ -13,7 +13,7 @@ from user_service.main import create_app
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-async def test_a_form_is_answered_with_a_bearer_token(client: httpx.AsyncClient) -> None:
+async def test_a_form_login_returns_a_bearer_token(client: httpx.AsyncClient) -> None:
     await sign_up(client, "ada")
     answer = await client.post("/login", data={"username": "ada", "password": PASSWORD})
     assert answer.status_code == 200
@@ -24,26 +24,26 @@ async def test_a_form_is_answered_with_a_bearer_token(client: httpx.AsyncClient)
     assert body == {"token_type": "bearer", "expires_in": 900}
 
 
-async def test_json_is_answered_like_a_form(client: httpx.AsyncClient) -> None:
+async def test_a_json_login_works_like_a_form_login(client: httpx.AsyncClient) -> None:
     await sign_up(client, "ada")
     answer = await client.post("/login", json={"username": "ada", "password": PASSWORD})
     assert answer.status_code == 200
     assert answer.json()["token_type"] == "bearer"
 
 
-async def test_the_other_fields_of_the_password_grant_are_accepted_and_ignored(client: httpx.AsyncClient) -> None:
+async def test_other_fields_of_the_password_grant_are_ignored(client: httpx.AsyncClient) -> None:
     await sign_up(client, "ada")
     grant = {"grant_type": "password", "scope": "everything", "client_id": "frontend", "client_secret": "none"}
     answer = await client.post("/login", data={"username": "ada", "password": PASSWORD, **grant})
     assert answer.status_code == 200
 
 
-async def test_the_case_of_the_name_does_not_matter(client: httpx.AsyncClient) -> None:
+async def test_usernames_are_case_insensitive(client: httpx.AsyncClient) -> None:
     await sign_up(client, "Ada")
     assert (await client.post("/login", data={"username": "aDA", "password": PASSWORD})).status_code == 200
 
 
-async def test_a_letter_that_folds_to_one_of_ascii_is_another_one(client: httpx.AsyncClient) -> None:
+async def test_non_ascii_letters_do_not_fold_to_ascii(client: httpx.AsyncClient) -> None:
     await sign_up(client, "skunk")
     assert (await client.post("/login", json={"username": "\u017f\u212aunk", "password": PASSWORD})).status_code == 401
 
@@ -54,21 +54,19 @@ async def test_composed_and_decomposed_characters_are_the_same_password(client: 
     assert login.status_code == 200
 
 
-async def test_every_space_is_the_same_in_a_password(client: httpx.AsyncClient) -> None:
+async def test_all_spaces_in_a_password_are_equivalent(client: httpx.AsyncClient) -> None:
     await client.post("/register", json={"username": "ada", "password": "four words\u00a0and\u2003spaces"})
     login = await client.post("/login", json={"username": "ada", "password": "four\u3000words and spaces"})
     assert login.status_code == 200
 
 
-async def test_a_password_differs_from_another_beyond_its_72nd_byte(client: httpx.AsyncClient) -> None:
+async def test_passwords_that_differ_after_72_bytes_are_different(client: httpx.AsyncClient) -> None:
     await client.post("/register", json={"username": "ada", "password": "x" * 72 + "a"})
     assert (await client.post("/login", json={"username": "ada", "password": "x" * 72 + "b"})).status_code == 401
 
 
 @pytest.mark.parametrize("scheme", [bcrypt.using(rounds=4), bcrypt_sha256.using(rounds=5)], ids=["scheme", "cost"])
-async def test_an_outdated_hash_is_replaced_at_a_login(
-    client: httpx.AsyncClient, database: Engine, scheme: Any
-) -> None:
+async def test_a_login_replaces_an_outdated_hash(client: httpx.AsyncClient, database: Engine, scheme: Any) -> None:
     await sign_up(client, "ada")
     with database.begin() as connection:
         connection.execute(text("UPDATE users SET password_hash = :stored"), {"stored": scheme.hash(PASSWORD)})
@@ -80,7 +78,7 @@ async def test_an_outdated_hash_is_replaced_at_a_login(
     assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 200
 
 
-async def test_two_who_log_in_while_the_hash_is_replaced_are_both_let_in(
+async def test_concurrent_logins_succeed_while_the_hash_is_replaced(
     client: httpx.AsyncClient, database: Engine
 ) -> None:
     await sign_up(client, "ada")
@@ -92,21 +90,21 @@ async def test_two_who_log_in_while_the_hash_is_replaced_are_both_let_in(
     assert [answer.status_code for answer in answers] == [200] * 4
 
 
-async def test_a_malformed_hash_is_a_failed_login(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_a_login_with_a_malformed_hash_fails(client: httpx.AsyncClient, database: Engine) -> None:
     await sign_up(client, "ada")
     with database.begin() as connection:
         connection.execute(text("UPDATE users SET password_hash = 'lost'"))
     assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 401
 
 
-async def test_the_lifetime_of_a_token_is_a_setting(make_settings: MakeSettings) -> None:
+async def test_the_token_lifetime_is_configurable(make_settings: MakeSettings) -> None:
     async with running(create_app(make_settings(access_token_expire_minutes=2))) as client:
         await sign_up(client, "ada")
         answer = await client.post("/login", json={"username": "ada", "password": PASSWORD})
     assert answer.json()["expires_in"] == 120
 
 
-async def test_unknown_name_wrong_password_and_disabled_account_get_the_same_answer(
+async def test_unknown_username_wrong_password_and_disabled_account_get_the_same_response(
     client: httpx.AsyncClient, database: Engine
 ) -> None:
     await sign_up(client, "ada")
@@ -139,7 +137,7 @@ async def test_unknown_name_wrong_password_and_disabled_account_get_the_same_ans
         {"username": "ada\x00", "password": PASSWORD},
     ],
 )
-async def test_incomplete_and_impossible_credentials_are_invalid_in_both_forms(
+async def test_invalid_credentials_get_the_same_errors_in_both_formats(
     client: httpx.AsyncClient, body: dict[str, str]
 ) -> None:
     as_json = await client.post("/login", json=body)
@@ -149,7 +147,7 @@ async def test_incomplete_and_impossible_credentials_are_invalid_in_both_forms(
 
 
 @pytest.mark.parametrize("password", [1, 1.5, True, None, [], {}])
-async def test_a_password_of_another_type_is_invalid(client: httpx.AsyncClient, password: object) -> None:
+async def test_a_password_must_be_a_string(client: httpx.AsyncClient, password: object) -> None:
     answer = await client.post("/login", json={"username": "ada", "password": password})
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/password"]
@@ -166,7 +164,7 @@ async def test_a_password_of_another_type_is_invalid(client: httpx.AsyncClient, 
         ("application/json", b'{"username": "ada", "password": "\\ud800"}', 400),
     ],
 )
-async def test_a_body_that_cannot_be_decoded_is_refused(
+async def test_undecodable_bodies_are_rejected(
     client: httpx.AsyncClient, content_type: str, content: bytes, status: int
 ) -> None:
     answer = await client.post("/login", content=content, headers={"Content-Type": content_type})

@@ -1,4 +1,4 @@
-"""Expired sessions are removed, a few at a time, by whichever process looks first."""
+"""Purging of expired sessions, in batches and by several processes."""
 
 import asyncio
 
@@ -23,14 +23,14 @@ def count(database: Engine) -> int:
         return int(connection.execute(text("SELECT count(*) FROM sessions")).scalar_one())
 
 
-def let_expire(database: Engine) -> None:
-    """One session goes on, and 31 are over."""
+def add_expired(database: Engine) -> None:
+    """Add 31 expired sessions beside the active one."""
     with database.begin() as connection:
         for _ in range(5):
             connection.execute(text(EXPIRED))
 
 
-async def test_all_that_has_expired_is_removed_in_batches_and_nothing_else(
+async def test_only_expired_sessions_are_deleted_in_batches(
     app: FastAPI, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "BATCH", 10)
@@ -43,29 +43,29 @@ async def test_all_that_has_expired_is_removed_in_batches_and_nothing_else(
 
     async with running(app) as client:
         ada = await sign_up(client)
-        let_expire(database)
+        add_expired(database)
         assert await purge.purge(counted) == 31
         assert batches == [10, 10, 10, 1]
         assert count(database) == 1
         assert (await client.get("/me", headers=ada.headers)).status_code == 200
 
 
-async def test_two_who_prune_at_once_remove_each_session_once(
+async def test_concurrent_purges_delete_each_session_once(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "BATCH", 3)
     one, other = create_app(make_settings()), create_app(make_settings())
     async with running(one) as client, running(other):
         await sign_up(client)
-        let_expire(database)
-        removed = await asyncio.gather(*(purge.purge(app.state.services.sessions.purge) for app in (one, other)))
-        # A batch that finds others at work is small, and the last one: what it left is for the next time.
-        removed.append(await purge.purge(one.state.services.sessions.purge))
-    assert sum(removed) == 31
+        add_expired(database)
+        deleted = await asyncio.gather(*(purge.purge(app.state.services.sessions.purge) for app in (one, other)))
+        # A batch that skips rows locked by the other process is small and ends the purge; the next purge does the rest.
+        deleted.append(await purge.purge(one.state.services.sessions.purge))
+    assert sum(deleted) == 31
     assert count(database) == 1
 
 
-async def test_the_service_prunes_by_itself_and_goes_on_after_an_outage(
+async def test_the_service_purges_periodically_and_survives_an_outage(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "PURGE_EVERY", 0.05)
@@ -76,7 +76,7 @@ async def test_the_service_prunes_by_itself_and_goes_on_after_an_outage(
         await asyncio.sleep(0.2)
         with database.begin() as connection:
             connection.execute(text("ALTER TABLE away RENAME TO sessions"))
-        let_expire(database)
+        add_expired(database)
         async with asyncio.timeout(10):
-            while count(database) > 1:  # noqa: ASYNC110 - it is the database that changes, and nothing tells of it.
+            while count(database) > 1:  # noqa: ASYNC110 - the database sends no event.
                 await asyncio.sleep(0.02)

@@ -17,7 +17,7 @@ def count(database: Engine) -> int:
         return int(connection.execute(text("SELECT count(*) FROM users")).scalar_one())
 
 
-async def test_a_new_account_is_answered_with_its_address(client: httpx.AsyncClient) -> None:
+async def test_registration_returns_the_account_and_its_location(client: httpx.AsyncClient) -> None:
     before = datetime.now(UTC)
     answer = await client.post("/register", json=VALID)
     assert answer.status_code == 201
@@ -31,20 +31,24 @@ async def test_a_new_account_is_answered_with_its_address(client: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("other", ["ada", "Ada", "ADA"])
-async def test_a_name_is_taken_in_any_case(client: httpx.AsyncClient, database: Engine, other: str) -> None:
+async def test_a_taken_username_is_rejected_in_any_case(
+    client: httpx.AsyncClient, database: Engine, other: str
+) -> None:
     await client.post("/register", json=VALID)
     answer = await client.post("/register", json={**VALID, "username": other})
     assert (answer.status_code, answer.json()["code"]) == (409, "username-taken")
     assert count(database) == 1
 
 
-async def test_of_twenty_at_the_same_moment_one_gets_the_name(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_one_of_twenty_concurrent_registrations_gets_the_username(
+    client: httpx.AsyncClient, database: Engine
+) -> None:
     answers = await asyncio.gather(*(client.post("/register", json=VALID) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
     assert count(database) == 1
 
 
-async def test_the_password_is_stored_only_as_a_hash(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_only_a_hash_of_the_password_is_stored(client: httpx.AsyncClient, database: Engine) -> None:
     await client.post("/register", json=VALID)
     with database.connect() as connection:
         row = connection.execute(text("SELECT * FROM users")).one()
@@ -53,14 +57,14 @@ async def test_the_password_is_stored_only_as_a_hash(client: httpx.AsyncClient, 
 
 
 @pytest.mark.parametrize("username", ["abc", "a" * 50, "A.b_c-9", "..."])
-async def test_names_may_be(client: httpx.AsyncClient, username: str) -> None:
+async def test_valid_usernames_are_accepted(client: httpx.AsyncClient, username: str) -> None:
     assert (await client.post("/register", json={**VALID, "username": username})).status_code == 201
 
 
 @pytest.mark.parametrize(
     "username", ["", "ab", "a" * 51, "a b", "ada\n", "ada\x00", "ädä", "a/b", "ada@home", None, 7, True, ["ada"], {}]
 )
-async def test_names_may_not_be(client: httpx.AsyncClient, database: Engine, username: object) -> None:
+async def test_invalid_usernames_are_rejected(client: httpx.AsyncClient, database: Engine, username: object) -> None:
     answer = await client.post("/register", json={**VALID, "username": username})
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/username"]
@@ -68,7 +72,7 @@ async def test_names_may_not_be(client: httpx.AsyncClient, database: Engine, use
 
 
 @pytest.mark.parametrize("password", ["1234 678", "x" * 256, "пароль из слов", "🔑" * 8, " " * 8, "a\u2028bcdefgh"])
-async def test_passwords_may_be_any_unicode(client: httpx.AsyncClient, password: str) -> None:
+async def test_passwords_can_be_any_unicode_text(client: httpx.AsyncClient, password: str) -> None:
     credentials = {"username": "ada", "password": password}
     assert (await client.post("/register", json=credentials)).status_code == 201
     assert (await client.post("/login", json=credentials)).status_code == 200
@@ -76,7 +80,9 @@ async def test_passwords_may_be_any_unicode(client: httpx.AsyncClient, password:
 
 
 @pytest.mark.parametrize("password", ["", "1234567", "x" * 257, "eight\x00eight", "eight\neight", None, 12345678, True])
-async def test_passwords_may_not_be(client: httpx.AsyncClient, database: Engine, password: object) -> None:
+async def test_invalid_passwords_are_rejected_and_not_echoed(
+    client: httpx.AsyncClient, database: Engine, password: object
+) -> None:
     answer = await client.post("/register", json={**VALID, "password": password})
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/password"]
@@ -84,15 +90,15 @@ async def test_passwords_may_not_be(client: httpx.AsyncClient, database: Engine,
     assert count(database) == 0
 
 
-async def test_a_common_password_is_refused_with_a_clear_message(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_a_common_password_is_rejected_with_a_clear_message(client: httpx.AsyncClient, database: Engine) -> None:
     answer = await client.post("/register", json={"username": "ada", "password": "Football1"})
     assert answer.status_code == 422
-    told = {"pointer": "/password", "detail": "This is one of the 10,000 most common passwords"}
-    assert answer.json()["errors"] == [told]
+    error = {"pointer": "/password", "detail": "The password is one of the 10,000 most common ones"}
+    assert answer.json()["errors"] == [error]
     assert count(database) == 0
 
 
-async def test_a_password_is_as_long_as_what_is_hashed_of_it(client: httpx.AsyncClient) -> None:
+async def test_the_minimum_length_counts_normalized_characters(client: httpx.AsyncClient) -> None:
     for password, status in (("e\u0301" * 7, 422), ("e\u0301" * 8, 201)):
         answer = await client.post("/register", json={"username": "ada", "password": password})
         assert answer.status_code == status
@@ -105,16 +111,17 @@ async def test_a_password_is_as_long_as_what_is_hashed_of_it(client: httpx.Async
         ("x" * 257, "Text should have at most 256 characters, not 257"),
     ],
 )
-async def test_a_length_is_told_in_characters(client: httpx.AsyncClient, password: str, detail: str) -> None:
+async def test_length_errors_count_characters(client: httpx.AsyncClient, password: str, detail: str) -> None:
     answer = await client.post("/register", json={"username": "ada", "password": password})
     assert answer.json()["errors"] == [{"pointer": "/password", "detail": detail}]
 
 
-async def test_the_shortest_password_is_a_setting(make_settings: MakeSettings) -> None:
+async def test_the_minimum_password_length_is_configurable(make_settings: MakeSettings) -> None:
     async with running(create_app(make_settings(password_min_length=12))) as client:
         short = await client.post("/register", json={"username": "ada", "password": "x" * 11})
         long_enough = await client.post("/register", json={"username": "ada", "password": "x" * 12})
-    assert short.json()["errors"] == [{"pointer": "/password", "detail": "The password needs at least 12 characters"}]
+    detail = "The password must have at least 12 characters"
+    assert short.json()["errors"] == [{"pointer": "/password", "detail": detail}]
     assert long_enough.status_code == 201
 
 
@@ -140,9 +147,7 @@ async def test_missing_and_unknown_fields_are_named(
     assert count(database) == 0
 
 
-async def test_ids_are_not_used_again_after_the_newest_account_is_deleted(
-    client: httpx.AsyncClient, database: Engine
-) -> None:
+async def test_ids_of_deleted_accounts_are_not_reused(client: httpx.AsyncClient, database: Engine) -> None:
     await client.post("/register", json=VALID)
     second = (await client.post("/register", json={**VALID, "username": "grace"})).json()["id"]
     with database.begin() as connection:

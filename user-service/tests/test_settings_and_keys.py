@@ -10,7 +10,7 @@ from testkit.users import KEY, MakeSettings
 from user_service.security.keys import signing_key
 from user_service.settings import SAMPLE_KEYS, SAMPLE_SERVICE_KEY, Settings
 
-GOOD = {"ENVIRONMENT": "production", "SECRET_KEY": KEY.decode()}
+VALID = {"ENVIRONMENT": "production", "SECRET_KEY": KEY.decode()}
 
 
 def start_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **environment: str) -> Settings:
@@ -20,57 +20,57 @@ def start_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **environment: s
     return load(Settings)
 
 
-def test_production_starts_with_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert start_with(monkeypatch, tmp_path, **GOOD).bcrypt_cost == 12
+def test_production_starts_with_a_custom_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert start_with(monkeypatch, tmp_path, **VALID).bcrypt_cost == 12
 
 
 @pytest.mark.parametrize(
     ("environment", "line"),
     [
-        ({"SECRET_KEY": ""}, "SECRET_KEY has to be set in production"),
+        ({"SECRET_KEY": ""}, "SECRET_KEY must be set in production"),
         ({"SECRET_KEY": SAMPLE_KEYS[0]}, "SECRET_KEY is the sample"),
-        ({"SECRET_KEY": "hunter2-hunter2"}, "SECRET_KEY: has to be at least 32 bytes"),
-        ({"SECRET_KEY": "hunter2-hunter2", "ENVIRONMENT": "development"}, "SECRET_KEY: has to be at least 32 bytes"),
-        ({"SECRET_KEY": "hunter2," * 8}, "SECRET_KEY: must have no comma in it, and no space at either end"),
-        ({"SECRET_KEY": "ssh-rsa hunter2" * 4}, "SECRET_KEY: is a key of a pair"),
-        ({"SECRET_KEY": "hunter2\udcff" * 8}, "SECRET_KEY: is not UTF-8 text"),
-        ({"SECRET_KEY": "hunter2 " * 8}, "SECRET_KEY: must have no comma in it, and no space at either end"),
-        ({"SECRET_KEYS_ACCEPTED": "hunter2"}, "SECRET_KEYS_ACCEPTED: has to be at least 32 bytes long"),
-        ({"SECRET_KEYS_ACCEPTED": SAMPLE_KEYS[0]}, "SECRET_KEYS_ACCEPTED has the sample from the documentation"),
-        ({"SERVICE_KEYS": "hunter2"}, "SERVICE_KEYS: must be like name:key,name:key, each key 32 or more"),
-        ({"SERVICE_KEYS": f"a:{SAMPLE_SERVICE_KEY}"}, "SERVICE_KEYS has the key of docker-compose.yml"),
+        ({"SECRET_KEY": "hunter2-hunter2"}, "SECRET_KEY: must be at least 32 bytes"),
+        ({"SECRET_KEY": "hunter2-hunter2", "ENVIRONMENT": "development"}, "SECRET_KEY: must be at least 32 bytes"),
+        ({"SECRET_KEY": "hunter2," * 8}, "SECRET_KEY: must not contain commas, or spaces at either end"),
+        ({"SECRET_KEY": "ssh-rsa hunter2" * 4}, "SECRET_KEY: must be random text for HS256"),
+        ({"SECRET_KEY": "hunter2\udcff" * 8}, "SECRET_KEY: must be UTF-8 text"),
+        ({"SECRET_KEY": "hunter2 " * 8}, "SECRET_KEY: must not contain commas, or spaces at either end"),
+        ({"SECRET_KEYS_ACCEPTED": "hunter2"}, "SECRET_KEYS_ACCEPTED: must be at least 32 bytes long"),
+        ({"SECRET_KEYS_ACCEPTED": SAMPLE_KEYS[0]}, "SECRET_KEYS_ACCEPTED contains the sample from the documentation"),
+        ({"SERVICE_KEYS": "hunter2"}, "SERVICE_KEYS: must be like name:key,name:key, with 32 or more"),
+        ({"SERVICE_KEYS": f"a:{SAMPLE_SERVICE_KEY}"}, "SERVICE_KEYS contains the key from docker-compose.yml"),
         ({"RATE_LIMIT_LOGIN": "often"}, "RATE_LIMIT_LOGIN: must be like 10/minute"),
         ({"RATE_LIMIT_STORAGE_URL": "http://hunter2@host"}, "RATE_LIMIT_STORAGE_URL: must be memory://, redis://"),
         ({"RATE_LIMIT_STORAGE_URL": "redis://host:hunter2"}, "RATE_LIMIT_STORAGE_URL: must be memory://, redis://"),
         ({"TRUSTED_PROXIES": "*"}, "TRUSTED_PROXIES: each must be like 10.0.0.5 or 10.0.0.0/8"),
-        ({"BCRYPT_COST": "11"}, "BCRYPT_COST has to be at least 12 in production"),
+        ({"BCRYPT_COST": "11"}, "BCRYPT_COST must be at least 12 in production"),
         ({"BCRYPT_COST": "3"}, "BCRYPT_COST: "),
         ({"PORT": "none"}, "PORT: "),
         ({"PASSWORD_MIN_LENGTH": "0"}, "PASSWORD_MIN_LENGTH: "),
         ({"ACCESS_TOKEN_EXPIRE_MINUTES": "0"}, "ACCESS_TOKEN_EXPIRE_MINUTES: "),
     ],
 )
-def test_what_is_unsafe_or_wrong_does_not_start(
+def test_unsafe_or_invalid_settings_prevent_startup(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     environment: dict[str, str],
     line: str,
 ) -> None:
-    with pytest.raises(SystemExit) as end:
-        start_with(monkeypatch, tmp_path, **{**GOOD, **environment})
-    assert end.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"cannot start: {line}")
-    assert told.count("\n") == 1
-    assert "hunter2" not in told
+    with pytest.raises(SystemExit) as exit_:
+        start_with(monkeypatch, tmp_path, **{**VALID, **environment})
+    assert exit_.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"cannot start: {line}")
+    assert errors.count("\n") == 1
+    assert "hunter2" not in errors
 
 
-def test_a_secret_is_not_shown_with_the_settings(make_settings: MakeSettings) -> None:
+def test_the_repr_of_the_settings_hides_secrets(make_settings: MakeSettings) -> None:
     assert KEY.decode() not in repr(make_settings())
 
 
-def test_the_first_start_in_development_makes_a_key_and_later_ones_keep_it(make_settings: MakeSettings) -> None:
+def test_the_first_start_in_development_generates_a_key_for_later_ones(make_settings: MakeSettings) -> None:
     settings = make_settings(secret_key=None)
     key = signing_key(settings.secret_key, settings.development_key_file)
     assert len(key) >= 32
@@ -79,7 +79,7 @@ def test_the_first_start_in_development_makes_a_key_and_later_ones_keep_it(make_
         assert stat.S_IMODE(settings.development_key_file.stat().st_mode) == 0o600
 
 
-def test_several_first_starts_at_once_make_one_key(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_concurrent_first_starts_generate_one_key(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings(secret_key=None, data_dir=tmp_path / "new")
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         keys = list(threads.map(lambda _: signing_key(settings.secret_key, settings.development_key_file), range(64)))
@@ -87,7 +87,7 @@ def test_several_first_starts_at_once_make_one_key(make_settings: MakeSettings, 
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["secret-key"]
 
 
-def test_a_kept_key_that_is_cut_short_stops_the_start(
+def test_a_truncated_key_file_prevents_startup(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data").mkdir()
@@ -97,6 +97,6 @@ def test_a_kept_key_that_is_cut_short_stops_the_start(
     assert capsys.readouterr().err.startswith("cannot start: ")
 
 
-def test_the_configured_key_is_used_as_it_is(make_settings: MakeSettings) -> None:
+def test_the_configured_key_is_used_unchanged(make_settings: MakeSettings) -> None:
     configured = make_settings()
     assert signing_key(configured.secret_key, configured.development_key_file) == KEY

@@ -1,4 +1,4 @@
-"""What an operator does on the command line of the user service."""
+"""Operator commands of the user service."""
 
 import argparse
 import io
@@ -31,7 +31,7 @@ Command = Callable[..., str]
 def command(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs a command in this process, on the database of the test, and returns what it prints."""
+    """Runs a command in this process on the database of the test, and returns its standard output."""
     settings = make_settings()
 
     def run(name: str, username: str = "", *, password: str = "") -> str:
@@ -40,7 +40,7 @@ def command(
         )
         [chosen] = [each for each in COMMANDS if each.name == name]
         capsys.readouterr()
-        # In a thread, because a command brings its own event loop, and a test may have one.
+        # In a thread, because a command runs its own event loop, and the test may have one too.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(chosen.run, settings, argparse.Namespace(username=username)).result()
         return capsys.readouterr().out
@@ -53,7 +53,7 @@ def environment(database_url: str) -> dict[str, str]:
     return {**kept, "DATABASE_URL": database_url, "SECRET_KEY": KEY.decode(), "BCRYPT_COST": "4"}
 
 
-def test_the_first_admin_is_made_on_an_empty_database(empty_url: str, tmp_path: Path) -> None:
+def test_create_admin_works_on_an_empty_database(empty_url: str, tmp_path: Path) -> None:
     def run(*words: str, password: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "user_service", *words],
@@ -64,23 +64,21 @@ def test_the_first_admin_is_made_on_an_empty_database(empty_url: str, tmp_path: 
             text=True,
         )
 
-    made = run("create-admin", "root", password=PASSWORD)
-    assert (made.returncode, made.stdout) == (0, "root is an admin, with the id 1.\n")
-    # The log is beside the result, not in it.
-    assert "database migrated" in made.stderr
-    assert "account opened" in made.stderr
-    assert PASSWORD not in made.stderr
+    created = run("create-admin", "root", password=PASSWORD)
+    assert (created.returncode, created.stdout) == (0, "Created admin root with id 1.\n")
+    # Log lines go to standard error.
+    assert "database migrated" in created.stderr
+    assert "account opened" in created.stderr
+    assert PASSWORD not in created.stderr
 
-    refused = run("create-admin", "Root", password=PASSWORD)
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.splitlines()[-1] == (
-        "create-admin: This username is taken; names that differ only in case are the same."
-    )
-    assert "Traceback" not in refused.stderr
+    rejected = run("create-admin", "Root", password=PASSWORD)
+    assert (rejected.returncode, rejected.stdout) == (1, "")
+    assert rejected.stderr.splitlines()[-1] == ("create-admin: This username is taken. Usernames are case-insensitive.")
+    assert "Traceback" not in rejected.stderr
     assert run("create-admin").returncode == 2
 
 
-async def test_an_admin_from_the_command_line_disables_an_account(
+async def test_an_admin_created_on_the_command_line_can_disable_accounts(
     command: Command, make_settings: MakeSettings
 ) -> None:
     command("create-admin", "root", password=PASSWORD)
@@ -91,33 +89,31 @@ async def test_an_admin_from_the_command_line_disables_an_account(
         assert (await client.get("/me", headers=ada.headers)).status_code == 401
 
 
-async def test_a_new_password_ends_all_sessions(command: Command, client: httpx.AsyncClient) -> None:
+async def test_set_password_revokes_all_sessions(command: Command, client: httpx.AsyncClient) -> None:
     ada = await sign_up(client)
-    assert command("set-password", "ADA", password=OTHER).startswith("ADA has a new password")
+    assert command("set-password", "ADA", password=OTHER) == "Changed the password of ADA and revoked all sessions.\n"
     assert (await client.get("/me", headers=ada.headers)).status_code == 401
     assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 401
     await log_in(client, ada.user_id, "ada", OTHER)
 
 
-async def test_the_mark_at_the_beginning_of_a_file_is_no_part_of_the_password(
-    command: Command, client: httpx.AsyncClient
-) -> None:
+async def test_a_byte_order_mark_is_not_part_of_the_password(command: Command, client: httpx.AsyncClient) -> None:
     ada = await sign_up(client)
     command("set-password", "ada", password=f"\ufeff{OTHER}")
     await log_in(client, ada.user_id, "ada", OTHER)
 
 
-async def test_an_account_is_disabled_and_enabled(command: Command, client: httpx.AsyncClient) -> None:
+async def test_an_account_can_be_disabled_and_enabled(command: Command, client: httpx.AsyncClient) -> None:
     ada = await sign_up(client)
-    assert command("disable", "ada") == "ada is disabled; all sessions of the account are over.\n"
+    assert command("disable", "ada") == "Disabled ada and revoked all sessions.\n"
     assert (await client.get("/me", headers=ada.headers)).status_code == 401
     assert (await client.post("/login", json={"username": "ada", "password": PASSWORD})).status_code == 401
-    assert command("enable", "ada") == "ada may log in again.\n"
+    assert command("enable", "ada") == "Enabled ada.\n"
     assert (await client.get("/me", headers=ada.headers)).status_code == 401
     await log_in(client, ada.user_id, "ada")
 
 
-async def test_sessions_are_listed_and_revoked(command: Command, client: httpx.AsyncClient) -> None:
+async def test_sessions_can_be_listed_and_revoked(command: Command, client: httpx.AsyncClient) -> None:
     ada, grace = await sign_up(client, "ada"), await sign_up(client, "grace")
     await client.post(
         "/login", json={"username": "ada", "password": PASSWORD}, headers={"User-Agent": "a phone \u001b[31m"}
@@ -127,62 +123,68 @@ async def test_sessions_are_listed_and_revoked(command: Command, client: httpx.A
     assert newest.split()[0] == "3"
     assert newest.endswith("127.0.0.1                                a phone [31m")
     assert oldest.split()[0] == "1"
-    assert command("revoke", "ada") == "All sessions of ada are over.\n"
+    assert command("revoke", "ada") == "Revoked all sessions of ada.\n"
     assert command("sessions", "ada").splitlines() == [head]
     assert (await client.get("/me", headers=ada.headers)).status_code == 401
     assert (await client.get("/me", headers=grace.headers)).status_code == 200
 
 
-async def test_expired_sessions_are_removed(command: Command, client: httpx.AsyncClient, database: Engine) -> None:
+async def test_prune_deletes_expired_sessions(command: Command, client: httpx.AsyncClient, database: Engine) -> None:
     ada = await sign_up(client)
     for _ in range(3):
         await log_in(client, ada.user_id, "ada")
     with database.begin() as connection:
         connection.execute(text("UPDATE sessions SET expires_at = created_at WHERE id > 2"))
-    assert command("prune") == "Expired sessions removed: 2.\n"
-    assert command("prune") == "Expired sessions removed: 0.\n"
+    assert command("prune") == "Deleted expired sessions: 2.\n"
+    assert command("prune") == "Deleted expired sessions: 0.\n"
     assert (await client.get("/me", headers=ada.headers)).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("name", "username", "password", "refusal", "sentence"),
+    ("name", "username", "password", "error_class", "sentence"),
     [
         ("create-admin", "ada", PASSWORD, UsernameTaken, "This username is taken"),
-        ("create-admin", "a b", PASSWORD, Invalid, "The username is not valid: String should match pattern"),
+        (
+            "create-admin",
+            "a b",
+            PASSWORD,
+            Invalid,
+            "The username is not valid: Text should have 3 to 50 ASCII letters, digits",
+        ),
         ("create-admin", "eve", "", Invalid, "The password is not valid: Text should have at least 1 characters"),
         ("create-admin", "eve", "\udce4" * 12, Invalid, "The password is not UTF-8 text."),
-        ("disable", "\udcff", "", UserNotFound, "There is no such account."),
-        ("enable", "\udcff", "", UserNotFound, "There is no such account."),
-        ("sessions", "\udcff", "", UserNotFound, "There is no such account."),
-        ("revoke", "\udcff", "", UserNotFound, "There is no such account."),
-        ("create-admin", "eve", "short", Invalid, "The password needs at least 8 characters"),
-        ("create-admin", "eve", "password123", Invalid, "This is one of the 10,000 most common passwords"),
+        ("disable", "\udcff", "", UserNotFound, "The account does not exist."),
+        ("enable", "\udcff", "", UserNotFound, "The account does not exist."),
+        ("sessions", "\udcff", "", UserNotFound, "The account does not exist."),
+        ("revoke", "\udcff", "", UserNotFound, "The account does not exist."),
+        ("create-admin", "eve", "short", Invalid, "The password must have at least 8 characters"),
+        ("create-admin", "eve", "password123", Invalid, "The password is one of the 10,000 most common ones"),
         ("create-admin", "eve", "a\tb" * 8, Invalid, "The password is not valid"),
-        ("set-password", "nobody", PASSWORD, UserNotFound, "There is no such account."),
-        ("set-password", "ada", "short", Invalid, "The password needs at least 8 characters"),
-        ("disable", "nobody", "", UserNotFound, "There is no such account."),
-        ("enable", "nobody", "", UserNotFound, "There is no such account."),
-        ("sessions", "nobody", "", UserNotFound, "There is no such account."),
-        ("revoke", "nobody", "", UserNotFound, "There is no such account."),
+        ("set-password", "nobody", PASSWORD, UserNotFound, "The account does not exist."),
+        ("set-password", "ada", "short", Invalid, "The password must have at least 8 characters"),
+        ("disable", "nobody", "", UserNotFound, "The account does not exist."),
+        ("enable", "nobody", "", UserNotFound, "The account does not exist."),
+        ("sessions", "nobody", "", UserNotFound, "The account does not exist."),
+        ("revoke", "nobody", "", UserNotFound, "The account does not exist."),
     ],
 )
-async def test_what_cannot_be_done_is_said_in_a_sentence(
+async def test_errors_are_reported_in_a_sentence(
     command: Command,
     client: httpx.AsyncClient,
     name: str,
     username: str,
     password: str,
-    refusal: type[DomainError],
+    error_class: type[DomainError],
     sentence: str,
 ) -> None:
     await sign_up(client, "ada")
-    with pytest.raises(refusal) as refused:
+    with pytest.raises(error_class) as raised:
         command(name, username, password=password)
-    error = refused.value
+    error = raised.value
     assert (error.errors[0].detail if isinstance(error, Invalid) else error.detail).startswith(sentence)
 
 
-def test_the_last_admin_is_not_disabled_here_either(command: Command) -> None:
+def test_the_last_admin_cannot_be_disabled(command: Command) -> None:
     command("create-admin", "root", password=PASSWORD)
     with pytest.raises(LastAdmin):
         command("disable", "root")
@@ -190,7 +192,7 @@ def test_the_last_admin_is_not_disabled_here_either(command: Command) -> None:
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize(("again", "status"), [(PASSWORD, 0), (OTHER, 1)])
-def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(
+def test_a_terminal_prompts_twice_for_the_password_without_echo(
     database_url: str, tmp_path: Path, again: str, status: int
 ) -> None:
     terminal, end = pty.openpty()
@@ -213,16 +215,16 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(
 
     wait_for(b"Password: ")
     os.write(terminal, PASSWORD.encode() + b"\n")
-    wait_for(b"The same again: ")
+    wait_for(b"Repeat the password: ")
     os.write(terminal, again.encode() + b"\n")
     try:
         while read := os.read(terminal, 1024):
             shown += read
     except OSError:
-        # Linux says so that the other end is closed.
+        # Linux raises an error when the other end is closed.
         pass
     os.close(terminal)
     assert process.wait(10) == status
     assert PASSWORD.encode() not in shown
-    assert (b"root is an admin" in shown) == (status == 0)
-    assert (b"two different passwords" in shown) == (status == 1)
+    assert (b"Created admin root" in shown) == (status == 0)
+    assert (b"passwords do not match" in shown) == (status == 1)

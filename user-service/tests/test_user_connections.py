@@ -1,4 +1,4 @@
-"""What the user service does with its database connections, on both databases."""
+"""Use of database connections, on both databases."""
 
 import asyncio
 from collections.abc import Callable
@@ -45,16 +45,14 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     assert set(held) == {0}
 
 
-async def test_a_name_that_somebody_else_is_about_to_take_is_waited_for(
-    client: httpx.AsyncClient, database: Engine
-) -> None:
+async def test_a_registration_waits_for_an_uncommitted_username(client: httpx.AsyncClient, database: Engine) -> None:
     ada = await sign_up(client, "ada")
     with database.connect() as other:
         if database.dialect.name == "sqlite":
             other.exec_driver_sql("BEGIN IMMEDIATE")
         other.execute(text("UPDATE users SET username = 'grace', username_key = 'grace'"))
         waiting = asyncio.create_task(client.post("/register", json={"username": "Grace", "password": PASSWORD}))
-        # Reads go on meanwhile, and see nothing of it.
+        # Reads are not blocked, and don't see the uncommitted change.
         assert (await client.get("/me", headers=ada.headers)).json()["username"] == "ada"
         assert not waiting.done()
         other.commit()

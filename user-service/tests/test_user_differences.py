@@ -1,4 +1,4 @@
-"""SQLite and PostgreSQL behind one behaviour: the same calls get the same answers."""
+"""Differential test: SQLite and PostgreSQL give the same responses to the same calls."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from testkit.users import KEY, PASSWORD, migrations_of
 from user_service.main import create_app
 from user_service.settings import Settings
 
-# Few of them, so that some are taken, and some have an account to log in to.
+# A small set, so that some registrations conflict and some logins succeed.
 NAMES = st.sampled_from(
     ["ada", "Ada", "ADA", "bob", "b.b", "b_b", "b%b", "ad\x00a", "ädä", "ﬁa", "x" * 50, "x" * 51, "", None, 7]
 )
@@ -44,5 +44,5 @@ async def both(backend: str, tmp_path: Path) -> AsyncIterator[Both]:
 @pytest.mark.postgresql
 @SETTINGS
 @given(calls=st.lists(CALLS, min_size=20, max_size=50))
-async def test_the_database_makes_no_difference_to_a_client(both: Both, calls: list[Call]) -> None:
+async def test_both_databases_return_the_same_responses(both: Both, calls: list[Call]) -> None:
     await both.assert_equal_answers(calls)

@@ -1,4 +1,4 @@
-"""`POST /validate-token`: the seam, from the side that answers."""
+"""`POST /validate-token`, tested against the contract, and `GET /me`."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ SERVICE_KEY = "a-key-of-the-product-service-for-tests"
 
 
 async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> str:
-    """Bring about what the contract gives, and return the token that it speaks of."""
+    """Set up the state that the contract gives, and return the token to validate."""
     ada = await sign_up(client, "ada")
     with database.begin() as connection:
         match given:
@@ -37,7 +37,7 @@ async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> st
                 return Tokens([KEY], timedelta(minutes=15)).issue(ada.user_id, 1, an_hour_ago)
             case "a token that was not issued here":
                 return Tokens([KEY[::-1]], timedelta(minutes=15)).issue(ada.user_id, 1, datetime.now(UTC))
-            case "a token of a session that is over":
+            case "a token of a revoked session":
                 connection.execute(text("DELETE FROM sessions"))
                 return ada.token
             case "a token of an account that was deleted":
@@ -53,18 +53,18 @@ async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> st
             case "a database that cannot be reached":
                 connection.execute(text("ALTER TABLE users RENAME TO elsewhere"))
                 return ada.token
-    raise AssertionError(f"nobody knows how to bring about: {given}")
+    raise AssertionError(f"unknown state in the contract: {given}")
 
 
 @pytest.fixture
-async def client_of_contract(make_settings: MakeSettings) -> AsyncIterator[httpx.AsyncClient]:
-    """A user service that wants to see the key of who asks."""
+async def contract_client(make_settings: MakeSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a user service that requires a service key."""
     async with running(create_app(make_settings(service_keys=f"product-service:{SERVICE_KEY}"))) as client:
         yield client
 
 
-async def ask(client: httpx.AsyncClient, token: str, **changes: Any) -> httpx.Response:
-    """The request of the contract, with these changes, about this token."""
+async def validate(client: httpx.AsyncClient, token: str, **changes: Any) -> httpx.Response:
+    """Send the request of the contract, with these changes, for this token."""
     request = {**CONTRACT["request"], **changes}
     headers, body = (
         {name: {"TOKEN": token, "SERVICE_KEY": SERVICE_KEY}.get(value, value) for name, value in request[part].items()}
@@ -73,8 +73,8 @@ async def ask(client: httpx.AsyncClient, token: str, **changes: Any) -> httpx.Re
     return await client.request(request["method"], request["path"], headers=headers, content=json.dumps(body))
 
 
-def as_the_contract_has_it(answer: httpx.Response, interaction: dict[str, Any]) -> dict[str, Any]:
-    """The body of this answer, whose status and headers are those of the contract."""
+def checked_body(answer: httpx.Response, interaction: dict[str, Any]) -> dict[str, Any]:
+    """Check status and headers of a response against the contract, and return its body."""
     assert answer.status_code == interaction["status"], answer.text
     assert answer.headers.items() >= {name.lower(): value for name, value in interaction["headers"].items()}.items()
     body: dict[str, Any] = answer.json()
@@ -82,37 +82,37 @@ def as_the_contract_has_it(answer: httpx.Response, interaction: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("interaction", CONTRACT["interactions"], ids=lambda each: each["given"])
-async def test_the_contract_is_kept(
-    client_of_contract: httpx.AsyncClient, database: Engine, interaction: dict[str, Any]
+async def test_responses_match_the_contract(
+    contract_client: httpx.AsyncClient, database: Engine, interaction: dict[str, Any]
 ) -> None:
-    token = await prepare(interaction["given"], client_of_contract, database)
-    body = as_the_contract_has_it(await ask(client_of_contract, token), interaction)
+    token = await prepare(interaction["given"], contract_client, database)
+    body = checked_body(await validate(contract_client, token), interaction)
     jsonschema.Draft202012Validator(CONTRACT["schema"]).validate(body)
-    # Only when it expires no example can tell.
+    # An example can't know when the token expires.
     assert body | {"expires_at": ...} == interaction["body"] | {"expires_at": ...}
 
 
 @pytest.mark.parametrize("refusal", CONTRACT["refusals"], ids=lambda each: each["given"])
-async def test_the_refusals_of_the_contract_are_kept(
-    client_of_contract: httpx.AsyncClient, database: Engine, refusal: dict[str, Any]
+async def test_errors_match_the_contract(
+    contract_client: httpx.AsyncClient, database: Engine, refusal: dict[str, Any]
 ) -> None:
-    token = await prepare(refusal["given"], client_of_contract, database)
-    body = as_the_contract_has_it(await ask(client_of_contract, token, **refusal.get("request", {})), refusal)
-    # Of a problem, others go by these alone.
+    token = await prepare(refusal["given"], contract_client, database)
+    body = checked_body(await validate(contract_client, token, **refusal.get("request", {})), refusal)
+    # Callers rely on these fields of a problem only.
     assert {name: body[name] for name in refusal["body"]} == refusal["body"]
     assert "valid" not in body
 
 
-async def test_the_roles_are_those_of_the_contract(client_of_contract: httpx.AsyncClient, database: Engine) -> None:
-    ada = await sign_up(client_of_contract, "ada")
+async def test_roles_match_the_contract(contract_client: httpx.AsyncClient, database: Engine) -> None:
+    ada = await sign_up(contract_client, "ada")
     of_a_user, of_an_admin = CONTRACT["schema"]["oneOf"][0]["properties"]["roles"]["examples"]
-    assert (await ask(client_of_contract, ada.token)).json()["roles"] == of_a_user
+    assert (await validate(contract_client, ada.token)).json()["roles"] == of_a_user
     with database.begin() as connection:
         connection.execute(text("UPDATE users SET is_admin = :yes"), {"yes": True})
-    assert (await ask(client_of_contract, ada.token)).json()["roles"] == of_an_admin
+    assert (await validate(contract_client, ada.token)).json()["roles"] == of_an_admin
 
 
-async def test_the_answer_says_when_the_token_expires(client: httpx.AsyncClient) -> None:
+async def test_a_response_has_the_expiry_of_the_token(client: httpx.AsyncClient) -> None:
     ada = await sign_up(client, "ada")
     answer = await client.post("/validate-token", json={"token": ada.token})
     expires_at = datetime.fromisoformat(answer.json()["expires_at"])
@@ -122,18 +122,18 @@ async def test_the_answer_says_when_the_token_expires(client: httpx.AsyncClient)
 @pytest.mark.parametrize(
     "token", ["", " ", "x", "a.b.c", "..", "\x00", "{}", "Bearer x", "é" * 100, "a" * 10_000, "💥", "null"]
 )
-async def test_every_text_that_is_no_token_of_ours_is_a_200_that_says_so(client: httpx.AsyncClient, token: str) -> None:
+async def test_any_other_text_gets_a_200_with_valid_false(client: httpx.AsyncClient, token: str) -> None:
     answer = await client.post("/validate-token", json={"token": token})
     assert answer.status_code == 200
     assert answer.json() == {"valid": False, "message": "The token is malformed, or was not issued here."}
 
 
 @pytest.mark.parametrize("body", [{}, {"token": None}, {"token": 1}, {"token": ["x"]}, {"token": "x", "y": 1}, [], "x"])
-async def test_every_other_body_is_a_422(client: httpx.AsyncClient, body: object) -> None:
+async def test_any_other_body_is_a_422(client: httpx.AsyncClient, body: object) -> None:
     assert (await client.post("/validate-token", json=body)).status_code == 422
 
 
-async def test_more_than_16_kib_is_a_413_in_the_usual_form(client: httpx.AsyncClient) -> None:
+async def test_more_than_16_kib_is_a_413_problem(client: httpx.AsyncClient) -> None:
     fits = await client.post("/validate-token", json={"token": "x" * (16 * 1024 - len('{"token":""}'))})
     too_much = await client.post("/validate-token", json={"token": "x" * 16 * 1024})
     assert fits.status_code == 200
@@ -141,7 +141,7 @@ async def test_more_than_16_kib_is_a_413_in_the_usual_form(client: httpx.AsyncCl
     assert too_much.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_validation_is_one_query_and_writes_nothing(client: httpx.AsyncClient) -> None:
+async def test_a_validation_runs_one_query_and_no_write(client: httpx.AsyncClient) -> None:
     ada = await sign_up(client, "ada")
     statements: list[str] = []
 
@@ -158,7 +158,7 @@ async def test_a_validation_is_one_query_and_writes_nothing(client: httpx.AsyncC
     assert statements[0].startswith("SELECT")
 
 
-async def test_an_outage_of_the_database_is_never_an_invalid_token(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_a_database_outage_is_a_503_and_not_an_invalid_token(client: httpx.AsyncClient, database: Engine) -> None:
     ada = await sign_up(client, "ada")
     with database.begin() as connection:
         connection.execute(text("ALTER TABLE users RENAME TO elsewhere"))
@@ -167,9 +167,7 @@ async def test_an_outage_of_the_database_is_never_an_invalid_token(client: httpx
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_neither_the_token_nor_the_password_is_logged(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_tokens_and_passwords_are_not_logged(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         ada = await sign_up(client, "ada")
         await client.post("/validate-token", json={"token": ada.token})
@@ -179,7 +177,7 @@ async def test_neither_the_token_nor_the_password_is_logged(
 
 
 class TestMe:
-    async def test_it_is_the_account_of_the_token(self, client: httpx.AsyncClient) -> None:
+    async def test_it_returns_the_account_of_the_token(self, client: httpx.AsyncClient) -> None:
         ada = await sign_up(client, "ada")
         await sign_up(client, "grace")
         answer = await client.get("/me", headers=ada.headers)
@@ -199,7 +197,7 @@ class TestMe:
             ("bearer " + "x" * 9000, 'Bearer error="invalid_token"'),
         ],
     )
-    async def test_without_a_token_that_is_good_it_is_a_401(
+    async def test_a_missing_or_invalid_token_is_a_401(
         self, client: httpx.AsyncClient, authorization: str | None, challenge: str
     ) -> None:
         headers = {} if authorization is None else {b"Authorization": authorization.encode()}
@@ -210,7 +208,7 @@ class TestMe:
     @pytest.mark.parametrize(
         "statement", ["DELETE FROM users WHERE username = 'ada'", "UPDATE users SET is_active = false"]
     )
-    async def test_a_token_ends_with_its_account(
+    async def test_a_token_is_invalid_without_an_active_account(
         self, client: httpx.AsyncClient, database: Engine, statement: str
     ) -> None:
         ada = await sign_up(client, "ada")
@@ -218,7 +216,9 @@ class TestMe:
             connection.execute(text(statement))
         assert (await client.get("/me", headers=ada.headers)).status_code == 401
 
-    async def test_nothing_is_inherited_by_the_next_account(self, client: httpx.AsyncClient, database: Engine) -> None:
+    async def test_a_new_account_of_the_same_username_inherits_nothing(
+        self, client: httpx.AsyncClient, database: Engine
+    ) -> None:
         ada = await sign_up(client, "ada")
         with database.begin() as connection:
             connection.execute(text("DELETE FROM users"))

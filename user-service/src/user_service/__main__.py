@@ -1,4 +1,4 @@
-"""The command line of the user service; without a command it serves."""
+"""Command line of the user service; without a command, it runs the service."""
 
 from chassis.process.server import run_command
 from user_service.commands import COMMANDS

@@ -1,6 +1,6 @@
-"""The audit log: one structured line for whatever changes who may do what. No secret is ever in it.
+"""Audit log: one structured line for each event that changes or tests access rights.
 
-It is written whatever LOG_LEVEL says.
+Lines never contain secrets and are written at every LOG_LEVEL.
 """
 
 from typing import Any
@@ -9,9 +9,10 @@ from chassis import logs
 
 
 def log(event: str, *, user_id: int | None, **fields: Any) -> None:
+    """Write one line to the audit log.
+
+    :param event: a short, stable name for what happened
+    :param user_id: the account affected; None if there is none
     """
-    :param event: what happened, in a few words that stay the same
-    :param user_id: the account that it happened to; None where there is none
-    """
-    # The request's own line has a `user_id` too: who asked.
+    # Logged as `account_id`, because `user_id` in the access log is the caller.
     logs.get(f"{logs.AUDIT}.user_service").info(event, audit=True, account_id=user_id, **fields)

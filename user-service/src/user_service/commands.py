@@ -1,7 +1,7 @@
-"""What an operator does on the command line: `python -m user_service create-admin root`.
+"""Operator commands: `python -m user_service create-admin root`.
 
-A password is asked for without echo, or read from standard input where that is no terminal. It is never an argument,
-which others on the machine could see.
+Passwords are prompted for without echo, or read from standard input if that is not a terminal. They are never
+arguments, because other users of the machine can see those.
 """
 
 import argparse
@@ -26,36 +26,46 @@ from user_service.settings import Settings
 T = TypeVar("T")
 
 
-def _username(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("username", help="the name of the account")
+def _add_username(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("username", help="username of the account")
 
 
 def _create_admin(settings: Settings, arguments: argparse.Namespace) -> None:
-    asked = _registration(arguments.username)
-    user = _with_services(settings, lambda of: of.accounts.open(asked.username, asked.password, is_admin=True))
-    print(f"{user.username} is an admin, with the id {user.id}.")
+    registration = _registration(arguments.username)
+    user = _with_services(
+        settings, lambda services: services.accounts.create(registration.username, registration.password, is_admin=True)
+    )
+    print(f"Created admin {user.username} with id {user.id}.")
 
 
 def _set_password(settings: Settings, arguments: argparse.Namespace) -> None:
-    asked = _registration(arguments.username)
-    _with_services(settings, lambda of: of.accounts.set_password(asked.username, asked.password))
-    print(f"{asked.username} has a new password; all sessions of the account are over.")
+    registration = _registration(arguments.username)
+    _with_services(
+        settings, lambda services: services.accounts.set_password(registration.username, registration.password)
+    )
+    print(f"Changed the password of {registration.username} and revoked all sessions.")
 
 
 def _disable(settings: Settings, arguments: argparse.Namespace) -> None:
-    change = AccountUpdate(is_active=False)
-    user = _with_services(settings, lambda of: of.administration.change_as_operator(_name(arguments), change))
-    print(f"{user.username} is disabled; all sessions of the account are over.")
+    update = AccountUpdate(is_active=False)
+    user = _with_services(
+        settings, lambda services: services.administration.change_as_operator(_ascii_username(arguments), update)
+    )
+    print(f"Disabled {user.username} and revoked all sessions.")
 
 
 def _enable(settings: Settings, arguments: argparse.Namespace) -> None:
-    change = AccountUpdate(is_active=True)
-    user = _with_services(settings, lambda of: of.administration.change_as_operator(_name(arguments), change))
-    print(f"{user.username} may log in again.")
+    update = AccountUpdate(is_active=True)
+    user = _with_services(
+        settings, lambda services: services.administration.change_as_operator(_ascii_username(arguments), update)
+    )
+    print(f"Enabled {user.username}.")
 
 
 def _sessions(settings: Settings, arguments: argparse.Namespace) -> None:
-    sessions = _with_services(settings, lambda of: of.administration.sessions_of(_name(arguments)))
+    sessions = _with_services(
+        settings, lambda services: services.administration.list_sessions(_ascii_username(arguments))
+    )
     line = "{:>8}  {:20}  {:20}  {:20}  {:39}  {}".format
     print(line("id", "created", "last used", "expires", "address", "user agent"))
     for each in sessions:
@@ -64,38 +74,38 @@ def _sessions(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:
-    _with_services(settings, lambda of: of.administration.revoke_sessions_of(_name(arguments)))
-    print(f"All sessions of {arguments.username} are over.")
+    _with_services(settings, lambda services: services.administration.revoke_sessions(_ascii_username(arguments)))
+    print(f"Revoked all sessions of {arguments.username}.")
 
 
 def _prune(settings: Settings, _: argparse.Namespace) -> None:
-    print(f"Expired sessions removed: {_with_services(settings, lambda of: purge(of.sessions.purge))}.")
+    print(f"Deleted expired sessions: {_with_services(settings, lambda services: purge(services.sessions.purge))}.")
 
 
 COMMANDS = [
-    Command("create-admin", "open an account that is an admin", _create_admin, _username),
-    Command("set-password", "give an account a new password, and end its sessions", _set_password, _username),
-    Command("disable", "let nobody log in to an account, and end its sessions", _disable, _username),
-    Command("enable", "let an account that was disabled log in again", _enable, _username),
-    Command("sessions", "list the sessions of an account that go on, at most the newest 100", _sessions, _username),
-    Command("revoke", "end all sessions of an account", _revoke, _username),
-    Command("prune", "remove expired sessions, as the service does by itself from time to time", _prune),
+    Command("create-admin", "create an admin account", _create_admin, _add_username),
+    Command("set-password", "set an account's password and revoke its sessions", _set_password, _add_username),
+    Command("disable", "disable an account and revoke its sessions", _disable, _add_username),
+    Command("enable", "enable a disabled account", _enable, _add_username),
+    Command("sessions", "list an account's active sessions, newest first, at most 100", _sessions, _add_username),
+    Command("revoke", "revoke all sessions of an account", _revoke, _add_username),
+    Command("prune", "delete expired sessions, as the service does periodically", _prune),
 ]
 
 
-def _with_services(settings: Settings, use: Callable[[Services], Awaitable[T]]) -> T:
+def _with_services(settings: Settings, operation: Callable[[Services], Awaitable[T]]) -> T:
     async def run() -> T:
         services = Services(settings)
         try:
-            return await use(services)
+            return await operation(services)
         finally:
             await services.close()
 
     return asyncio.run(run())
 
 
-def _name(arguments: argparse.Namespace) -> str:
-    """The name of an account; raises UserNotFound for what can be none, and which no database might take."""
+def _ascii_username(arguments: argparse.Namespace) -> str:
+    """The username; raises UserNotFound if it isn't ASCII. No account has such a name, and drivers may fail on it."""
     username: str = arguments.username
     if not username.isascii():
         raise UserNotFound
@@ -103,17 +113,17 @@ def _name(arguments: argparse.Namespace) -> str:
 
 
 def _registration(username: str) -> Registration:
-    """The name with a password that is asked for; raises Invalid for what `POST /register` would refuse as well."""
+    """The username and a password from the operator; raises Invalid if `POST /register` would reject either."""
     try:
         return Registration(username=username, password=_ask_password())
     except ValidationError as error:
         raise Invalid(
             [
                 FieldError(
-                    f"/{mistake['loc'][0]}",
-                    f"The {mistake['loc'][0]} is not valid: {error_message(mistake['type'], mistake['msg'])}.",
+                    f"/{problem['loc'][0]}",
+                    f"The {problem['loc'][0]} is not valid: {error_message(problem['type'], problem['msg'])}.",
                 )
-                for mistake in error.errors()
+                for problem in error.errors()
             ]
         ) from None
 
@@ -121,13 +131,13 @@ def _registration(username: str) -> Registration:
 def _ask_password() -> str:
     try:
         if not sys.stdin.isatty():
-            # Some editors begin a file with a mark that nobody would type.
+            # Some editors start a file with a byte order mark, which is not part of the password.
             return sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n")
         password = getpass("Password: ")
-        if getpass("The same again: ") != password:
-            raise Invalid([FieldError("/password", "These were two different passwords; nothing was changed.")])
+        if getpass("Repeat the password: ") != password:
+            raise Invalid([FieldError("/password", "The passwords do not match. Nothing was changed.")])
     except EOFError:
-        raise Invalid([FieldError("/password", "No password was given.")]) from None
+        raise Invalid([FieldError("/password", "The password is missing.")]) from None
     except UnicodeError:
         raise Invalid([FieldError("/password", "The password is not UTF-8 text.")]) from None
     return password

@@ -1,43 +1,43 @@
-"""What can be said against a request of the user service."""
+"""Domain errors of the user service."""
 
 from chassis.errors import Conflict, Forbidden, NotFound, Throttled, Unauthenticated, Unavailable
 
 
 class UsernameTaken(Conflict):
     code = "username-taken"
-    detail = "This username is taken; names that differ only in case are the same."
+    detail = "This username is taken. Usernames are case-insensitive."
 
 
 class InvalidCredentials(Unauthenticated):
-    """One and the same for an unknown name, a wrong password and a disabled account."""
+    """The same for an unknown username, a wrong password and a disabled account, so that it reveals nothing."""
 
     code = "invalid-credentials"
-    detail = "The username or the password is wrong."
+    detail = "The username or password is wrong."
 
 
 class AdminsOnly(Forbidden):
     code = "forbidden"
-    detail = "Only an admin may do this."
+    detail = "Only admins can do this."
 
 
 class UserNotFound(NotFound):
     code = "user-not-found"
-    detail = "There is no such account."
+    detail = "The account does not exist."
 
 
 class LastAdmin(Conflict):
     code = "last-admin"
-    detail = "This is the last active admin; make somebody else one first."
+    detail = "This is the last active admin. Make another account an admin first."
 
 
 class InvalidServiceKey(Unauthenticated):
     code = "invalid-service-key"
-    detail = "This is for services that have a key, sent as: X-Service-Key."
+    detail = "A valid service key is required. Send it in the X-Service-Key header."
 
 
 class SessionRevoked(Unauthenticated):
     code = "session-revoked"
-    detail = "This session is over. Please log in again."
+    detail = "The session was revoked or has expired. Please log in again."
 
 
 class SessionNotFound(NotFound):
@@ -46,7 +46,7 @@ class SessionNotFound(NotFound):
 
 
 class WrongPassword(Forbidden):
-    """Not a 401: the session is fine."""
+    """Forbidden, not Unauthenticated: the session is valid."""
 
     code = "wrong-password"
     detail = "The current password is wrong."
@@ -54,15 +54,15 @@ class WrongPassword(Forbidden):
 
 class TooManyAttempts(Throttled):
     code = "too-many-attempts"
-    detail = "There were too many attempts; the next one is let through after the seconds in Retry-After."
+    detail = "Too many attempts. Try again after the number of seconds in Retry-After."
 
 
 class PasswordsBusy(Unavailable):
-    """A storm of logins: each costs a quarter of a second of a core, and they wait no longer than a setting says."""
+    """Too many concurrent logins. Each takes a quarter of a second of CPU and waits at most PASSWORD_QUEUE_TIMEOUT."""
 
     code = "passwords-busy"
-    detail = "Too many passwords are being checked at the moment. Nothing was changed; please try again."
+    detail = "The service is checking too many passwords right now. Nothing was changed. Please try again."
 
 
 PASSWORD_ERRORS = (TooManyAttempts, PasswordsBusy)
-"""How every call may end that looks at a password, beside its own errors."""
+"""Errors of every operation that verifies or hashes a password, in addition to its own."""

@@ -1,4 +1,4 @@
-"""The composition of the user service."""
+"""Composition root of the user service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,28 +30,28 @@ from user_service.services.administration import Administration
 from user_service.services.sessions import Sessions
 from user_service.settings import SAMPLE_KEYS, Settings
 
-DESCRIPTION = """Accounts, login and access tokens, and the one place where a token is checked.
+DESCRIPTION = """Accounts, login, access tokens and token validation.
 
-To begin: open an account with `POST /register`, then press "Authorize" and give its name and password.
+To get started, create an account with `POST /register`. Then press "Authorize" and enter its username and password.
 """
 
 
 PURGE_EVERY = 600.0
-"""Seconds between two looks for sessions that have expired."""
+"""Seconds between two purges of expired sessions."""
 
 
 class Services:
-    """What may be done with accounts and sessions, with all that it needs; for the API, and for the command line."""
+    """The service layer with its dependencies, for the API and the command line."""
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database.from_settings(settings, Repositories)
         self._passwords = Passwords(settings.bcrypt_cost, settings.password_queue_timeout)
-        self._counts = RateLimits(settings.rate_limit_storage_url)
+        self._rate_limits = RateLimits(settings.rate_limit_storage_url)
         keys = [signing_key(settings.secret_key, settings.development_key_file)]
         keys += [key.encode() for key in settings.secret_keys_accepted]
         logins, registrations, refreshes = (
-            Throttle(self._counts, call, per_account, per_address)
-            for call, per_account, per_address in (
+            Throttle(self._rate_limits, operation, per_account, per_address)
+            for operation, per_account, per_address in (
                 ("login", settings.rate_limit_login, settings.rate_limit_login_address),
                 ("register", settings.rate_limit_register, settings.rate_limit_register_address),
                 ("refresh", settings.rate_limit_refresh, settings.rate_limit_refresh_address),
@@ -70,7 +70,7 @@ class Services:
         )
 
     async def close(self) -> None:
-        await self._counts.close()
+        await self._rate_limits.close()
         self._passwords.close()
         self.database.close()
 
@@ -114,23 +114,23 @@ def migrations(settings: Settings) -> Migrations:
 
 
 def prepare(settings: Settings) -> None:
-    """What is done once, before any worker; raises OSError where the development key cannot be kept."""
+    """Run once before the workers start; raises OSError if the development key can't be saved."""
     signing_key(settings.secret_key, settings.development_key_file)
     if settings.workers > 1 and settings.rate_limit_storage_url == IN_MEMORY:
         logs.get("user_service.main").warning(
-            "each worker counts attempts by itself: set RATE_LIMIT_STORAGE_URL", workers=settings.workers
+            "each worker counts attempts separately: set RATE_LIMIT_STORAGE_URL", workers=settings.workers
         )
 
 
 def documented_app() -> FastAPI:
-    """An application of which only the document is wanted: made of the defaults, whatever the environment says."""
+    """An application built only for its OpenAPI document, with default settings that ignore the environment."""
     return create_app(
         Settings.model_construct(database_url="sqlite:///unused.db", secret_key=SecretStr(SAMPLE_KEYS[0]))
     )
 
 
 def create_worker_app() -> FastAPI:
-    """The application of one worker process, which reads its settings by itself."""
+    """The application of one worker process, which loads the settings itself."""
     settings = load(Settings)
     logs.configure(settings.service, settings.log_level, settings.log_format)
     return create_app(settings)

@@ -1,45 +1,59 @@
-"""What crosses the wire of the user service."""
+"""Request and response models of the user service."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
 from pydantic.config import JsonDict
 
 from chassis.text import Line
-from user_service.security.refresh_tokens import LONGEST as LONGEST_REFRESH_TOKEN
+from user_service.security.refresh_tokens import MAX_LENGTH as MAX_REFRESH_TOKEN_LENGTH
 
-LONGEST_PASSWORD = 256  # characters, so that nobody makes the service hash a book
+MAX_PASSWORD_LENGTH = 256  # limits the cost of hashing
+
+_USERNAME = re.compile(r"[A-Za-z0-9._-]{3,50}")
+
+
+def _check_username(username: str) -> str:
+    # Pydantic's own check of a pattern shows the regular expression to people.
+    if not _USERNAME.fullmatch(username):
+        raise ValueError("Text should have 3 to 50 ASCII letters, digits, dots, underscores and hyphens")
+    return username
+
 
 Username = Annotated[
-    str,
-    StringConstraints(strict=True, pattern=r"^[A-Za-z0-9._-]{3,50}$"),
-    Field(description="3 to 50 letters, digits, dots, underscores and hyphens; unique without regard to case."),
+    StrictStr,
+    AfterValidator(_check_username),
+    Field(
+        description="3 to 50 ASCII letters, digits, dots, underscores and hyphens. Case-insensitive.",
+        json_schema_extra={"pattern": f"^{_USERNAME.pattern}$"},
+    ),
 ]
 Password = Annotated[
     Line,
     Field(
         min_length=1,
-        max_length=LONGEST_PASSWORD,
-        description="At least `PASSWORD_MIN_LENGTH` (8) and at most 256 characters, any of Unicode's but controls.",
-        # The shortest by default; the setting itself is the service layer's affair.
+        max_length=MAX_PASSWORD_LENGTH,
+        description="At least `PASSWORD_MIN_LENGTH` (8) and at most 256 Unicode characters; no control characters.",
+        # The default minimum; the service layer enforces the configured one.
         json_schema_extra={"format": "password", "minLength": 8},
     ),
 ]
 CurrentPassword = Annotated[
-    Line, Field(min_length=1, max_length=LONGEST_PASSWORD, json_schema_extra={"format": "password"})
+    Line, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
 ]
 
 Role = Literal["user", "admin"]
 
 
-def _has_user(roles: list[Role]) -> list[Role]:
+def _check_roles(roles: list[Role]) -> list[Role]:
     if "user" not in roles or len(set(roles)) != len(roles):
-        raise ValueError('Roles are ["user"] or ["user", "admin"]: every account is a user')
+        raise ValueError('Roles must be ["user"] or ["user", "admin"]; every account is a user')
     return roles
 
 
-Roles = Annotated[list[Role], AfterValidator(_has_user), Field(max_length=2)]
+Roles = Annotated[list[Role], AfterValidator(_check_roles), Field(max_length=2)]
 
 CREDENTIALS_EXAMPLE: JsonDict = {"username": "ada", "password": "correct horse battery staple"}
 VALID_TOKEN_EXAMPLE: JsonDict = {
@@ -65,17 +79,17 @@ class Registration(BaseModel):
 
 
 class Credentials(BaseModel):
-    """A name and its password; the other fields of OAuth2's password grant are accepted and ignored."""
+    """Username and password; accepts and ignores the other fields of the OAuth2 password grant."""
 
     model_config = ConfigDict(extra="forbid")
 
-    # Swagger UI fills in a form from the examples of its fields, and makes something up where there is none.
+    # Swagger UI prefills forms from field examples, and invents values for fields without one.
     username: Annotated[Line, Field(min_length=1, max_length=255, examples=[CREDENTIALS_EXAMPLE["username"]])]
     password: Annotated[
         Line,
         Field(
             min_length=1,
-            max_length=LONGEST_PASSWORD,
+            max_length=MAX_PASSWORD_LENGTH,
             examples=[CREDENTIALS_EXAMPLE["password"]],
             json_schema_extra={"format": "password"},
         ),
@@ -112,7 +126,7 @@ class UserRead(BaseModel):
 
 
 def _unset() -> Any:
-    """The default of a field that may be left out, but not be null; `model_fields_set` tells whether it was sent."""
+    """The default of a field that is optional but not nullable; `model_fields_set` tells whether it was sent."""
 
 
 class UserPatch(BaseModel):
@@ -123,7 +137,7 @@ class UserPatch(BaseModel):
 
 
 class GrantRead(BaseModel):
-    """The answer to a login and to a refresh, as OAuth2 has it (RFC 6749, section 5.1)."""
+    """Token response of OAuth2 (RFC 6749, section 5.1), for a login or a refresh."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -139,15 +153,15 @@ class GrantRead(BaseModel):
     )
 
     access_token: str
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind of token, not one
-    expires_in: int = Field(description="Seconds that the access token is valid.")
-    refresh_token: str = Field(description="Opaque; to be used once, at `POST /refresh`, which answers the next one.")
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a token type, not a token
+    expires_in: int = Field(description="Lifetime of the access token in seconds.")
+    refresh_token: str = Field(description="Opaque and valid once: `POST /refresh` replaces it.")
 
 
 class RefreshRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"refresh_token": "AAAAAAAAAAGx..."}]})
 
-    refresh_token: StrictStr = Field(max_length=LONGEST_REFRESH_TOKEN)
+    refresh_token: StrictStr = Field(max_length=MAX_REFRESH_TOKEN_LENGTH)
 
 
 class SessionRead(BaseModel):
@@ -169,11 +183,11 @@ class SessionRead(BaseModel):
 
     id: int
     created_at: datetime
-    last_used_at: datetime = Field(description="Moves at each refresh.")
-    expires_at: datetime = Field(description="Moves at each refresh too.")
+    last_used_at: datetime = Field(description="Updated by each refresh.")
+    expires_at: datetime = Field(description="Extended by each refresh.")
     user_agent: str | None
     ip: str | None
-    current: bool = Field(description="Whether it is the session of the token that asks.")
+    current: bool = Field(description="Whether the access token of this request belongs to the session.")
 
 
 class PasswordProof(BaseModel):
@@ -201,7 +215,9 @@ class PasswordChange(BaseModel):
 class TokenToValidate(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"token": "eyJhbGciOi..."}]})
 
-    token: StrictStr = Field(description="Any text; what is not a token of ours is answered with `valid: false`.")
+    token: StrictStr = Field(
+        description="Any string; one that is not an access token of this service gets `valid: false`."
+    )
 
 
 class ValidToken(BaseModel):

@@ -1,4 +1,4 @@
-"""The settings of the user service."""
+"""Settings of the user service."""
 
 import ipaddress
 import re
@@ -12,51 +12,53 @@ from pydantic_settings import NoDecode
 from chassis.settings import CommaSeparated, ServiceSettings
 from user_service.security import rate_limits
 
-SHORTEST_KEY = 32  # bytes; RFC 7518, section 3.2, for HS256
-CHEAPEST_PRODUCTION_COST = 12
-# A key travels in a header, so that it is of printable ASCII, and in a list, so that it has no comma.
-_NAMED_KEY = re.compile(rf"(?P<name>[A-Za-z0-9._-]+):(?P<key>[!-+\--~]{{{SHORTEST_KEY},}})")
-SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # It stands in docker-compose.yml.
+MIN_KEY_BYTES = 32  # bytes; RFC 7518, section 3.2, for HS256
+MIN_PRODUCTION_BCRYPT_COST = 12
+# Keys are sent in a header, so they are printable ASCII, and configured in a list, so they have no comma.
+_NAMED_KEY = re.compile(rf"(?P<name>[A-Za-z0-9._-]+):(?P<key>[!-+\--~]{{{MIN_KEY_BYTES},}})")
+SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # the key in docker-compose.yml
 SAMPLE_KEYS = ("change-me-to-a-random-string-of-at-least-32-bytes",)
 
 
-def _named_keys(value: Any) -> Any:
+def _parse_named_keys(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     named = [_NAMED_KEY.fullmatch(entry.strip()) for entry in value.split(",") if entry.strip()]
     keys = {match["name"]: match["key"] for match in named if match}
     if not all(named):
-        raise ValueError(f"must be like name:key,name:key, each key {SHORTEST_KEY} or more letters, digits and signs")
+        raise ValueError(
+            f"must be like name:key,name:key, with {MIN_KEY_BYTES} or more letters, digits and symbols per key"
+        )
     if len(keys) != len(named):
-        raise ValueError("has the same name twice")
+        raise ValueError("must not have the same name twice")
     return keys
 
 
-ServiceKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_named_keys)]
-"""Keys by the names of those who have them; several at once for one caller make a change of its key possible."""
+ServiceKeys = Annotated[dict[str, str], NoDecode, BeforeValidator(_parse_named_keys)]
+"""Service keys by name. A calling service can have several, so that its key can be rotated."""
 
 
 def _require_key(key: str) -> None:
-    """Raise ValueError for what cannot sign, or would not be the same key in SECRET_KEYS_ACCEPTED."""
+    """Raise ValueError if the key is unusable, or SECRET_KEYS_ACCEPTED would parse it differently."""
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
-        raise ValueError("is not UTF-8 text") from None
-    if length < SHORTEST_KEY:
-        raise ValueError(f"has to be at least {SHORTEST_KEY} bytes long")
+        raise ValueError("must be UTF-8 text") from None
+    if length < MIN_KEY_BYTES:
+        raise ValueError(f"must be at least {MIN_KEY_BYTES} bytes long")
     if "," in key or key != key.strip():
-        raise ValueError("must have no comma in it, and no space at either end")
+        raise ValueError("must not contain commas, or spaces at either end")
     if "ssh-rsa" in key or "-----BEGIN" in key:
-        raise ValueError("is a key of a pair, and HS256 signs with a random text")
+        raise ValueError("must be random text for HS256, not a key of a key pair")
 
 
-def _is_rate_limit(text: str) -> str:
+def _check_rate_limit(text: str) -> str:
     rate_limits.parse(text)
     return text
 
 
-RateLimit = Annotated[str, AfterValidator(_is_rate_limit)]
-"""Like `10/minute`, or `10/minute; 100/hour`, or `off`."""
+RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
+"""`10/minute`, `10/minute; 100/hour` or `off`."""
 
 
 class Settings(ServiceSettings):
@@ -65,68 +67,64 @@ class Settings(ServiceSettings):
     port: int = Field(default=8001, ge=1, le=65535, description="The port to listen on.")
     secret_key: SecretStr | None = Field(
         default=None,
-        description="Signs access tokens: at least 32 random bytes. Unset: in development one is made and kept "
-        "in `DATA_DIR`, in production the service does not start.",
+        description="Signs access tokens; at least 32 random bytes. If unset, the service generates a key in "
+        "`DATA_DIR` in development and does not start in production.",
     )
     secret_keys_accepted: CommaSeparated = Field(
         default=[],
-        description="Keys whose tokens are accepted too, separated by commas: older ones, and the next one.",
+        description="Additional keys whose tokens are accepted, separated by commas: previous keys and the next key.",
         repr=False,
     )
     service_keys: ServiceKeys = Field(
         default={},
-        description="Who may ask `/validate-token`, as `name:key,name:key`; unset: whoever reaches it.",
+        description="Services that can call `/validate-token`, as `name:key,name:key`. If unset, every client can.",
         repr=False,
     )
     access_token_expire_minutes: int = Field(
-        default=15, ge=1, le=24 * 60, description="Minutes that an access token is valid."
+        default=15, ge=1, le=24 * 60, description="Lifetime of an access token in minutes."
     )
     refresh_token_expire_days: int = Field(
-        default=30, ge=1, le=3650, description="Days that a session goes on after it was last refreshed."
+        default=30, ge=1, le=3650, description="Lifetime of a session in days, restarted by each refresh."
     )
-    password_min_length: int = Field(default=8, ge=1, le=128, description="The fewest characters of a new password.")
+    password_min_length: int = Field(
+        default=8, ge=1, le=128, description="Minimum length of a new password in characters."
+    )
     bcrypt_cost: int = Field(
-        default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. Production refuses less."
+        default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. In production at least 12."
     )
     password_queue_timeout: float = Field(
         default=5.0,
         gt=0,
         le=60,
-        description="Seconds that a login waits for its turn to have the password checked, before a 503.",
+        description="Seconds that a login waits for a free hashing thread before it gets a 503.",
     )
     rate_limit_login: RateLimit = Field(
         default="10/minute",
-        description="Failed attempts to prove the password of one account from one address. "
-        "More than one limit: `10/minute; 50/hour`; none: `off`.",
+        description="Failed password checks per account and address. "
+        "Several limits: `10/minute; 50/hour`; no limit: `off`.",
     )
     rate_limit_login_address: RateLimit = Field(
-        default="100/minute", description="Logins from one address (of IPv6: from one /64), whatever the account."
+        default="100/minute", description="Password checks per address (IPv6: per /64)."
     )
-    rate_limit_register: RateLimit = Field(
-        default="10/minute", description="Registrations of one name from one address."
-    )
-    rate_limit_register_address: RateLimit = Field(
-        default="30/minute", description="Registrations from one address, whatever the name."
-    )
-    rate_limit_refresh: RateLimit = Field(default="30/minute", description="Refreshes of one session from one address.")
-    rate_limit_refresh_address: RateLimit = Field(
-        default="600/minute", description="Refreshes from one address, whatever the session."
-    )
+    rate_limit_register: RateLimit = Field(default="10/minute", description="Registrations per username and address.")
+    rate_limit_register_address: RateLimit = Field(default="30/minute", description="Registrations per address.")
+    rate_limit_refresh: RateLimit = Field(default="30/minute", description="Refreshes per session and address.")
+    rate_limit_refresh_address: RateLimit = Field(default="600/minute", description="Refreshes per address.")
     rate_limit_storage_url: Annotated[str, AfterValidator(rate_limits.check_storage_url)] = Field(
         default="memory://",
-        description="Where attempts are counted: in each process by itself, or for all of them in Redis or Valkey: "
-        "`redis://:password@host:6379/0`, `rediss://` with TLS.",
+        description="Where attempts are counted: `memory://` for each process separately, or Redis or Valkey for all "
+        "of them: `redis://:password@host:6379/0`, `rediss://` with TLS.",
         repr=False,
     )
     trusted_proxies: CommaSeparated = Field(
         default=[],
-        description="Addresses or networks of the reverse proxies in front; the client's address is taken from "
-        "`X-Forwarded-For` only where they say so.",
+        description="Addresses or networks of reverse proxies, separated by commas. `X-Forwarded-For` is trusted only "
+        "from them.",
     )
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _are_networks(cls, proxies: list[str]) -> list[str]:
+    def _check_networks(cls, proxies: list[str]) -> list[str]:
         for proxy in proxies:
             try:
                 ipaddress.ip_network(proxy)
@@ -136,35 +134,37 @@ class Settings(ServiceSettings):
 
     @field_validator("secret_keys_accepted")
     @classmethod
-    def _are_keys(cls, keys: list[str]) -> list[str]:
+    def _check_accepted_keys(cls, keys: list[str]) -> list[str]:
         for key in keys:
             _require_key(key)
         return keys
 
     @field_validator("secret_key")
     @classmethod
-    def _is_key(cls, key: SecretStr | None) -> SecretStr | None:
+    def _check_secret_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None:
             _require_key(key.get_secret_value())
         return key
 
     @model_validator(mode="after")
-    def _is_safe(self) -> Self:
+    def _check_combination(self) -> Self:
         key = self.secret_key.get_secret_value() if self.secret_key else None
-        kept = self.development_key_file
-        if key is None and kept.is_file() and kept.stat().st_size < SHORTEST_KEY:
-            raise ValueError(f"{kept} holds no key of at least {SHORTEST_KEY} bytes: remove it, and one is made")
+        key_file = self.development_key_file
+        if key is None and key_file.is_file() and key_file.stat().st_size < MIN_KEY_BYTES:
+            raise ValueError(
+                f"{key_file} has no key of at least {MIN_KEY_BYTES} bytes. Delete the file to generate a new key"
+            )
         if self.environment == "production":
             if key is None:
-                raise ValueError("SECRET_KEY has to be set in production")
+                raise ValueError("SECRET_KEY must be set in production")
             if key in SAMPLE_KEYS:
-                raise ValueError("SECRET_KEY is the sample from the documentation; make one of your own")
+                raise ValueError("SECRET_KEY is the sample from the documentation. Generate your own key")
             if set(self.secret_keys_accepted) & set(SAMPLE_KEYS):
-                raise ValueError("SECRET_KEYS_ACCEPTED has the sample from the documentation; take it out")
+                raise ValueError("SECRET_KEYS_ACCEPTED contains the sample from the documentation. Remove it")
             if SAMPLE_SERVICE_KEY in self.service_keys.values():
-                raise ValueError("SERVICE_KEYS has the key of docker-compose.yml; choose one of your own")
-            if self.bcrypt_cost < CHEAPEST_PRODUCTION_COST:
-                raise ValueError(f"BCRYPT_COST has to be at least {CHEAPEST_PRODUCTION_COST} in production")
+                raise ValueError("SERVICE_KEYS contains the key from docker-compose.yml. Generate your own key")
+            if self.bcrypt_cost < MIN_PRODUCTION_BCRYPT_COST:
+                raise ValueError(f"BCRYPT_COST must be at least {MIN_PRODUCTION_BCRYPT_COST} in production")
         return self
 
     @property

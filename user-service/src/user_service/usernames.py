@@ -1,8 +1,8 @@
-"""Usernames: how they are compared."""
+"""Username comparison."""
 
-LONGEST_USERNAME = 50
+MAX_USERNAME_LENGTH = 50
 
 
 def username_key(username: str) -> str:
-    """What names are compared by, without regard to case; names are ASCII, and no other letter stands for theirs."""
+    """The case-insensitive form of a username. Only ASCII is folded: other letters must not match ASCII ones."""
     return username.lower() if username.isascii() else username

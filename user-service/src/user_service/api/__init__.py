@@ -1,1 +1,1 @@
-"""How the user service is spoken to over HTTP."""
+"""HTTP API of the user service."""

@@ -1,4 +1,4 @@
-"""Accounts: registration, and one's own."""
+"""Endpoints for registration and the caller's own account."""
 
 from fastapi import Request, Response
 
@@ -17,15 +17,15 @@ def router(accounts: Accounts) -> Router:
     @routes.post(
         "/register",
         status_code=201,
-        summary="Open an account",
+        summary="Create an account",
         response_description="The new account.",
         responses={
-            201: {"headers": documented_headers({"Location": "The address of the account."})},
+            201: {"headers": documented_headers({"Location": "The URL of the account."})},
             **documented(UsernameTaken, *PASSWORD_ERRORS, *WRITE_ERRORS),
         },
     )
     async def register(registration: Registration, request: Request, response: Response) -> UserRead:
-        """Anyone may. The name has to be free, also in another case."""
+        """Public. Usernames are case-insensitive."""
         user = await accounts.register(registration.username, registration.password, client_address(request))
         request.state.user_id = user.id
         response.headers["Location"] = f"/users/{user.id}"
@@ -33,8 +33,8 @@ def router(accounts: Accounts) -> Router:
 
     @routes.get(
         "/me",
-        summary="Your own account",
-        response_description="The account that the token belongs to.",
+        summary="Get your account",
+        response_description="The account of the access token.",
         responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
     )
     async def me(caller: CurrentIdentity) -> UserRead:
@@ -44,7 +44,7 @@ def router(accounts: Accounts) -> Router:
         "/me/password",
         status_code=204,
         summary="Change your password",
-        response_description="It is changed, and every other session is over.",
+        response_description="The password is changed; every other session is revoked.",
         responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *PASSWORD_ERRORS, *WRITE_ERRORS),
     )
     async def change_password(change: PasswordChange, caller: CurrentIdentity, request: Request) -> Response:
@@ -55,11 +55,11 @@ def router(accounts: Accounts) -> Router:
         "/me",
         status_code=204,
         summary="Delete your account",
-        response_description="It is gone, its sessions are over, and its name is free.",
+        response_description="The account is deleted, its sessions are revoked, and its username is available.",
         responses=documented(NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *PASSWORD_ERRORS, *WRITE_ERRORS),
     )
     async def delete_account(proof: PasswordProof, caller: CurrentIdentity, request: Request) -> Response:
-        """What it owns elsewhere stays. Its id is never used again, so that nobody inherits anything."""
+        """Its data in other services is kept. Ids are never reused, so no later account inherits that data."""
         await accounts.delete(caller, proof.current_password, client_address(request))
         return Response(status_code=204)
 

@@ -1,4 +1,4 @@
-"""What several endpoints have in common."""
+"""Dependencies shared by several endpoints."""
 
 from typing import Annotated
 
@@ -9,9 +9,9 @@ from chassis.http.bearer import bearer
 from user_service.services.sessions import Identity
 
 CurrentIdentity = Annotated[Identity, Security(bearer)]
-"""The caller, in the session of the token that was sent."""
+"""The caller and the session of the access token in the request."""
 
 
 def client_address(connection: HTTPConnection) -> str | None:
-    """The client's address; where TRUSTED_PROXIES are set, a middleware has taken it from X-Forwarded-For."""
+    """The client's IP address. With TRUSTED_PROXIES set, a middleware has already taken it from X-Forwarded-For."""
     return connection.client.host if connection.client else None

@@ -1,4 +1,4 @@
-"""The health of the user service, for people."""
+"""Health check of the user service."""
 
 from chassis.http.health import Health, Readiness
 from chassis.http.routing import Router
@@ -9,7 +9,7 @@ from user_service.settings import Settings
 def router(readiness: Readiness) -> Router:
     health = Router(tags=["health"])
 
-    @health.get("/health", summary="How is the service?", response_description="Always 200; see `status`.")
+    @health.get("/health", summary="Health check", response_description="Always 200; see `status`.")
     async def show_health() -> Health:
         database = await readiness.database_answers()
         return Health(

@@ -1,4 +1,4 @@
-"""Sessions: begun by logging in, kept going by refreshing, and ended."""
+"""Endpoints for login, token refresh, logout and the caller's sessions."""
 
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from user_service.schemas import CREDENTIALS_EXAMPLE, Credentials, GrantRead, Re
 from user_service.services.sessions import Grant, Sessions
 
 
-async def _credentials(request: Request) -> Credentials:
+async def _read_credentials(request: Request) -> Credentials:
     body = await bodies.read(request, request.app.max_body_bytes, accepted=(bodies.FORM, bodies.JSON))
     try:
         return Credentials.model_validate({} if body is bodies.EMPTY else body)
@@ -45,11 +45,11 @@ _LOGIN_BODY: dict[str, Any] = {
 }
 
 
-_NOT_STORED: dict[int | str, dict[str, Any]] = {200: {"headers": documented_headers({"Cache-Control": "`no-store`."})}}
-_PROTECTED = (NotAuthenticated, InvalidToken, *WRITE_ERRORS)
+_NO_STORE: dict[int | str, dict[str, Any]] = {200: {"headers": documented_headers({"Cache-Control": "`no-store`."})}}
+_PROTECTED_ERRORS = (NotAuthenticated, InvalidToken, *WRITE_ERRORS)
 
 
-def _granted(grant: Grant, request: Request, response: Response) -> GrantRead:
+def _grant_response(grant: Grant, request: Request, response: Response) -> GrantRead:
     request.state.user_id = grant.user_id
     response.headers["Cache-Control"] = "no-store"
     return GrantRead(
@@ -65,46 +65,47 @@ def router(sessions: Sessions) -> Router:
     @routes.post(
         "/login",
         summary="Log in",
-        response_description="An access token, and a refresh token that gets the next one.",
-        responses={**_NOT_STORED, **documented(InvalidCredentials, *PASSWORD_ERRORS, *WRITE_ERRORS)},
+        response_description="An access token and a refresh token.",
+        responses={**_NO_STORE, **documented(InvalidCredentials, *PASSWORD_ERRORS, *WRITE_ERRORS)},
         openapi_extra=_LOGIN_BODY,
     )
     async def log_in(
-        credentials: Annotated[Credentials, Depends(_credentials)],
+        credentials: Annotated[Credentials, Depends(_read_credentials)],
         request: Request,
         response: Response,
     ) -> GrantRead:
-        """OAuth2's password grant: a form, or the same fields as JSON. It opens a session.
+        """OAuth2 password grant, as a form or as JSON with the same fields. Creates a session.
 
-        The answer to a wrong password, an unknown name and a disabled account is one and the same.
+        A wrong password, an unknown username and a disabled account get the same response.
         """
-        # A header is Latin-1, and may hold what no text of ours does.
+        # Headers are Latin-1 and may contain control characters, which the service does not store.
         user_agent = "".join(filter(str.isprintable, request.headers.get("user-agent", ""))) or None
         ip = client_address(request)
         grant = await sessions.log_in(credentials.username, credentials.password, user_agent, ip)
-        return _granted(grant, request, response)
+        return _grant_response(grant, request, response)
 
     @routes.post(
         "/refresh",
-        summary="Get the next access token",
-        response_description="Both tokens anew; the refresh token that was sent is used up.",
-        responses={**_NOT_STORED, **documented(SessionRevoked, TooManyAttempts, *WRITE_ERRORS)},
+        summary="Refresh the tokens",
+        response_description="A new access token and a new refresh token, which replaces the one sent.",
+        responses={**_NO_STORE, **documented(SessionRevoked, TooManyAttempts, *WRITE_ERRORS)},
     )
     async def refresh(body: RefreshRequest, request: Request, response: Response) -> GrantRead:
-        """A refresh token is used once. Sent again within 10 seconds it gets the same successor, for an answer that was
-        lost or a second tab. Later, or when it is an older one, somebody has a copy of it: the session is over.
+        """Each refresh token is valid once. Within 10 seconds of its use, the same token returns the same new refresh
+        token, so a client can retry after a lost response and two tabs can refresh together. Later reuse, or use of
+        an older token, indicates a stolen copy and revokes the session.
         """
-        return _granted(await sessions.refresh(body.refresh_token, client_address(request)), request, response)
+        return _grant_response(await sessions.refresh(body.refresh_token, client_address(request)), request, response)
 
     @routes.post(
         "/logout",
         status_code=204,
         summary="Log out",
-        response_description="The session of this token is over.",
-        responses=documented(*_PROTECTED),
+        response_description="The session is revoked.",
+        responses=documented(*_PROTECTED_ERRORS),
     )
     async def log_out(caller: CurrentIdentity) -> Response:
-        """From this moment on no service accepts an access token of the session."""
+        """Revocation is immediate, in every service."""
         await sessions.log_out(caller)
         return Response(status_code=204)
 
@@ -112,8 +113,8 @@ def router(sessions: Sessions) -> Router:
         "/logout-all",
         status_code=204,
         summary="Log out everywhere",
-        response_description="All sessions of the account are over.",
-        responses=documented(*_PROTECTED),
+        response_description="All sessions of the account are revoked.",
+        responses=documented(*_PROTECTED_ERRORS),
     )
     async def log_out_everywhere(caller: CurrentIdentity) -> Response:
         await sessions.log_out_everywhere(caller)
@@ -122,7 +123,7 @@ def router(sessions: Sessions) -> Router:
     @routes.get(
         "/sessions",
         summary="List your sessions",
-        response_description="The sessions that go on, the newest first.",
+        response_description="The active sessions, newest first.",
         responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
     )
     async def list_sessions(caller: CurrentIdentity) -> list[SessionRead]:
@@ -142,8 +143,8 @@ def router(sessions: Sessions) -> Router:
     @routes.delete(
         "/sessions/{session_id}",
         status_code=204,
-        summary="End one of your sessions",
-        response_description="It is over.",
+        summary="Revoke one of your sessions",
+        response_description="The session is revoked.",
         responses=documented(NotAuthenticated, InvalidToken, SessionNotFound, *WRITE_ERRORS),
     )
     async def end_session(session_id: RowId, caller: CurrentIdentity) -> Response:

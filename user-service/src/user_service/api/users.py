@@ -1,4 +1,4 @@
-"""The accounts of others, for admins."""
+"""Endpoints for admins: list, show and change accounts."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,10 +18,10 @@ from user_service.services.administration import AccountUpdate, Administration
 
 
 class UserQuery(QueryParameters):
-    limit: Limit = Field(default=20, description="Accounts to answer at most.")
+    limit: Limit = Field(default=20, description="Maximum number of accounts in the response.")
     cursor: IdCursor | None = None
     q: Annotated[Line, Field(min_length=1, max_length=50)] | None = Field(
-        default=None, description="A part of the name, whatever its case."
+        default=None, description="Part of the username, case-insensitive."
     )
     is_active: Literal["true", "false"] | None = None
     role: Literal["user", "admin"] | None = None
@@ -37,9 +37,9 @@ def router(administration: Administration) -> Router:
     @routes.get(
         "",
         summary="List accounts",
-        response_description="A page of accounts, by id.",
+        response_description="A page of accounts, ordered by id.",
         responses={
-            200: {"headers": documented_headers({"Link": 'The next page, as `rel="next"`, where there is one.'})},
+            200: {"headers": documented_headers({"Link": 'The next page, as `rel="next"`; absent on the last page.'})},
             **_documented(*READ_ERRORS),
         },
     )
@@ -55,7 +55,7 @@ def router(administration: Administration) -> Router:
             query.limit,
             q=query.q,
             is_active=None if query.is_active is None else query.is_active == "true",
-            # Every account is a user, so that asking for users asks for all.
+            # Every account has the role "user", so role=user filters nothing.
             is_admin=True if query.role == "admin" else None,
         )
         if more:
@@ -65,7 +65,7 @@ def router(administration: Administration) -> Router:
 
     @routes.get(
         "/{user_id}",
-        summary="Show an account",
+        summary="Get an account",
         response_description="The account.",
         responses=_documented(UserNotFound, *READ_ERRORS),
     )
@@ -74,12 +74,12 @@ def router(administration: Administration) -> Router:
 
     @routes.patch(
         "/{user_id}",
-        summary="Change an account",
-        response_description="The account as it is now.",
+        summary="Update an account",
+        response_description="The updated account.",
         responses=_documented(UserNotFound, LastAdmin, *WRITE_ERRORS),
     )
     async def change_user(user_id: RowId, patch: UserPatch, caller: CurrentIdentity) -> UserRead:
-        """The fields sent are set. Disabling an account ends its sessions."""
+        """Updates only the fields sent. Disabling an account revokes its sessions."""
         update = AccountUpdate(
             is_active=patch.is_active if "is_active" in patch.model_fields_set else None,
             is_admin="admin" in patch.roles if "roles" in patch.model_fields_set else None,

@@ -1,4 +1,4 @@
-"""The seam: other services ask here what a token is worth."""
+"""Token validation for other services."""
 
 import hmac
 
@@ -20,17 +20,17 @@ from user_service.schemas import (
 )
 from user_service.services.sessions import Sessions
 
-LARGEST_BODY = 16 * 1024  # bytes
+MAX_BODY_BYTES = 16 * 1024
 
 
 class _ServiceKeyScheme(APIKeyHeader):
-    """Raises InvalidServiceKey where keys are configured and none of them was sent."""
+    """Raises InvalidServiceKey if service keys are configured and the request has none of them."""
 
     def __init__(self, keys: dict[str, str]) -> None:
         super().__init__(
             name="X-Service-Key",
             scheme_name="Service key",
-            description="The key of a service that asks about tokens; needed where SERVICE_KEYS is set.",
+            description="The key of the calling service; required if SERVICE_KEYS is set.",
             auto_error=False,
         )
         self._keys = keys
@@ -38,41 +38,41 @@ class _ServiceKeyScheme(APIKeyHeader):
     async def __call__(self, request: HTTPConnection) -> None:
         if not self._keys:
             return
-        given = request.headers.get("X-Service-Key", "").encode()
-        # Every key is compared, and each in the same time, whatever is given.
-        names = [name for name, known in self._keys.items() if hmac.compare_digest(known.encode(), given)]
+        sent = request.headers.get("X-Service-Key", "").encode()
+        # Compares every key in constant time, so response times reveal nothing about the keys.
+        names = [name for name, known in self._keys.items() if hmac.compare_digest(known.encode(), sent)]
         if not names:
             raise InvalidServiceKey
-        # For the log: whose key it was, so that an old one is removed when nobody has it any more.
+        # The access log names the key, so an operator can see when an old key is no longer used.
         request.state.asked_by = names[0]
 
 
-# Without these, the documentation pages show the first of the two shapes alone.
+# Without explicit examples, the documentation pages show only the first of the two response models.
 _EXAMPLES = {"valid": {"value": VALID_TOKEN_EXAMPLE}, "not valid": {"value": REFUSED_TOKEN_EXAMPLE}}
 
 
 def router(sessions: Sessions, service_keys: dict[str, str]) -> Router:
-    routes = Router(tags=["tokens"], body_limit=LARGEST_BODY)
+    routes = Router(tags=["tokens"], body_limit=MAX_BODY_BYTES)
     require_service_key = _ServiceKeyScheme(service_keys)
 
     @routes.post(
         "/validate-token",
-        summary="Is this token good at this moment?",
-        response_description="What the token is worth; `valid` says which of the two it is.",
+        summary="Validate an access token",
+        response_description="The result; `valid` tells the two models apart.",
         responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(InvalidServiceKey, *READ_ERRORS)},
-        # The other choice beside the key, for it is needed only where SERVICE_KEYS is set.
+        # An empty requirement makes the key optional: it is required only if SERVICE_KEYS is set.
         openapi_extra={"security": [{}]},
         dependencies=[Security(require_service_key)],
     )
     async def validate_token(body: TokenToValidate) -> ValidToken | RefusedToken:
-        """For other services, on every protected request of theirs.
+        """For other services, which call it on every protected request.
 
-        200 for every token given as text. An answer holds for its moment only: a cache of them lets revoked tokens in.
+        Returns 200 for every token that is a string. Do not cache responses: a cache accepts revoked tokens.
         """
         try:
             identity = await sessions.identify(body.token)
-        except InvalidToken as refusal:
-            return RefusedToken(message=refusal.detail)
+        except InvalidToken as error:
+            return RefusedToken(message=error.detail)
         return ValidToken(
             user_id=identity.user.id,
             username=identity.user.username,

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # SQLite adds a column in place, and keeps the default for good; PostgreSQL does the same, so that both are alike.
+    # SQLite needs a permanent server default to add a NOT NULL column in place; PostgreSQL keeps it too, to match.
     op.add_column("users", sa.Column("is_admin", sa.Boolean(), nullable=False, server_default=sa.false()))
 
 

@@ -1,4 +1,4 @@
-"""Sessions: what stands behind every token, so that a token can be taken back."""
+"""Sessions. Every token belongs to one, so deleting the row revokes the token."""
 
 from datetime import datetime
 
@@ -8,12 +8,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
 from user_service.models.schema import Base
 
-LONGEST_USER_AGENT = 255
-LONGEST_ADDRESS = 45  # characters of an IPv6 address that ends like an IPv4 one
+MAX_USER_AGENT_LENGTH = 255
+MAX_IP_LENGTH = 45  # an IPv6 address with an embedded IPv4 address
 
 
 class Session(Numbered, Base):
-    """A login that goes on until it is ended or expires. What is over has no row."""
+    """A login, active until it is revoked or expires. Revoked sessions have no row."""
 
     __tablename__ = "sessions"
     __table_args__ = NEVER_REUSE_IDS
@@ -22,10 +22,9 @@ class Session(Numbered, Base):
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
-    user_agent: Mapped[str | None] = mapped_column(String(LONGEST_USER_AGENT))
-    ip: Mapped[str | None] = mapped_column(String(LONGEST_ADDRESS))
-    # Hashes of what all refresh tokens of the session have in common, of the one in use, and of the one that it
-    # replaced at `refreshed_at`.
+    user_agent: Mapped[str | None] = mapped_column(String(MAX_USER_AGENT_LENGTH))
+    ip: Mapped[str | None] = mapped_column(String(MAX_IP_LENGTH))
+    # Hashes of the token family, of the current refresh token, and of the token that it replaced at `refreshed_at`.
     family_hash: Mapped[str] = mapped_column(String(64))
     refresh_hash: Mapped[str] = mapped_column(String(64))
     previous_hash: Mapped[str | None] = mapped_column(String(64))

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
 from user_service.models.schema import Base
-from user_service.usernames import LONGEST_USERNAME
+from user_service.usernames import MAX_USERNAME_LENGTH
 
 
 class User(Numbered, Base):
@@ -16,9 +16,9 @@ class User(Numbered, Base):
     __tablename__ = "users"
     __table_args__ = (UniqueConstraint("username_key"), NEVER_REUSE_IDS)
 
-    username: Mapped[str] = mapped_column(String(LONGEST_USERNAME))
-    # Names are unique without regard to case; the folded name is what is compared, and found by.
-    username_key: Mapped[str] = mapped_column(String(LONGEST_USERNAME))
+    username: Mapped[str] = mapped_column(String(MAX_USERNAME_LENGTH))
+    # Usernames are case-insensitive: lookups and the unique constraint use this folded form.
+    username_key: Mapped[str] = mapped_column(String(MAX_USERNAME_LENGTH))
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool]
     is_admin: Mapped[bool] = mapped_column(server_default=false())
@@ -27,5 +27,5 @@ class User(Numbered, Base):
 
     @property
     def roles(self) -> list[str]:
-        """What the account may do; every account is a user."""
+        """The roles of the account; every account is a user."""
         return ["user", "admin"] if self.is_admin else ["user"]

@@ -1,4 +1,4 @@
-"""How accounts and sessions are stored and found."""
+"""Repositories for accounts and sessions."""
 
 from sqlalchemy.orm import Session
 
@@ -7,7 +7,7 @@ from user_service.repositories.users import UserRepository
 
 
 class Repositories:
-    """All of them, on the session of one transaction."""
+    """All repositories, bound to the database session of one transaction."""
 
     def __init__(self, session: Session) -> None:
         self.users = UserRepository(session)

@@ -1,4 +1,4 @@
-"""How sessions are stored and found."""
+"""Repository for sessions."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,14 +7,14 @@ from sqlalchemy import delete, select
 
 from chassis.database.repository import BaseRepository
 from user_service.models import Session, User
-from user_service.models.sessions import LONGEST_ADDRESS, LONGEST_USER_AGENT
+from user_service.models.sessions import MAX_IP_LENGTH, MAX_USER_AGENT_LENGTH
 
 
 class SessionRepository(BaseRepository[Session]):
     model = Session
 
     def find_user(self, session_id: int, user_id: int, now: datetime) -> User | None:
-        """The active account of a session that goes on at this moment, in one query."""
+        """The account, in one query, if both it and its session are active."""
         statement = (
             select(User)
             .join(Session, Session.user_id == User.id)
@@ -22,37 +22,37 @@ class SessionRepository(BaseRepository[Session]):
         )
         return self._session.scalars(statement).one_or_none()
 
-    def of_user(self, user_id: int, now: datetime, limit: int) -> Sequence[Session]:
-        """Up to `limit` sessions of an account that go on, the newest first."""
+    def list_active(self, user_id: int, now: datetime, limit: int) -> Sequence[Session]:
+        """Up to `limit` active sessions of an account, newest first."""
         return self.page(limit, Session.user_id == user_id, Session.expires_at > now, descending=True)
 
     def create(
         self, user_id: int, now: datetime, expires_at: datetime, user_agent: str | None, ip: str | None
     ) -> Session:
-        """Insert a session, whose id its first refresh token contains; the caller then sets the token's hashes."""
+        """Insert a session. The caller sets the token hashes, because the first token contains the session's id."""
         return self.add(
             Session(
                 user_id=user_id,
                 created_at=now,
                 last_used_at=now,
                 expires_at=expires_at,
-                user_agent=user_agent[:LONGEST_USER_AGENT] if user_agent else None,
-                ip=ip[:LONGEST_ADDRESS] if ip else None,
+                user_agent=user_agent[:MAX_USER_AGENT_LENGTH] if user_agent else None,
+                ip=ip[:MAX_IP_LENGTH] if ip else None,
                 family_hash="",
                 refresh_hash="",
             )
         )
 
     def revoke(self, session_id: int, user_id: int) -> bool:
-        """Revoke this session of this account; false where there is none."""
+        """Revoke this session of this account; false if it doesn't exist."""
         statement = delete(Session).where(Session.id == session_id, Session.user_id == user_id).returning(Session.id)
         return self._session.scalar(statement) is not None
 
-    def revoke_all(self, user_id: int, *, but: int | None = None) -> None:
-        """Revoke all sessions of an account, except the one with the id `but`."""
+    def revoke_all(self, user_id: int, *, except_id: int | None = None) -> None:
+        """Revoke all sessions of an account except `except_id`."""
         statement = delete(Session).where(Session.user_id == user_id)
-        self._session.execute(statement if but is None else statement.where(Session.id != but))
+        self._session.execute(statement if except_id is None else statement.where(Session.id != except_id))
 
     def delete_expired(self, now: datetime, limit: int) -> int:
-        """Delete up to `limit` sessions that have expired; how many there were."""
+        """Delete up to `limit` expired sessions; returns how many were deleted."""
         return self.delete_up_to(limit, Session.expires_at, now)

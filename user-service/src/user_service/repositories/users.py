@@ -1,4 +1,4 @@
-"""How accounts are stored and found."""
+"""Repository for accounts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from user_service.usernames import username_key
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a login is compared with; nothing but None where nobody has the name."""
+    """What a login is checked against; every field is None if the username is unknown."""
 
     user_id: int | None
     password_hash: str | None
@@ -42,28 +42,28 @@ class UserRepository(BaseRepository[User]):
         )
 
     def find_by_username(self, username: str, *, for_update: bool = False) -> User | None:
-        """The account of this name, whatever the case of its letters; locked until the end with `for_update`."""
+        """The account with this username, case-insensitive. `for_update` locks it until the transaction ends."""
         statement = self.base().where(User.username_key == username_key(username))
         return self._one(statement.with_for_update() if for_update else statement)
 
-    def credentials(self, username: str) -> Credentials:
-        """What a login with this name is compared with.
+    def find_credentials(self, username: str) -> Credentials:
+        """What a login with this username is checked against.
 
-        One row of columns in any case: an account that is made into an object, or found at all, would take longer
-        than one that does not exist, by an amount that can be measured.
+        Always returns one row of columns. Loading an object, or a row only for existing accounts, would make known
+        usernames measurably slower than unknown ones.
         """
-        nobody = select(literal(1)).subquery()
+        one_row = select(literal(1)).subquery()
         statement = (
             select(User.id, User.password_hash, User.is_active)
-            .select_from(nobody)
+            .select_from(one_row)
             .outerjoin(User, User.username_key == username_key(username))
         )
         return Credentials(*self._session.execute(statement).one())
 
-    def after(
+    def list_after(
         self, row_id: int, limit: int, *, q: str | None, is_active: bool | None, is_admin: bool | None
     ) -> Sequence[User]:
-        """Up to `limit` accounts by id, after this one; `q` is a part of the name, None leaves a question open."""
+        """Up to `limit` accounts after this id, ordered by id. `q` is part of the username; None disables a filter."""
         conditions: list[Condition] = []
         if q is not None:
             conditions.append(User.username_key.contains(username_key(q), autoescape=True))
@@ -74,6 +74,6 @@ class UserRepository(BaseRepository[User]):
         return self.page(limit, *conditions, after=(row_id,))
 
     def lock_active_admins(self) -> Sequence[int]:
-        """The ids of the active admins, whose rows stay as they are until this transaction ends."""
+        """The ids of the active admins, whose rows are locked until the transaction ends."""
         statement = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
         return self._session.scalars(statement).all()

@@ -1,7 +1,7 @@
-"""Access tokens: signed JWTs (RFC 9068), through python-jose: the only module that imports it.
+"""Access tokens: signed JWTs (RFC 9068). The only module that imports python-jose.
 
-HS256 and nothing else, whatever a token's header says; every claim is required, for python-jose by itself accepts
-a token that lacks any of them.
+The algorithm is always HS256, whatever a token's header says. Every claim is required explicitly, because python-jose
+accepts tokens with missing claims by default.
 """
 
 import base64
@@ -23,16 +23,16 @@ _ALGORITHM = "HS256"
 _TYPE = "at+jwt"
 _ISSUER = "user-service"
 _AUDIENCE = "services"
-_CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")  # and `sid`, which python-jose does not know
+_CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")  # python-jose has no option for `sid`
 _REQUIRE_ALL = {f"require_{claim}": True for claim in _CLAIMS}
-_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_NOT_OURS = "The token is malformed, or was not issued here."
+_COMPACT_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_MALFORMED = "The token is malformed, or was not issued here."
 _EXPIRED = "The token has expired."
-_ID = re.compile(r"[1-9][0-9]{0,18}")
+_POSITIVE_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
 
-class TokenRefused(Exception):
-    """Why a token is not accepted, in one sentence that may be told to whoever asks."""
+class TokenRejected(Exception):
+    """The token is invalid; the message gives the reason and is safe to send to clients."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Claims:
 
 
 class Tokens:
-    """Issues access tokens, signed with the first key, and reads those of all keys."""
+    """Issues access tokens with the first key, and verifies tokens signed with any of the keys."""
 
     def __init__(self, keys: Sequence[bytes], lifetime: timedelta) -> None:
         self._keys = {key_id(key): key for key in keys}
@@ -51,7 +51,7 @@ class Tokens:
         self.lifetime = lifetime
 
     def issue(self, user_id: int, session_id: int, now: datetime) -> str:
-        """A token for this session of this account, valid from now on."""
+        """Issue a token for a session of an account, valid from `now`."""
         issued_at = int(now.timestamp())
         claims = {
             "iss": _ISSUER,
@@ -63,19 +63,19 @@ class Tokens:
             "jti": uuid.uuid4().hex,
             "sid": session_id,
         }
-        name, key = self._signing
-        token: str = jwt.encode(claims, key, _ALGORITHM, headers={"typ": _TYPE, "kid": name})
+        kid, key = self._signing
+        token: str = jwt.encode(claims, key, _ALGORITHM, headers={"typ": _TYPE, "kid": kid})
         return token
 
-    def read(self, token: str, now: datetime) -> Claims:
-        """What a token says, once its signature, type and times are found to be right. Raises TokenRefused."""
-        if not _FORM.fullmatch(token) or not all(map(_is_canonical, token.split("."))):
-            # The decoder behind it would take other spellings of the same token.
-            raise TokenRefused(_NOT_OURS)
+    def verify(self, token: str, now: datetime) -> Claims:
+        """Verify the signature, type, times and claims of a token and return its claims; raises TokenRejected."""
+        if not _COMPACT_FORM.fullmatch(token) or not all(map(_is_canonical, token.split("."))):
+            # python-jose's decoder would accept other encodings of the same token.
+            raise TokenRejected(_MALFORMED)
         try:
             header = jwt.get_unverified_header(token)
             if header.get("typ") != _TYPE:
-                raise TokenRefused(_NOT_OURS)
+                raise TokenRejected(_MALFORMED)
             claims = jwt.decode(
                 token,
                 self._keys[header["kid"]],
@@ -84,22 +84,22 @@ class Tokens:
                 issuer=_ISSUER,
                 options=_REQUIRE_ALL,
             )
-            expires_at = datetime.fromtimestamp(_whole(claims["exp"]), UTC)
-            user_id = _row_id(int(claims["sub"]) if _ID.fullmatch(claims["sub"]) else 0)
-            session_id = _row_id(_whole(claims["sid"]))
+            expires_at = datetime.fromtimestamp(_require_int(claims["exp"]), UTC)
+            user_id = _require_row_id(int(claims["sub"]) if _POSITIVE_NUMBER.fullmatch(claims["sub"]) else 0)
+            session_id = _require_row_id(_require_int(claims["sid"]))
         except ExpiredSignatureError:
-            raise TokenRefused(_EXPIRED) from None
-        # Beyond its own errors python-jose lets through what odd input makes the decoders under it raise.
+            raise TokenRejected(_EXPIRED) from None
+        # On malformed input, errors of the underlying decoders can escape python-jose.
         except (JOSEError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            raise TokenRefused(_NOT_OURS) from None
-        # In the second that a token expires in, python-jose still takes it.
+            raise TokenRejected(_MALFORMED) from None
+        # python-jose still accepts a token during the second in which it expires.
         if expires_at <= now:
-            raise TokenRefused(_EXPIRED)
+            raise TokenRejected(_EXPIRED)
         return Claims(user_id, session_id, expires_at)
 
 
 def _is_canonical(segment: str) -> bool:
-    """Whether no other text stands for the same bytes: the bits of the last character that mean nothing are 0."""
+    """Whether the segment is the canonical base64url encoding of its bytes: unused bits of the last character are 0."""
     try:
         decoded = base64.b64decode(segment + "=" * (-len(segment) % 4), altchars=b"-_")
     except binascii.Error:
@@ -107,18 +107,18 @@ def _is_canonical(segment: str) -> bool:
     return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == segment
 
 
-def _whole(claim: object) -> int:
+def _require_int(claim: object) -> int:
     if type(claim) is not int:
-        raise TokenRefused(_NOT_OURS)
+        raise TokenRejected(_MALFORMED)
     return claim
 
 
-def _row_id(number: int) -> int:
+def _require_row_id(number: int) -> int:
     if not 1 <= number <= LARGEST_ID:
-        raise TokenRefused(_NOT_OURS)
+        raise TokenRejected(_MALFORMED)
     return number
 
 
 def key_id(key: bytes) -> str:
-    """A name for the key that is derived from it and does not reveal it."""
+    """The `kid` of a key: derived from the key, without revealing it."""
     return hmac.new(key, b"key id", hashlib.sha256).hexdigest()[:16]

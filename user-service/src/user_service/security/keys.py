@@ -1,4 +1,4 @@
-"""The keys: one signs, the configured one or in development one that is made once and kept; others are accepted."""
+"""The signing key: configured, or in development generated once and saved."""
 
 import os
 import secrets
@@ -9,27 +9,27 @@ from pydantic import SecretStr
 
 
 def signing_key(secret_key: SecretStr | None, development_key_file: Path) -> bytes:
-    """The configured key; without one, a key that a first start in development makes and keeps in the file.
+    """The configured key. Without one, the key in the development key file, which is created if it doesn't exist.
 
-    Raises OSError where it cannot be kept.
+    Raises OSError if the file can't be read or written.
     """
     if secret_key is not None:
         return secret_key.get_secret_value().encode()
-    return _kept(development_key_file)
+    return _load_or_create(development_key_file)
 
 
-def _kept(path: Path) -> bytes:
+def _load_or_create(path: Path) -> bytes:
     with suppress(FileNotFoundError):
         return path.read_bytes()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_hex(32), encoding="ascii")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary.touch(mode=0o600)
+    temporary.write_text(secrets.token_hex(32), encoding="ascii")
     try:
-        # Of several processes that start at once one wins, and no one sees half a file.
-        os.link(draft, path)
+        # Linking is atomic: if several processes start at once, one wins, and none reads a partial file.
+        os.link(temporary, path)
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        temporary.unlink()
     return path.read_bytes()

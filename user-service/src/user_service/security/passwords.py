@@ -1,10 +1,10 @@
-"""Password hashes, through passlib: the only module that imports it.
+"""Password hashing. The only module that imports passlib.
 
-`bcrypt_sha256` hashes the whole password, where bcrypt by itself looks at its first 72 bytes only. A hash takes a
-quarter of a second on purpose: it is computed in a small pool of threads of its own (bcrypt releases the
-interpreter's lock), never on the event loop, and never while a database connection is held.
+`bcrypt_sha256` hashes the whole password; plain bcrypt ignores everything after 72 bytes. A hash deliberately takes a
+quarter of a second. It runs in its own small thread pool (bcrypt releases the GIL), never on the event loop and never
+while a database connection is held.
 
-Plain bcrypt hashes, of an earlier system say, are accepted and replaced at the next login.
+Plain bcrypt hashes, from an earlier system for example, are accepted and replaced at the next login.
 """
 
 import os
@@ -16,12 +16,12 @@ from passlib.context import CryptContext
 from chassis.thread_pool import BoundedThreadPool
 from user_service.errors import PasswordsBusy
 
-_LONGEST_FOR_BCRYPT = 72  # bytes; the rest was never part of such a hash
+_BCRYPT_MAX_BYTES = 72  # bcrypt ignores the rest
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether the password is right, and whether its hash is not as new ones are: another scheme, or another cost."""
+class Verification:
+    """Whether the password matches, and whether its hash is outdated: it has another scheme or cost than new ones."""
 
     matches: bool
     is_outdated: bool
@@ -30,26 +30,26 @@ class Verdict:
 class Passwords:
     def __init__(self, cost: int, queue_timeout: float) -> None:
         """
-        :param cost: bcrypt's, the logarithm of its rounds
-        :param queue_timeout: seconds to wait for one of the threads before PasswordsBusy
+        :param cost: bcrypt cost, the binary logarithm of the number of rounds
+        :param queue_timeout: seconds to wait for a free thread before raising PasswordsBusy
         """
         self._schemes = CryptContext(
             schemes=["bcrypt_sha256", "bcrypt"], deprecated=["bcrypt"], bcrypt_sha256__rounds=cost
         )
         self._threads = BoundedThreadPool("passwords", os.cpu_count() or 1, queue_timeout, PasswordsBusy)
-        # What the password of an unknown name is compared with, so that the answer takes as long.
+        # Verified against for unknown usernames, so that they take as long as known ones.
         self._dummy_hash = self._schemes.hash("")
 
     async def hash(self, password: str) -> str:
-        """The hash to store, with its salt, scheme and cost in it; raises PasswordsBusy."""
-        return await self._threads.run(self._hash, normalised(password))
+        """Hash a password. The result includes salt, scheme and cost. Raises PasswordsBusy."""
+        return await self._threads.run(self._hash, normalize(password))
 
-    async def verify(self, password: str, stored: str | None) -> Verdict:
-        """Whether `stored` is a hash of the password; it is not, after the same time, where there is none.
+    async def verify(self, password: str, stored: str | None) -> Verification:
+        """Verify a password against a stored hash; without one, it fails after the same time.
 
         Raises PasswordsBusy.
         """
-        return await self._threads.run(self._verify, normalised(password), stored)
+        return await self._threads.run(self._verify, normalize(password), stored)
 
     def close(self) -> None:
         self._threads.close()
@@ -57,25 +57,25 @@ class Passwords:
     def _hash(self, password: str) -> str:
         return str(self._schemes.hash(password))
 
-    def _verify(self, password: str, stored: str | None) -> Verdict:
+    def _verify(self, password: str, stored: str | None) -> Verification:
         try:
             return self._compare(password, stored)
         except ValueError:
-            # What is stored is no hash that can be read: nobody's password is right for it.
+            # The stored hash is unreadable, so no password matches it.
             return self._compare(password, None)
 
-    def _compare(self, password: str, stored: str | None) -> Verdict:
-        # The same steps for somebody and for nobody, right and wrong: what is left out could be measured.
+    def _compare(self, password: str, stored: str | None) -> Verification:
+        # Takes the same steps for known and unknown usernames, right and wrong passwords: skipped work is measurable.
         compared = self._dummy_hash if stored is None else stored
         secret = password.encode()
         if self._schemes.identify(compared) == "bcrypt":
-            secret = secret[:_LONGEST_FOR_BCRYPT]
+            secret = secret[:_BCRYPT_MAX_BYTES]
         matches = bool(self._schemes.verify(secret, compared))
         is_outdated = bool(self._schemes.needs_update(compared))
-        return Verdict(matches and stored is not None, is_outdated)
+        return Verification(matches and stored is not None, is_outdated)
 
 
-def normalised(password: str) -> str:
-    """The same for what is typed on another keyboard: composed characters, and one kind of space (RFC 8265, 4.2.2)."""
+def normalize(password: str) -> str:
+    """Normalize to NFC and plain spaces (RFC 8265, section 4.2.2), so that passwords don't depend on the keyboard."""
     spaced = "".join(" " if unicodedata.category(character) == "Zs" else character for character in password)
     return unicodedata.normalize("NFC", spaced)

@@ -1,8 +1,7 @@
-"""How often something may be done, through limits: the only module that imports it, or redis.
+"""Rate limits. The only module that imports limits and redis.
 
-Counts are kept in the memory of this process, or in a Redis or Valkey that several processes share. Where that does
-not answer, this process counts for itself until it does: a limit that is a little too generous is better than nobody
-being able to log in.
+Counters are in the memory of this process, or in a Redis or Valkey server shared by several processes. While the server
+is unavailable, each process counts in its memory: a limit that is too generous is better than rejecting every login.
 """
 
 import asyncio
@@ -24,26 +23,26 @@ from chassis import logs
 
 OFF = "off"
 STORAGE_TIMEOUT = 0.5
-"""Seconds that the shared storage has for an answer, so that a login does not wait for it."""
-STORAGE_PAUSE = 5.0
-"""Seconds after which a storage that was away is asked again."""
+"""Seconds to wait for the shared storage, so that it can't delay logins."""
+STORAGE_RETRY_DELAY = 5.0
+"""Seconds to wait before trying an unavailable storage again."""
 
 IN_MEMORY = "memory://"
-_SHARED = ("redis", "rediss", "valkey", "valkeys")
+_SHARED_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
 
-# What is not Redis at all may make the client stumble over its answers.
-_AWAY = (RedisError, OSError, TimeoutError, TypeError, ValueError)
+# A server that doesn't speak the Redis protocol can make the client raise TypeError or ValueError.
+_STORAGE_ERRORS = (RedisError, OSError, TimeoutError, TypeError, ValueError)
 
 Limit = RateLimitItem
-"""So many, in such a time."""
+"""A number of attempts in a period of time."""
 
 T = TypeVar("T")
 
 
 def parse(text: str) -> list[Limit]:
-    """The limits of a setting, `10/minute` or `10/minute; 100/hour`, the shortest first; none where it is `off`.
+    """Parse a setting such as `10/minute` or `10/minute; 100/hour`; raises ValueError.
 
-    Raises ValueError.
+    :return: the limits, shortest period first; empty for `off`
     """
     if text == OFF:
         return []
@@ -57,10 +56,10 @@ def parse(text: str) -> list[Limit]:
 
 
 def check_storage_url(url: str) -> str:
-    """Return it, or raise ValueError."""
+    """Return the URL if it is usable, without connecting; raises ValueError."""
     try:
         if url != IN_MEMORY:
-            # Connects to nothing, and notices an option that no connection has.
+            # Opens no connection, but rejects unknown options.
             _pool(url).make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, RedisError):
         raise ValueError(f"must be {IN_MEMORY}, redis://host:6379/0 or valkey://host:6379/0") from None
@@ -68,12 +67,12 @@ def check_storage_url(url: str) -> str:
 
 
 def _pool(storage_url: str) -> ConnectionPool:
-    """Connections to a shared storage, none of them made yet; raises ValueError for what is no address of one."""
+    """A pool for a shared storage, without opening a connection; raises ValueError for an unusable URL."""
     scheme, separator, rest = storage_url.partition("://")
-    if scheme not in _SHARED or not rest:
+    if scheme not in _SHARED_SCHEMES or not rest:
         raise ValueError(storage_url)
     return ConnectionPool.from_url(
-        # One protocol, one client; it has no name for Valkey's.
+        # Valkey speaks the same protocol, but the client doesn't know its schemes.
         scheme.replace("valkey", "redis") + separator + rest,
         socket_timeout=STORAGE_TIMEOUT,
         socket_connect_timeout=STORAGE_TIMEOUT,
@@ -82,12 +81,12 @@ def _pool(storage_url: str) -> ConnectionPool:
 
 
 class RateLimits:
-    """The counts of one process; made in the application factory, closed in its lifespan."""
+    """The counters of one process."""
 
     def __init__(self, storage_url: str) -> None:
-        """Open nothing yet.
+        """Connections are opened on first use.
 
-        :param storage_url: as `check_storage_url` accepts it
+        :param storage_url: a URL that `check_storage_url` accepts
         """
         self._local = FixedWindowRateLimiter(MemoryStorage())
         self._pool: ConnectionPool | None = None
@@ -95,13 +94,13 @@ class RateLimits:
             self._pool = _pool(storage_url)
             storage = RedisStorage("async+redis://", implementation="redispy", connection_pool=self._pool)  # type: ignore[arg-type]
             self._shared = FixedWindowRateLimiter(storage)
-        self._is_away = False
-        self._ask_again_at = 0.0
+        self._storage_failed = False
+        self._retry_at = 0.0
         self._log = logs.get("user_service.rate_limits")
 
     async def hit(self, item: Limit, *key: str) -> timedelta | None:
-        """Count one more for this key. None if that is within the limit, or else how long until the next one is."""
-        name = _name(key)
+        """Count an attempt for this key. Returns None within the limit, or else the time to wait."""
+        name = _hashed(key)
 
         async def count(limiter: FixedWindowRateLimiter) -> timedelta | None:
             if await limiter.hit(item, name):
@@ -111,33 +110,33 @@ class RateLimits:
 
         return await self._with_fallback(count)
 
-    async def forget(self, item: Limit, *key: str) -> None:
-        """Start anew for this key."""
-        await self._with_fallback(lambda limiter: limiter.clear(item, _name(key)))
+    async def reset(self, item: Limit, *key: str) -> None:
+        """Reset the counter of this key."""
+        await self._with_fallback(lambda limiter: limiter.clear(item, _hashed(key)))
 
     async def close(self) -> None:
         if self._pool is not None:
             await self._pool.disconnect()
 
     async def _with_fallback(self, use: Callable[[FixedWindowRateLimiter], Awaitable[T]]) -> T:
-        if self._pool is None or time.monotonic() < self._ask_again_at:
+        if self._pool is None or time.monotonic() < self._retry_at:
             return await use(self._local)
         try:
             async with asyncio.timeout(STORAGE_TIMEOUT):
                 result = await use(self._shared)
-        except _AWAY as error:
-            if not self._is_away:
-                # Only the kind of the error: its text may hold the address, and with it a password.
-                self._log.warning("rate limit storage away, counting in memory", reason=type(error).__name__)
-            self._is_away = True
-            self._ask_again_at = time.monotonic() + STORAGE_PAUSE
+        except _STORAGE_ERRORS as error:
+            if not self._storage_failed:
+                # Not the message: it may contain the URL with its password.
+                self._log.warning("rate limit storage unavailable, counting in memory", reason=type(error).__name__)
+            self._storage_failed = True
+            self._retry_at = time.monotonic() + STORAGE_RETRY_DELAY
             return await use(self._local)
-        if self._is_away:
-            self._is_away = False
-            self._log.info("rate limit storage is back")
+        if self._storage_failed:
+            self._storage_failed = False
+            self._log.info("rate limit storage available again")
         return result
 
 
-def _name(key: tuple[str, ...]) -> str:
-    # People type passwords into the field for the name: what is kept is a hash, here and in the shared storage.
+def _hashed(key: tuple[str, ...]) -> str:
+    # Users sometimes type their password as the username, so only a hash is stored, in memory and in Redis.
     return hashlib.sha256("\0".join(key).encode()).hexdigest()

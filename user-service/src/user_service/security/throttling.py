@@ -1,4 +1,4 @@
-"""How often somebody may try: to log in, to open an account, to refresh a session."""
+"""Throttling of logins, registrations and refreshes."""
 
 import ipaddress
 
@@ -8,46 +8,47 @@ from user_service.security.rate_limits import RateLimits
 
 
 class Throttle:
-    """The limits of one kind of call: for one account from one address, and for one address whatever the account.
+    """The limits of one operation: per account and address, and per address.
 
-    There is none for an account by itself, which a stranger could use up to keep its owner out.
+    There is no limit per account alone: an attacker could use it to lock out the owner.
     """
 
-    def __init__(self, counts: RateLimits, call: str, per_account: str, per_address: str) -> None:
+    def __init__(self, limits: RateLimits, operation: str, per_account: str, per_address: str) -> None:
         """
-        :param call: what is limited; the same account and address have another count for another call
-        :param per_account: as `rate_limits.parse` reads it, and `per_address` too
+        :param operation: the name of the operation; each one has its own counters
+        :param per_account: limits per account and address, as `rate_limits.parse` accepts them
+        :param per_address: limits per address, in the same form
         """
-        self._counts = counts
-        self._call = call
+        self._limits = limits
+        self._operation = operation
         self._per_account = rate_limits.parse(per_account)
         self._per_address = rate_limits.parse(per_address)
 
-    async def admit(self, ip: str | None, account: str | None = None) -> None:
-        """Count one more try; raises TooManyAttempts.
+    async def count_attempt(self, ip: str | None, account: str | None = None) -> None:
+        """Count an attempt; raises TooManyAttempts.
 
-        :param account: whose it is, by whatever name the call knows it; None where that cannot be told
+        :param account: any stable name for the account; None if it is unknown
         """
         network = _network(ip)
-        of_address = (self._call, network)
-        of_account = (*of_address, account or "")
-        counts: list[tuple[rate_limits.Limit, tuple[str, ...]]] = [(item, of_address) for item in self._per_address]
-        counts += [(item, of_account) for item in self._per_account if account is not None]
-        for item, key in counts:
-            # What is refused by one limit does not count for those behind it: who tries again too soon for the limit
-            # of a minute must not use up that of an hour.
-            wait = await self._counts.hit(item, *key)
+        address_key = (self._operation, network)
+        account_key = (*address_key, account or "")
+        counters: list[tuple[rate_limits.Limit, tuple[str, ...]]] = [(item, address_key) for item in self._per_address]
+        counters += [(item, account_key) for item in self._per_account if account is not None]
+        for item, key in counters:
+            # An attempt that one limit rejects isn't counted by the next ones: retrying too soon for the limit per
+            # minute must not use up the limit per hour.
+            wait = await self._limits.hit(item, *key)
             if wait is not None:
                 raise TooManyAttempts(wait)
 
-    async def forget(self, ip: str | None, account: str) -> None:
-        """Who got in may try as often again as if for the first time."""
+    async def reset(self, ip: str | None, account: str) -> None:
+        """Reset the account's counters after a successful attempt."""
         for item in self._per_account:
-            await self._counts.forget(item, self._call, _network(ip), account)
+            await self._limits.reset(item, self._operation, _network(ip), account)
 
 
 def _network(ip: str | None) -> str:
-    """Whom an address stands for: one who has IPv6 has 2**64 addresses to try from."""
+    """The address to count by: for IPv6 its /64 network, since one client usually has all of it."""
     try:
         address = ipaddress.ip_address(ip or "")
     except ValueError:

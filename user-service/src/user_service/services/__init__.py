@@ -1,5 +1,5 @@
-"""What may happen to accounts and sessions, and in which order.
+"""Use cases for accounts and sessions.
 
-A password hash takes long, so none is computed while a database connection is held: read, hash, then write. What was
-read before the hash may have changed until the write, so that the write locks the account's row and looks again.
+Hashing a password is slow, so a use case holds no database connection meanwhile: it reads, hashes, then writes. The
+account may change between the read and the write, so the write locks its row and checks again.
 """

@@ -1,4 +1,4 @@
-"""Accounts: how they are opened, change their password and are deleted."""
+"""Accounts: registration, password changes and deletion."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from chassis.errors import FieldError, Invalid, InvalidToken
 from chassis.use_cases import Service, Transactions, writes
 from user_service import audit
 from user_service.errors import LastAdmin, UserNotFound, WrongPassword
-from user_service.security.common_passwords import HOW_MANY, is_common
-from user_service.security.passwords import Passwords, normalised
+from user_service.security.common_passwords import COMMON_PASSWORD_COUNT, is_common
+from user_service.security.passwords import Passwords, normalize
 from user_service.security.throttling import Throttle
 from user_service.usernames import username_key
 
@@ -30,7 +30,7 @@ class Accounts(Service["Repositories"]):
         logins: Throttle,
     ) -> None:
         """
-        :param logins: what limits logins: whoever proves a password here counts as one who logs in
+        :param logins: the limits of logins, which also apply to other password checks
         """
         super().__init__(transactions)
         self._passwords = passwords
@@ -39,52 +39,52 @@ class Accounts(Service["Repositories"]):
         self._logins = logins
 
     async def register(self, username: str, password: str, ip: str | None) -> User:
-        """Open an account for whoever asks; raises what `open` does, and TooManyAttempts."""
-        await self._registrations.admit(ip, username_key(username))
-        return await self.open(username, password)
+        """Create an account, within the limits for registrations; raises TooManyAttempts and the errors of `create`."""
+        await self._registrations.count_attempt(ip, username_key(username))
+        return await self.create(username, password)
 
-    async def open(self, username: str, password: str, *, is_admin: bool = False) -> User:
-        """Open an account; raises Invalid for a password that is too short or too common, or UsernameTaken."""
-        self._check(password, "/password")
+    async def create(self, username: str, password: str, *, is_admin: bool = False) -> User:
+        """Create an account; raises UsernameTaken, or Invalid if the password is too short or too common."""
+        self._check_new_password(password, "/password")
         user = await self._insert(username, await self._passwords.hash(password), is_admin=is_admin)
         audit.log("account opened", user_id=user.id, roles=user.roles)
         return user
 
     async def change_password(self, identity: Identity, current: str, new: str, ip: str | None) -> None:
-        """Set a new password, and revoke every other session; raises WrongPassword, Invalid or TooManyAttempts."""
-        self._check(new, "/new_password")
+        """Change the password and revoke every other session; raises WrongPassword, Invalid or TooManyAttempts."""
+        self._check_new_password(new, "/new_password")
         user, stored = identity.user, identity.user.password_hash
-        await self._logins.admit(ip, user.username_key)
+        await self._logins.count_attempt(ip, user.username_key)
         while True:
-            await self._prove(user, current, stored, ip)
+            await self._verify_password(user, current, stored, ip)
             new_hash = await self._passwords.hash(new)
             changed = await self._change_password(user.id, stored, new_hash, session_id=identity.session_id)
             if changed is None:
                 break
             stored = changed
-        await self._logins.forget(ip, user.username_key)
+        await self._logins.reset(ip, user.username_key)
         audit.log("password changed", user_id=user.id, ip=ip)
 
     async def set_password(self, username: str, new: str) -> None:
-        """Set a new password without the old one, and revoke all sessions; raises UserNotFound or Invalid."""
-        self._check(new, "/password")
+        """Set the password without the old one and revoke all sessions; raises UserNotFound or Invalid."""
+        self._check_new_password(new, "/password")
         user = await self._set_password(username, await self._passwords.hash(new))
         audit.log("password changed", user_id=user.id)
 
     async def delete(self, identity: Identity, current: str, ip: str | None) -> None:
-        """Delete the account, with all its sessions; its name becomes free.
+        """Delete the account and its sessions; its username becomes available.
 
         Raises WrongPassword, LastAdmin or TooManyAttempts.
         """
         user, stored = identity.user, identity.user.password_hash
-        await self._logins.admit(ip, user.username_key)
+        await self._logins.count_attempt(ip, user.username_key)
         while True:
-            await self._prove(user, current, stored, ip)
+            await self._verify_password(user, current, stored, ip)
             changed = await self._delete(user.id, stored)
             if changed is None:
                 break
             stored = changed
-        await self._logins.forget(ip, user.username_key)
+        await self._logins.reset(ip, user.username_key)
         audit.log("account deleted", user_id=user.id, ip=ip)
 
     @writes
@@ -93,16 +93,16 @@ class Accounts(Service["Repositories"]):
 
     @writes
     def _change_password(
-        self, repos: Repositories, user_id: int, proven_hash: str, new_hash: str, *, session_id: int
+        self, repos: Repositories, user_id: int, verified_hash: str, new_hash: str, *, session_id: int
     ) -> str | None:
-        """Set the hash, and revoke all sessions but one. If the account has another hash by now, change nothing.
+        """Store the new hash and revoke all other sessions, unless the hash has changed since it was verified.
 
-        :return: the hash that the account has by now, which may be of the same password at another cost
+        :return: None if done; otherwise the current hash, which may be of the same password at another cost
         """
         user = _lock(repos, user_id)
-        if user.password_hash != proven_hash:
+        if user.password_hash != verified_hash:
             return user.password_hash
-        _replace_password(repos, user, new_hash, but=session_id)
+        _replace_password(repos, user, new_hash, except_id=session_id)
         return None
 
     @writes
@@ -114,42 +114,44 @@ class Accounts(Service["Repositories"]):
         return user
 
     @writes
-    def _delete(self, repos: Repositories, user_id: int, proven_hash: str) -> str | None:
-        """Delete the account, or return the hash that it has by now, as `_change_password` does."""
+    def _delete(self, repos: Repositories, user_id: int, verified_hash: str) -> str | None:
+        """Delete the account, or return the current hash if it has changed, like `_change_password`."""
         admins = repos.users.lock_active_admins()
         user = _lock(repos, user_id)
-        if user.password_hash != proven_hash:
+        if user.password_hash != verified_hash:
             return user.password_hash
         if admins == [user.id]:
             raise LastAdmin
         repos.users.delete(user)
         return None
 
-    def _check(self, password: str, pointer: str) -> None:
-        # As it is hashed: what is typed as two characters may be one.
-        password = normalised(password)
+    def _check_new_password(self, password: str, pointer: str) -> None:
+        # Normalization can merge two typed characters into one.
+        password = normalize(password)
         if len(password) < self._password_min_length:
-            shortest = f"The password needs at least {self._password_min_length} characters"
-            raise Invalid([FieldError(pointer, shortest)])
+            detail = f"The password must have at least {self._password_min_length} characters"
+            raise Invalid([FieldError(pointer, detail)])
         if is_common(password):
-            raise Invalid([FieldError(pointer, f"This is one of the {HOW_MANY:,} most common passwords")])
+            raise Invalid(
+                [FieldError(pointer, f"The password is one of the {COMMON_PASSWORD_COUNT:,} most common ones")]
+            )
 
-    async def _prove(self, user: User, password: str, stored: str, ip: str | None) -> None:
-        verdict = await self._passwords.verify(password, stored)
-        if not verdict.matches:
+    async def _verify_password(self, user: User, password: str, stored: str, ip: str | None) -> None:
+        verification = await self._passwords.verify(password, stored)
+        if not verification.matches:
             audit.log("password refused", user_id=user.id, ip=ip)
             raise WrongPassword
 
 
 def _lock(repos: Repositories, user_id: int) -> User:
-    """The account's row, locked until the transaction ends; raises InvalidToken if it is gone."""
+    """Lock the account until the transaction ends; raises InvalidToken if it was deleted."""
     user = repos.users.find(user_id, for_update=True)
     if user is None:
         raise InvalidToken
     return user
 
 
-def _replace_password(repos: Repositories, user: User, new_hash: str, *, but: int | None = None) -> None:
+def _replace_password(repos: Repositories, user: User, new_hash: str, *, except_id: int | None = None) -> None:
     user.password_hash = new_hash
     user.updated_at = datetime.now(UTC)
-    repos.sessions.revoke_all(user.id, but=but)
+    repos.sessions.revoke_all(user.id, except_id=except_id)
