@@ -1,4 +1,4 @@
-"""The fixtures of the product service's tests."""
+"""Fixtures of the product service's tests."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,7 +29,7 @@ def empty_url(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def make_settings(database_url: str, user_service: UserServiceStub) -> MakeSettings:
-    """Settings for a test, on its own database, and with the stand-in for the user service."""
+    """Settings with a database of its own and the stub of the user service."""
 
     def make(**changes: Any) -> Settings:
         values = {"database_url": database_url, "user_service_url": user_service.url}
@@ -51,7 +51,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def everything(client: httpx.AsyncClient, database: Engine) -> list[Json]:
-    """The catalogue, stored, as it is answered."""
+    """The stored test catalogue, as the API returns it."""
     store(database, catalogue())
     answer = await client.get("/products?limit=100")
     found: list[Json] = answer.json()

@@ -1,4 +1,4 @@
-"""The history of products: who changed what and when, in the same transaction as the change."""
+"""The history of a product: GET /products/{id}/history."""
 
 from typing import Any
 
@@ -17,30 +17,30 @@ async def history(client: httpx.AsyncClient, token: str = ADA, query: str = "") 
     return entries
 
 
-FACTS = {**DRAFT, "description": None, "currency": "USD", "sku": None, "category": None}
+SNAPSHOT = {**DRAFT, "description": None, "currency": "USD", "sku": None, "category": None}
 
 
-async def test_it_tells_every_change_with_before_and_after(client: httpx.AsyncClient) -> None:
+async def test_every_change_is_recorded_with_before_and_after(client: httpx.AsyncClient) -> None:
     await create(client)
     await client.put("/products/1", json={"price": "20", "sku": "A", "quantity": 3}, headers=bearer(ADA))
     await client.post("/products/1/stock", json={"delta": -1, "reason": "sold"}, headers=bearer(ROOT))
     await client.patch("/products/1", json={"currency": "JPY"}, headers=bearer(ADA))
     await client.delete("/products/1", headers=bearer(ROOT))
-    told = [
+    recorded = [
         (entry["action"], entry["changed_by"], entry["version"], entry["reason"], entry["before"], entry["after"])
         for entry in await history(client)
     ]
-    last = {**FACTS, "price": "20", "currency": "JPY", "sku": "A", "quantity": 2}
-    assert told == [
+    last = {**SNAPSHOT, "price": "20", "currency": "JPY", "sku": "A", "quantity": 2}
+    assert recorded == [
         ("deleted", 9, 4, None, last, None),
         ("changed", 1, 4, None, {"price": "20.00", "currency": "USD"}, {"price": "20", "currency": "JPY"}),
         ("stock", 9, 3, "sold", {"quantity": 3}, {"quantity": 2}),
         ("changed", 1, 2, None, {"price": "19.99", "sku": None}, {"price": "20.00", "sku": "A"}),
-        ("created", 1, 1, None, None, FACTS),
+        ("created", 1, 1, None, None, SNAPSHOT),
     ]
 
 
-async def test_what_changed_nothing_or_was_refused_is_not_in_it(client: httpx.AsyncClient) -> None:
+async def test_rejected_and_empty_changes_are_not_recorded(client: httpx.AsyncClient) -> None:
     await create(client)
     await create(client, sku="B")
     for method, body, token in (
@@ -55,7 +55,7 @@ async def test_what_changed_nothing_or_was_refused_is_not_in_it(client: httpx.As
     assert [entry["action"] for entry in await history(client)] == ["created"]
 
 
-async def test_it_is_for_the_owner_and_for_admins_also_after_the_deletion(client: httpx.AsyncClient) -> None:
+async def test_owner_and_admins_can_read_it_even_after_deletion(client: httpx.AsyncClient) -> None:
     async def statuses() -> list[int]:
         return [
             (await client.get("/products/1/history", headers=bearer(token))).status_code for token in (ADA, ROOT, BOB)
@@ -69,7 +69,7 @@ async def test_it_is_for_the_owner_and_for_admins_also_after_the_deletion(client
     assert (await client.get("/products/1/history")).status_code == 401
 
 
-async def test_it_is_read_in_pages(client: httpx.AsyncClient) -> None:
+async def test_pages_follow_the_next_link(client: httpx.AsyncClient) -> None:
     await create(client)
     for quantity in range(10, 15):
         await client.put("/products/1", json={"quantity": quantity}, headers=bearer(ADA))
@@ -85,26 +85,24 @@ async def test_it_is_read_in_pages(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "cursor=x", "cursor=", "skip=1"])
-async def test_a_parameter_that_is_wrong_is_named(client: httpx.AsyncClient, query: str) -> None:
+async def test_invalid_parameter_is_named(client: httpx.AsyncClient, query: str) -> None:
     await create(client)
     answer = await client.get(f"/products/1/history?{query}", headers=bearer(ADA))
     assert answer.status_code == 422
     assert [error["parameter"] for error in answer.json()["errors"]] == [query.partition("=")[0]]
 
 
-async def test_a_product_from_before_there_was_a_history_has_an_empty_one(
-    client: httpx.AsyncClient, database: Engine
-) -> None:
+async def test_product_older_than_the_history_has_none(client: httpx.AsyncClient, database: Engine) -> None:
     await create(client)
     with database.begin() as connection:
         connection.execute(text("DELETE FROM changes"))
     assert await history(client) == []
 
 
-async def test_a_change_that_cannot_be_recorded_is_not_made(client: httpx.AsyncClient, database: Engine) -> None:
+async def test_change_is_rolled_back_if_it_cannot_be_recorded(client: httpx.AsyncClient, database: Engine) -> None:
     product = await create(client)
     with database.begin() as connection:
-        connection.execute(text("ALTER TABLE changes RENAME TO away"))
+        connection.execute(text("ALTER TABLE changes RENAME TO hidden"))
     answer = await client.put("/products/1", json={"name": "Desk lamp"}, headers=bearer(ADA))
     assert answer.status_code == 503
     assert (await client.get("/products/1")).json() == product

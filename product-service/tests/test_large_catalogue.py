@@ -1,4 +1,4 @@
-"""The large catalogue to try things on: stored once, searchable, and with a history like any other product."""
+"""The large demo catalogue: stored once, searchable, and with a history."""
 
 import httpx
 import pytest
@@ -13,20 +13,20 @@ from testkit.user_service_stub import ADA
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_catalogue, "BATCH", 40)
+    monkeypatch.setattr(large_catalogue, "BATCH_SIZE", 40)
 
 
 async def fill(url: str, count: int) -> tuple[int, list[int]]:
-    told: list[int] = []
+    progress: list[int] = []
     database = Database(url, lambda session: session, pool_size=2, pool_timeout=5)
     try:
-        return await large_catalogue.fill(database, [1, 2], count, told.append), told
+        return await large_catalogue.fill(database, [1, 2], count, progress.append), progress
     finally:
         database.close()
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_it_is_stored_in_batches_and_what_is_there_stays(
+async def test_missing_products_are_stored_in_batches(
     client: httpx.AsyncClient, database: Engine, database_url: str
 ) -> None:
     assert await fill(database_url, 100) == (100, [40, 80, 100])
@@ -38,9 +38,7 @@ async def test_it_is_stored_in_batches_and_what_is_there_stays(
         assert connection.execute(text("SELECT count(*) FROM changes WHERE action = 'created'")).scalar_one() == 131
 
 
-async def test_its_products_are_found_sorted_and_changed_like_any_other(
-    client: httpx.AsyncClient, database_url: str
-) -> None:
+async def test_products_can_be_searched_sorted_and_changed(client: httpx.AsyncClient, database_url: str) -> None:
     await fill(database_url, 60)
     first = (await client.get("/products/1")).json()
     assert (first["sku"], first["owner_id"], first["version"]) == ("LARGE-0000000", 1, 1)
@@ -55,7 +53,7 @@ async def test_its_products_are_found_sorted_and_changed_like_any_other(
     assert history[1]["after"]["name"] == first["name"]
 
 
-def test_every_product_is_one_that_the_api_would_take() -> None:
+def test_every_product_is_valid() -> None:
     rows = [large_catalogue.row(number, 1) for number in range(500)]
     assert rows == [large_catalogue.row(number, 1) for number in range(500)]
     for row in rows:

@@ -1,3 +1,5 @@
+"""Parsing, formatting and storing amounts of money."""
+
 import json
 from decimal import Decimal
 
@@ -10,7 +12,7 @@ from product_service.models.products import Money
 
 
 @pytest.mark.parametrize(
-    ("given_", "amount"),
+    ("value", "amount"),
     [
         ("19.99", "19.99"),
         ("0.0001", "0.0001"),
@@ -23,12 +25,12 @@ from product_service.models.products import Money
         (Decimal("19.9900000"), "19.99"),
     ],
 )
-def test_an_amount_is_read_exactly(given_: object, amount: str) -> None:
-    assert money.parse(given_) == Decimal(amount)
+def test_amount_is_parsed_exactly(value: object, amount: str) -> None:
+    assert money.parse(value) == Decimal(amount)
 
 
 @pytest.mark.parametrize(
-    "given_",
+    "value",
     [
         "", " 1", "1 ", "1_0", "1e2", "+1", "-1", ".5", "5.", "1.00000", "12345678901", "NaN", "Infinity", "0x10",
         "\u0661",
@@ -38,16 +40,16 @@ def test_an_amount_is_read_exactly(given_: object, amount: str) -> None:
     ],
     ids=repr,
 )  # fmt: skip
-def test_what_is_no_amount_is_refused_with_a_sentence(given_: object) -> None:
+def test_invalid_amount_is_rejected(value: object) -> None:
     with pytest.raises(ValueError, match=r"^A price "):
-        money.parse(given_)
+        money.parse(value)
 
 
 AMOUNTS = st.decimals(min_value=0, max_value=Decimal("9999999999.9999"), places=4)
 
 
 @given(AMOUNTS)
-def test_what_is_stored_comes_back_the_same(amount: Decimal) -> None:
+def test_stored_amount_is_loaded_unchanged(amount: Decimal) -> None:
     column = Money()
     stored = column.process_bind_param(amount, None)  # type: ignore[arg-type]
     assert type(stored) is int
@@ -55,7 +57,7 @@ def test_what_is_stored_comes_back_the_same(amount: Decimal) -> None:
 
 
 @given(AMOUNTS, st.sampled_from(["USD", "JPY", "BHD", "CLF"]))
-def test_what_is_written_is_read_as_the_same_amount(amount: Decimal, currency: str) -> None:
+def test_formatted_amount_is_parsed_unchanged(amount: Decimal, currency: str) -> None:
     text = money.format_amount(amount, currency)
     assert money.parse(text) == amount
     assert money.parse(json.loads(text, parse_float=Decimal)) == amount
@@ -73,15 +75,15 @@ def test_what_is_written_is_read_as_the_same_amount(amount: Decimal, currency: s
         ("1000000", "JPY", "1000000"),
     ],
 )
-def test_an_amount_is_written_with_the_decimals_of_its_currency(amount: str, currency: str, text: str) -> None:
+def test_amount_has_the_decimals_of_its_currency(amount: str, currency: str, text: str) -> None:
     assert money.format_amount(Decimal(amount), currency) == text
 
 
 @pytest.mark.parametrize(("code", "places"), [("USD", 2), ("EUR", 2), ("JPY", 0), ("BHD", 3), ("CLF", 4)])
-def test_a_currency_has_the_decimals_of_iso_4217(code: str, places: int) -> None:
+def test_decimals_follow_iso_4217(code: str, places: int) -> None:
     assert money.decimals(code) == places
 
 
 @pytest.mark.parametrize("code", ["usd", "US", "USDD", "", "XAU", "XXX", "BTC", "ÜSD"])
-def test_other_codes_are_no_currencies_that_prices_are_in(code: str) -> None:
+def test_unknown_currency_has_no_decimals(code: str) -> None:
     assert money.decimals(code) is None

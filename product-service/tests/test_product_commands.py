@@ -1,4 +1,4 @@
-"""What an operator does on the command line of the product service."""
+"""The command line of the product service."""
 
 import argparse
 import os
@@ -41,18 +41,18 @@ def command(folder: Path, environment: dict[str, str], *words: str) -> subproces
 
 
 @pytest.mark.sqlite
-def test_a_file_is_imported_in_the_name_of_an_account(
+def test_import_reports_changes_and_refused_lines(
     tmp_path: Path, environment: dict[str, str], database: Engine
 ) -> None:
     (tmp_path / "products.csv").write_text(FILE)
-    looked = command(tmp_path, environment, "products.csv", "--dry-run")
-    reason = "price: A price is written like 19.99: up to 10 digits, and up to 4 after the point"
-    told = f"line 3: {reason}\n1 created, 0 updated, 0 unchanged, 1 refused"
-    assert (looked.returncode, looked.stdout) == (1, f"{told}; nothing was changed.\n")
+    dry_run = command(tmp_path, environment, "products.csv", "--dry-run")
+    reason = "price: A price looks like 19.99: up to 10 digits, then up to 4 decimals"
+    report = f"line 3: {reason}\n1 created, 0 updated, 0 unchanged, 1 refused"
+    assert (dry_run.returncode, dry_run.stdout) == (1, f"{report}; nothing was changed.\n")
 
     done = command(tmp_path, environment, "products.csv")
-    assert (done.returncode, done.stdout) == (1, f"{told}.\n")
-    # The log is beside the result; a progress bar is for terminals.
+    assert (done.returncode, done.stdout) == (1, f"{report}.\n")
+    # Logs go to stderr; the progress bar is only for terminals.
     assert "up to date" in done.stderr
     assert "%" not in done.stderr
 
@@ -61,7 +61,7 @@ def test_a_file_is_imported_in_the_name_of_an_account(
     )
     more = command(tmp_path, environment, "more", "--format", "ndjson", "--owner", "7")
     assert more.stdout.splitlines() == [
-        "line 2: Only the owner of a product, or an admin, may change it.",
+        "line 2: Only the product's owner or an admin can do this.",
         "1 created, 0 updated, 0 unchanged, 1 refused.",
     ]
     with database.connect() as connection:
@@ -78,10 +78,10 @@ def test_a_file_is_imported_in_the_name_of_an_account(
     ("words", "status", "line"),
     [
         (["missing.csv"], 1, "import: missing.csv: No such file or directory"),
-        (["products.csv", "--owner", "0"], 2, "argument --owner: the id of an account is a whole number from 1 on"),
+        (["products.csv", "--owner", "0"], 2, "argument --owner: an account id is a positive whole number"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     tmp_path: Path, environment: dict[str, str], words: list[str], status: int, line: str
 ) -> None:
     ended = command(tmp_path, environment, *words)
@@ -91,7 +91,7 @@ def test_what_is_wrong_is_said_in_one_line(
 
 
 def run(settings: Settings, file: Path) -> None:
-    """The command in this process."""
+    """Run the import command in this process."""
     [chosen] = COMMANDS
     chosen.run(settings, argparse.Namespace(file=file, format=None, owner=1, dry_run=False))
 
@@ -100,20 +100,18 @@ def run(settings: Settings, file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("products.txt", "products.txt: the name does not tell the format; say it with --format."),
-        ("empty.csv", "There is no line that names the columns"),
+        ("products.txt", "products.txt: unknown file extension; set the format with --format."),
+        ("empty.csv", "The header line is missing"),
     ],
 )
-def test_a_file_that_cannot_be_imported_is_told_of(
-    make_settings: MakeSettings, tmp_path: Path, name: str, reason: str
-) -> None:
+def test_unreadable_file_is_reported(make_settings: MakeSettings, tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(Invalid) as caught:
         run(make_settings(), tmp_path / name)
     assert caught.value.errors[0].detail.endswith(reason)
 
 
-def test_an_import_that_is_interrupted_tells_what_it_has_done(
+def test_interrupted_import_reports_what_it_saved(
     make_settings: MakeSettings,
     tmp_path: Path,
     database: Engine,
@@ -132,8 +130,8 @@ def test_an_import_that_is_interrupted_tells_what_it_has_done(
     monkeypatch.setattr(Products, "upsert_many", upsert_some)
     with pytest.raises(ImportInterrupted):
         run(make_settings(), tmp_path / "products.csv")
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    output = capsys.readouterr().out.splitlines()
+    assert output == [
         "line 9: quantity: Input should be a valid integer",
         "499 created, 0 updated, 0 unchanged, 1 refused.",
     ]
@@ -142,11 +140,11 @@ def test_an_import_that_is_interrupted_tells_what_it_has_done(
 
 
 @pytest.mark.sqlite
-def test_at_a_terminal_the_progress_is_shown(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_progress_is_shown_in_a_terminal(tmp_path: Path, environment: dict[str, str]) -> None:
     lines = "".join(f"S{number},Cup,1,1\n" for number in range(6_000))
     (tmp_path / "products.csv").write_text(f"sku,name,price,quantity\n{lines}")
     terminal, end = pty.openpty()
-    termios.tcsetwinsize(end, (24, 80))  # In a terminal without lines nothing could be shown.
+    termios.tcsetwinsize(end, (24, 80))  # A terminal without lines would show nothing.
     try:
         ended = subprocess.run(
             [sys.executable, "-m", "product_service", "import", "products.csv", "--dry-run"],
@@ -157,7 +155,7 @@ def test_at_a_terminal_the_progress_is_shown(tmp_path: Path, environment: dict[s
             text=True,
             timeout=60,
         )
-        # What it shows fits into the terminal's buffer.
+        # The output fits into the buffer of the terminal.
         shown = os.read(terminal, 100_000).decode()
     finally:
         os.close(terminal)

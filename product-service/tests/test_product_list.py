@@ -1,4 +1,4 @@
-"""The list: its order, its filters and its pages, compared with a plain model of the catalogue."""
+"""The product list, GET /products: order, filters and pages, compared with a reference model."""
 
 import httpx
 import pytest
@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from chassis.ids import LARGEST_ID
 from testkit.product_list import FIELDS, Json, expected, ids, mistakes, pages
-from testkit.products import product, store
+from testkit.products import create, product, store
 
 QUERIES = st.fixed_dictionaries(
     {"limit": st.sampled_from(["1", "7", "60", "100"])},
@@ -35,7 +35,7 @@ QUERIES = st.fixed_dictionaries(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(query=QUERIES)
-async def test_the_pages_together_are_what_a_plain_model_finds(
+async def test_all_pages_match_the_reference_model(
     client: httpx.AsyncClient, everything: list[Json], query: dict[str, str]
 ) -> None:
     answers = await pages(client, **query, count="true")
@@ -48,7 +48,7 @@ async def test_the_pages_together_are_what_a_plain_model_finds(
 
 @pytest.mark.parametrize("sign", ["", "-"])
 @pytest.mark.parametrize("field", FIELDS)
-async def test_each_order_is_walked_one_by_one_ties_and_all(
+async def test_pages_of_one_product_follow_every_order(
     client: httpx.AsyncClient, everything: list[Json], field: str, sign: str
 ) -> None:
     wanted = expected(everything, {"sort": sign + field})
@@ -57,9 +57,34 @@ async def test_each_order_is_walked_one_by_one_ties_and_all(
     assert wanted != expected(everything, {"sort": "-id" if sign + field != "-id" else "id"})
 
 
-async def test_names_are_sorted_by_their_letters_and_not_by_case_or_accents(
-    client: httpx.AsyncClient, database: Engine
-) -> None:
+async def test_list_is_sorted_by_id_and_paged_with_links(client: httpx.AsyncClient) -> None:
+    created = [(await create(client))["id"] for _ in range(5)]
+    seen: list[int] = []
+    url: str | None = "/products?limit=2"
+    page_count = 0
+    while url:
+        answer = await client.get(url)
+        assert answer.status_code == 200
+        seen += [product["id"] for product in answer.json()]
+        url = answer.links.get("next", {}).get("url")
+        page_count += 1
+    assert (seen, page_count) == (created, 3)
+
+
+async def test_skip_and_limit_select_a_range(client: httpx.AsyncClient) -> None:
+    created = [(await create(client))["id"] for _ in range(4)]
+    assert [each["id"] for each in (await client.get("/products?skip=1&limit=2")).json()] == created[1:3]
+    assert (await client.get("/products?skip=10000")).json() == []
+
+
+async def test_default_limit_is_20(client: httpx.AsyncClient) -> None:
+    for _ in range(21):
+        await create(client)
+    assert len((await client.get("/products")).json()) == 20
+    assert len((await client.get("/products?limit=100")).json()) == 21
+
+
+async def test_names_are_sorted_regardless_of_case_and_accents(client: httpx.AsyncClient, database: Engine) -> None:
     names = ["Zebra", "apple", "Äpfel", "Apfel 2", "zebra", "éclair", "Eclair", "机", "10", "9", " b"]
     store(database, (product(name=name) for name in names))
     found = (await client.get("/products?sort=name")).json()
@@ -68,14 +93,14 @@ async def test_names_are_sorted_by_their_letters_and_not_by_case_or_accents(
     ]
 
 
-async def test_an_empty_catalogue_has_one_empty_page(client: httpx.AsyncClient) -> None:
+async def test_empty_list_has_one_page(client: httpx.AsyncClient) -> None:
     for query in ("", "?sort=-name", "?q=lamp", "?skip=10000", "?category=light"):
         answer = await client.get(f"/products{query}")
         assert (ids(answer), list(answer.links)) == ([], ["first"])
     assert (await client.get("/products?count=true")).headers["x-total-count"] == "0"
 
 
-async def test_nothing_is_counted_unless_it_is_asked_for(client: httpx.AsyncClient, everything: list[Json]) -> None:
+async def test_total_is_returned_only_on_request(client: httpx.AsyncClient, everything: list[Json]) -> None:
     for query in ("", "?count=false"):
         assert "x-total-count" not in (await client.get(f"/products{query}")).headers
 
@@ -93,16 +118,14 @@ async def test_links_are_relative_and_keep_limit_and_count(client: httpx.AsyncCl
     assert last.headers["link"] == '</products?limit=100>; rel="first"'
 
 
-async def test_a_page_behind_skipped_products_goes_on_behind_its_last_one(
-    client: httpx.AsyncClient, everything: list[Json]
-) -> None:
+async def test_next_page_continues_after_skipped_products(client: httpx.AsyncClient, everything: list[Json]) -> None:
     wanted = expected(everything, {"sort": "-price"})
     answers = await pages(client, sort="-price", skip=3, limit=10)
     assert [each for answer in answers for each in ids(answer)] == wanted[3:]
     assert ids(await client.get(answers[-1].links["first"]["url"])) == wanted[:10]
 
 
-async def test_a_head_request_has_the_same_headers(client: httpx.AsyncClient, everything: list[Json]) -> None:
+async def test_head_has_the_same_headers(client: httpx.AsyncClient, everything: list[Json]) -> None:
     got, head = await client.get("/products?count=true"), await client.head("/products?count=true")
     assert head.content == b""
     assert [head.headers[name] for name in ("link", "x-total-count")] == [
@@ -110,9 +133,9 @@ async def test_a_head_request_has_the_same_headers(client: httpx.AsyncClient, ev
     ]
 
 
-WRONG: tuple[tuple[str, str], ...] = (
-    *((f"limit={text}", "limit") for text in ("0", "101", "1.0", "x", "")),
-    *((f"skip={text}", "skip") for text in ("-1", "10001", "1_0", "")),
+INVALID: tuple[tuple[str, str], ...] = (
+    *((f"limit={text}", "limit") for text in ("0", "101", "1.0", "1_0", "x", "")),
+    *((f"skip={text}", "skip") for text in ("-1", "10001", "1_0", "%201", "")),
     *((f"sort={text}", "sort") for text in ("sku", "--id", "+id", "ID", "id,name", "name_key", "words", "")),
     *((f"q={text}", "q") for text in ("", "%20", "%F0%9F%92%A1", "*", "_", '""', "%00", "a%00", "a%0A", "a" * 201)),
     *((f"min_price={text}", "min_price") for text in ("", "-1", "1e2", "1.00000", "12345678901", "NaN", "%D9%A1")),
@@ -129,12 +152,12 @@ WRONG: tuple[tuple[str, str], ...] = (
 )
 
 
-async def test_a_parameter_out_of_range_or_unknown_is_named(client: httpx.AsyncClient) -> None:
-    for query, parameter in WRONG:
+async def test_invalid_parameter_is_named(client: httpx.AsyncClient) -> None:
+    for query, parameter in INVALID:
         assert mistakes(await client.get(f"/products?{query}")) == [parameter], query
 
 
-async def test_what_is_just_in_range_is_accepted(client: httpx.AsyncClient, everything: list[Json]) -> None:
+async def test_limits_of_parameters_are_accepted(client: httpx.AsyncClient, everything: list[Json]) -> None:
     for query in (
         *(
             "limit=1",
@@ -157,5 +180,5 @@ async def test_what_is_just_in_range_is_accepted(client: httpx.AsyncClient, ever
         assert (await client.get(f"/products?{query}")).status_code == 200, query
 
 
-async def test_two_mistakes_are_both_named(client: httpx.AsyncClient) -> None:
+async def test_all_invalid_parameters_are_named(client: httpx.AsyncClient) -> None:
     assert mistakes(await client.get("/products?limit=0&sort=x&q=&cursor=x")) == ["sort", "q", "limit", "cursor"]

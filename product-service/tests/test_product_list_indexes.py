@@ -1,4 +1,4 @@
-"""Each order and each selective filter of the list has an index that its query uses: as the databases explain it."""
+"""Query plans of the product list: every order and every selective filter uses an index."""
 
 import re
 from collections.abc import Iterator
@@ -17,9 +17,8 @@ from testkit.products import migrations_of
 ROWS = 100_000
 ORDERS = ["id", "name", "price", "quantity", "created_at", "updated_at"]
 
-# Names and words are those that the service would have made: there is nothing to fold in them. Of the words one is in
-# each product, some are in many, others in a few, as in any language, and one is a product's own. There are ties in all
-# columns.
+# Names and words need no folding, so they equal what the service would store. One word is in every product, some are in
+# many, some in a few, and one is unique, as in natural language. All columns have ties.
 ON_POSTGRESQL = f"""
 INSERT INTO products (name, description, price, currency, quantity, category, owner_id, version, created_at, updated_at,
     name_key, words)
@@ -48,7 +47,7 @@ ON_SQLITE = (
 
 @pytest.fixture(scope="module")
 def large(databases: Databases) -> Iterator[Engine]:
-    """A database with 100,000 products, of which it has looked at the distribution."""
+    """A database with 100,000 products and current statistics."""
     with databases.made() as make:
         engine = create_engine(make(migrations_of), poolclass=NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
@@ -58,24 +57,24 @@ def large(databases: Databases) -> Iterator[Engine]:
 
 
 def plan(database: Engine, query: ProductQuery) -> str:
-    """How the database would find the page."""
-    asked: list[tuple[str, Any]] = []
+    """The query plan of a page."""
+    executed: list[tuple[str, Any]] = []
     with Session(database) as session:
-        event.listen(database, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])), once=True)
+        event.listen(database, "before_cursor_execute", lambda *event: executed.append((event[2], event[3])), once=True)
         after = query.cursor.after if query.cursor else None
         assert ProductRepository(session).selected(query.selection.criteria, query.limit + 1, after=after)
-        [(statement, values)] = asked
+        [(statement, values)] = executed
         explain = "EXPLAIN QUERY PLAN" if database.dialect.name == "sqlite" else "EXPLAIN"
-        told = session.connection().exec_driver_sql(f"{explain} {statement}", values)
-        return "\n".join(str(row[-1]) for row in told)
+        rows = session.connection().exec_driver_sql(f"{explain} {statement}", values)
+        return "\n".join(str(row[-1]) for row in rows)
 
 
 def middle(database: Engine, sort: str) -> ProductQuery:
-    """The page that begins in the middle of the list."""
+    """The page that starts in the middle of the list."""
     query = ProductQuery.model_validate({"sort": sort})
     with Session(database) as session:
         [last] = ProductRepository(session).selected(query.criteria, 1, skip=ROWS // 2)
-        return ProductQuery.model_validate({name: str(value) for name, value in query.next(last).items()})
+        return ProductQuery.model_validate({name: str(value) for name, value in query.next_page(last).items()})
 
 
 def index_of(order: str) -> str:
@@ -84,7 +83,7 @@ def index_of(order: str) -> str:
 
 @pytest.mark.parametrize("sign", ["", "-"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_no_order_makes_the_database_sort(large: Engine, order: str, sign: str) -> None:
+def test_every_order_uses_an_index(large: Engine, order: str, sign: str) -> None:
     is_sqlite = large.dialect.name == "sqlite"
     for query in (ProductQuery.model_validate({"sort": sign + order}), middle(large, sign + order)):
         found = plan(large, query)
@@ -94,7 +93,7 @@ def test_no_order_makes_the_database_sort(large: Engine, order: str, sign: str) 
         else:
             assert f" {index_of(order)}" in found
         if query.cursor:
-            # It begins at the cursor's place, and not at the beginning.
+            # The scan starts at the cursor, not at the beginning.
             assert re.search(r"SEARCH products" if is_sqlite else "Index Cond: ", found), found
 
 
@@ -108,14 +107,14 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("sort", ["id", "-id", "price", "-name", "quantity"])
-@pytest.mark.parametrize("asked", FILTERS)
-def test_a_selective_filter_has_an_index_whatever_the_order(large: Engine, asked: str, sort: str) -> None:
-    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(asked)), "sort": sort}))
+@pytest.mark.parametrize("filters", FILTERS)
+def test_selective_filter_uses_an_index_in_every_order(large: Engine, filters: str, sort: str) -> None:
+    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(filters)), "sort": sort}))
     assert "Seq Scan" not in found
-    assert re.search(FILTERS[asked], found), found
+    assert re.search(FILTERS[filters], found), found
 
 
-@pytest.mark.parametrize("asked", ["owner_id=7", "category=category 7"])
-def test_the_products_of_an_owner_or_a_category_are_in_order_already(large: Engine, asked: str) -> None:
-    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(asked)), "sort": "-id"}))
+@pytest.mark.parametrize("filters", ["owner_id=7", "category=category 7"])
+def test_owner_and_category_filters_need_no_sort(large: Engine, filters: str) -> None:
+    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(filters)), "sort": "-id"}))
     assert not re.search("Sort|TEMP B-TREE", found), found

@@ -1,4 +1,4 @@
-"""Search: every word of the question begins a word of the name or the description, the same on both databases."""
+"""Product search: every word of the query is a prefix of a word in the name or description."""
 
 import itertools
 
@@ -172,9 +172,7 @@ class TestSearch:
         store(database, (product(name=name, description=text) for name, text in itertools.chain(*split)))
         return [each for answer in await pages(client, limit=100) for each in answer.json()]
 
-    async def test_every_word_begins_a_word_whatever_it_is_made_of(
-        self, client: httpx.AsyncClient, texts: list[Json]
-    ) -> None:
+    async def test_queries_match_the_reference_model(self, client: httpx.AsyncClient, texts: list[Json]) -> None:
         hits = 0
         for q in self.QUERIES:
             answer = await client.get("/products", params={"q": q, "limit": 100})
@@ -203,18 +201,18 @@ class TestSearch:
             ("i'ts", []),
         ],
     )
-    async def test_it_finds_what_a_person_would_expect(
+    async def test_search_finds_the_expected_products(
         self, client: httpx.AsyncClient, texts: list[Json], q: str, found: list[str]
     ) -> None:
         answer = await client.get("/products", params={"q": q, "limit": 100})
         assert [each["name"] for each in answer.json() if each["name"] != "thing"] == found
         assert [each["description"] for each in answer.json() if each["name"] == "thing"] == found
 
-    async def test_words_may_be_in_name_and_description(self, client: httpx.AsyncClient, database: Engine) -> None:
+    async def test_words_can_be_in_name_or_description(self, client: httpx.AsyncClient, database: Engine) -> None:
         store(database, [product(name="Desk lamp", description="brass"), product(name="Desk"), product(name="Brass")])
         assert len(ids(await client.get("/products?q=bra+des"))) == 1
 
-    async def test_what_changes_is_found_as_it_is_now(self, client: httpx.AsyncClient) -> None:
+    async def test_search_follows_changes(self, client: httpx.AsyncClient) -> None:
         async def found(q: str) -> list[int]:
             return ids(await client.get("/products", params={"q": q}))
 

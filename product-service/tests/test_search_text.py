@@ -1,4 +1,4 @@
-"""Words and sort keys, as they are made of text."""
+"""Text normalisation for sorting and search."""
 
 import re
 import unicodedata
@@ -6,10 +6,12 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from product_service.domain.search_text import LONGEST_NAME_KEY, LONGEST_WORD, folded, words
-from product_service.models import Product
-from product_service.models.products import derived
+from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, MAX_WORD_LENGTH, fold, words
+from product_service.models.products import search_columns
+from testkit.products import product
 
 FOLDED = {
     "Lamp": "lamp",
@@ -33,7 +35,7 @@ FOLDED = {
 
 @pytest.mark.parametrize(("text", "expected"), FOLDED.items())
 def test_case_accents_and_compatibility_forms_are_folded(text: str, expected: str) -> None:
-    assert folded(text) == expected
+    assert fold(text) == expected
 
 
 WORDS = {
@@ -56,51 +58,59 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("text", "expected"), WORDS.items())
-def test_words_are_rows_of_letters_and_digits_each_once(text: str, expected: list[str]) -> None:
+def test_words_are_distinct_runs_of_letters_and_digits(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
-def test_words_are_those_of_all_texts_and_no_word_spans_two() -> None:
+def test_words_of_several_texts_are_not_joined() -> None:
     assert words("Desk", None, "lamp desk") == ["desk", "lamp"]
 
 
-def test_a_word_is_cut() -> None:
-    assert words("x" * (LONGEST_WORD + 1), "x" * 500) == ["x" * LONGEST_WORD]
+def test_long_word_is_cut() -> None:
+    assert words("x" * (MAX_WORD_LENGTH + 1), "x" * 500) == ["x" * MAX_WORD_LENGTH]
 
 
 @given(st.text())
-def test_a_word_is_of_letters_and_digits_alone(text: str) -> None:
+def test_words_contain_only_letters_and_digits(text: str) -> None:
     for word in words(text):
         assert word.isalnum()
-        assert 1 <= len(word) <= LONGEST_WORD
-        # What PostgreSQL takes as a lexeme.
+        assert 1 <= len(word) <= MAX_WORD_LENGTH
+        # The limit of a lexeme in PostgreSQL.
         assert len(word.encode()) <= 2046
 
 
 @given(st.text())
-def test_folding_what_is_folded_changes_nothing_and_no_mark_is_left(text: str) -> None:
-    once = folded(text)
-    assert folded(once) == once
+def test_folding_is_idempotent_and_removes_marks(text: str) -> None:
+    once = fold(text)
+    assert fold(once) == once
     assert not re.search("[A-Z]", once)
     assert not [each for each in unicodedata.normalize("NFKD", once) if unicodedata.combining(each)]
 
 
 @given(st.text(alphabet=st.characters(max_codepoint=127)))
-def test_the_short_way_for_ascii_is_the_same(text: str) -> None:
-    assert folded(text) == folded(text + "é")[:-1]
+def test_ascii_shortcut_gives_the_same_result(text: str) -> None:
+    assert fold(text) == fold(text + "é")[:-1]
 
 
-def test_the_sort_key_fits_into_an_index_of_postgresql_whatever_the_name() -> None:
+def test_sort_key_fits_into_a_postgresql_index() -> None:
     for name in ("\ufdfa" * 255, "💡" * 255, "ΐ" * 255):
-        key, _ = derived(name, None)
-        assert 0 < len(key) <= LONGEST_NAME_KEY
+        key, _ = search_columns(name, None)
+        assert 0 < len(key) <= MAX_NAME_KEY_LENGTH
         assert len(key.encode()) < 2704 / 2
 
 
-def test_a_product_has_the_words_of_its_name_and_description_from_whenever_they_are_set() -> None:
-    product = Product(description="of Brass", name="Lämp")
-    assert (product.name_key, product.words) == ("lamp", "lamp of brass")
-    product.description = None
-    assert (product.name_key, product.words) == ("lamp", "lamp")
-    product.name = "Desk"
-    assert (product.name_key, product.words) == ("desk", "desk")
+def test_search_columns_follow_name_and_description(database: Engine) -> None:
+    with Session(database) as session:
+        stored = product(description="of Brass", name="Lämp")
+        session.add(stored)
+        for changes, expected in (
+            ({}, ("lamp", "lamp of brass")),
+            ({"description": None}, ("lamp", "lamp")),
+            ({"name": "Desk"}, ("desk", "desk")),
+            ({"quantity": 7}, ("desk", "desk")),
+        ):
+            for name, value in changes.items():
+                setattr(stored, name, value)
+            session.flush()
+            session.expire(stored)
+            assert (stored.name_key, stored.words) == expected

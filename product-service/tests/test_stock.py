@@ -1,4 +1,4 @@
-"""Stock: never more is taken than there is, however many take at once."""
+"""Adjusting the stock: POST /products/{id}/stock."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from auth_client import pool
-from product_service.domain.fields import LARGEST_QUANTITY
+from product_service.domain.fields import MAX_QUANTITY
 from product_service.main import create_app
 from testkit.applications import running
 from testkit.products import MakeSettings, bearer, create
@@ -18,7 +18,7 @@ async def adjust(client: httpx.AsyncClient, delta: object, reason: object = "sol
     return await client.post("/products/1/stock", json={"delta": delta, "reason": reason}, headers=bearer(token))
 
 
-async def test_it_is_added_to_and_taken_from(client: httpx.AsyncClient) -> None:
+async def test_stock_is_added_and_removed(client: httpx.AsyncClient) -> None:
     product = await create(client, quantity=3)
     answer = await adjust(client, -2)
     assert answer.status_code == 200
@@ -35,12 +35,12 @@ async def test_it_is_added_to_and_taken_from(client: httpx.AsyncClient) -> None:
     [
         (3, -4, "insufficient-stock"),
         (0, -1, "insufficient-stock"),
-        (0, -LARGEST_QUANTITY, "insufficient-stock"),
-        (LARGEST_QUANTITY, 1, "too-much-stock"),
-        (LARGEST_QUANTITY, LARGEST_QUANTITY, "too-much-stock"),
+        (0, -MAX_QUANTITY, "insufficient-stock"),
+        (MAX_QUANTITY, 1, "too-much-stock"),
+        (MAX_QUANTITY, MAX_QUANTITY, "too-much-stock"),
     ],
 )
-async def test_what_would_leave_the_range_changes_nothing(
+async def test_quantity_out_of_range_changes_nothing(
     client: httpx.AsyncClient, quantity: int, delta: int, code: str
 ) -> None:
     product = await create(client, quantity=quantity)
@@ -49,14 +49,14 @@ async def test_what_would_leave_the_range_changes_nothing(
     assert (await client.get("/products/1")).json() == product
 
 
-async def test_the_whole_range_can_be_used(client: httpx.AsyncClient) -> None:
+async def test_full_range_is_accepted(client: httpx.AsyncClient) -> None:
     await create(client, quantity=0)
-    assert (await adjust(client, LARGEST_QUANTITY)).json()["quantity"] == LARGEST_QUANTITY
-    assert (await adjust(client, -LARGEST_QUANTITY)).json()["quantity"] == 0
+    assert (await adjust(client, MAX_QUANTITY)).json()["quantity"] == MAX_QUANTITY
+    assert (await adjust(client, -MAX_QUANTITY)).json()["quantity"] == 0
 
 
-@pytest.mark.parametrize("delta", [0, None, "1", 1.5, True, LARGEST_QUANTITY + 1, -(2**63)])
-async def test_what_is_no_change_is_invalid(client: httpx.AsyncClient, delta: object) -> None:
+@pytest.mark.parametrize("delta", [0, None, "1", 1.5, True, MAX_QUANTITY + 1, -(2**63)])
+async def test_invalid_delta_is_rejected(client: httpx.AsyncClient, delta: object) -> None:
     await create(client)
     answer = await adjust(client, delta)
     assert answer.status_code == 422
@@ -64,24 +64,24 @@ async def test_what_is_no_change_is_invalid(client: httpx.AsyncClient, delta: ob
 
 
 @pytest.mark.parametrize("reason", ["", " ", None, 1, "x" * 201, "a\nb"])
-async def test_a_reason_is_a_line_of_text(client: httpx.AsyncClient, reason: object) -> None:
+async def test_invalid_reason_is_rejected(client: httpx.AsyncClient, reason: object) -> None:
     await create(client)
     answer = await adjust(client, 1, reason)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/reason"]
 
 
-async def test_only_the_owner_and_admins_may(client: httpx.AsyncClient) -> None:
+async def test_only_the_owner_and_admins_can_adjust_stock(client: httpx.AsyncClient) -> None:
     assert (await adjust(client, 1)).status_code == 404
     await create(client)
     assert (await adjust(client, 1, token=BOB)).status_code == 403
     assert (await adjust(client, 1, token=ROOT)).status_code == 200
 
 
-async def test_two_hundred_who_take_one_of_a_hundred_leave_nothing_and_a_hundred_empty_handed(
+async def test_concurrent_adjustments_never_oversell(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It is about the stock: the stand-in for the user service takes its time with two hundred at once.
+    # The stub of the user service is slow with two hundred concurrent calls, which is not the point here.
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 30)
     settings = make_settings(database_pool_timeout=60, validation_timeout=30)
     async with running(create_app(settings)) as client:
@@ -89,7 +89,7 @@ async def test_two_hundred_who_take_one_of_a_hundred_leave_nothing_and_a_hundred
         answers = await asyncio.gather(*(adjust(client, -1) for _ in range(200)))
         assert Counter(answer.status_code for answer in answers) == {200: 100, 409: 100}
         assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"insufficient-stock"}
-        # Each success saw a stock of its own.
+        # Each success returned a different quantity.
         assert {answer.json()["quantity"] for answer in answers if answer.status_code == 200} == set(range(100))
         product = (await client.get("/products/1")).json()
         assert (product["quantity"], product["version"]) == (0, 101)

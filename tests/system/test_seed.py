@@ -76,8 +76,8 @@ def test_it_makes_two_accounts_and_a_catalogue_that_is_theirs(fresh_services: Se
     done = seed(services.users.url, services.products.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "ada: 21 products created, 0 there already",
-        "grace: 20 products created, 0 there already",
+        "ada: 21 products created, 0 already exist",
+        "grace: 20 products created, 0 already exist",
         f'Log in as ada or grace, with the password "{PASSWORD}".',
     ]
 
@@ -102,8 +102,8 @@ def test_the_second_run_changes_nothing_and_the_third_brings_back_what_was_delet
     again = seed(services.users.url, services.products.url)
     assert again.returncode == 0
     assert again.stdout.splitlines()[:2] == [
-        "ada: 0 products created, 21 there already",
-        "grace: 0 products created, 20 there already",
+        "ada: 0 products created, 21 already exist",
+        "grace: 0 products created, 20 already exist",
     ]
     assert catalogue(services) == before
 
@@ -111,7 +111,7 @@ def test_the_second_run_changes_nothing_and_the_third_brings_back_what_was_delet
     with services.products.client(headers={"Authorization": f"Bearer {token}"}) as client:
         assert client.delete(f"/products/{before[-1]['id']}").status_code == httpx.codes.NO_CONTENT
     third = seed(services.users.url, services.products.url)
-    assert third.stdout.splitlines()[1] == "grace: 1 products created, 19 there already"
+    assert third.stdout.splitlines()[1] == "grace: 1 products created, 19 already exist"
 
 
 def test_it_leaves_the_example_of_the_documentation_page_to_be_sent_as_it_stands() -> None:
@@ -123,22 +123,22 @@ def test_an_account_with_another_password_is_left_alone_and_named(fresh_services
     services = fresh_services
     services.sign_up("Ada", "a password of her own")
     line = refusal(seed(services.users.url, services.products.url))
-    assert line == 'seed: There is an account "ada" already, and its password is another one.'
+    assert line == 'seed: The account "ada" already exists with a different password.'
     assert catalogue(services) == []
 
 
 def test_a_service_that_is_not_there_is_named(services: Services) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    assert f"{nowhere}/register cannot be reached" in refusal(seed(nowhere, services.products.url))
-    assert f"{nowhere}/products cannot be reached" in refusal(seed(services.users.url, nowhere))
-    assert "nonsense/register cannot be reached" in refusal(seed("nonsense", services.products.url))
+    assert f"{nowhere}/register is unreachable" in refusal(seed(nowhere, services.products.url))
+    assert f"{nowhere}/products is unreachable" in refusal(seed(services.users.url, nowhere))
+    assert "nonsense/register is unreachable" in refusal(seed("nonsense", services.products.url))
 
 
 def test_a_refusal_is_told_with_its_reason(services: Services) -> None:
     mistaken = refusal(seed(services.products.url, services.users.url))
-    assert mistaken.endswith("/register answered 404: There is no resource at this URL.")
+    assert mistaken.endswith("/register returned 404: There is no resource at this URL.")
 
 
 def test_a_server_that_is_none_of_ours_is_not_believed(services: Services, stranger: str) -> None:
     for urls in ((stranger, services.products.url), (services.users.url, stranger)):
-        assert "answered 200, and nothing that a service of ours would say" in refusal(seed(*urls))
+        assert "returned 200 with an unexpected body" in refusal(seed(*urls))

@@ -1,4 +1,4 @@
-"""The command line of the product service; without a command it serves."""
+"""The command line of the product service. Without a command, it starts the server."""
 
 from chassis.process.server import run_command
 from product_service.commands import COMMANDS

@@ -1,4 +1,4 @@
-"""What can be said against a request of the product service."""
+"""Domain errors of the product service."""
 
 from datetime import timedelta
 
@@ -7,48 +7,48 @@ from chassis.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, U
 
 class ProductNotFound(NotFound):
     code = "product-not-found"
-    detail = "There is no product with this id."
+    detail = "No product has this id."
 
 
 class NotTheOwner(Forbidden):
     code = "not-the-owner"
-    detail = "Only the owner of a product, or an admin, may change it."
+    detail = "Only the product's owner or an admin can do this."
 
 
 class InsufficientStock(Conflict):
     code = "insufficient-stock"
-    detail = "There are not as many in stock. Nothing was changed."
+    detail = "Not enough items in stock. Nothing was changed."
 
 
 class TooMuchStock(Conflict):
     code = "too-much-stock"
-    detail = "There would be more in stock than can be counted. Nothing was changed."
+    detail = "The quantity would exceed its maximum. Nothing was changed."
 
 
 class SkuTaken(Conflict):
     code = "sku-taken"
-    detail = "Another product has this sku."
+    detail = "Another product has this SKU."
 
 
 class IdempotencyInProgress(Conflict):
     code = "idempotency-in-progress"
-    detail = "A request with this Idempotency-Key is being worked on. Please try again."
+    detail = "A request with this Idempotency-Key is still in progress. Retry later."
     retry_after = timedelta(seconds=2)
 
 
 class IdempotencyKeyReused(Invalid):
     code = "idempotency-key-reused"
-    detail = "This Idempotency-Key was sent with another request; choose a new one."
+    detail = "This Idempotency-Key was used for a different request. Use a new key."
 
     def __init__(self) -> None:
-        super().__init__([FieldError(None, "It was sent with another request", "Idempotency-Key")])
+        super().__init__([FieldError(None, "Already used for a different request", "Idempotency-Key")])
 
 
 class ImportInterrupted(Unavailable):
-    """The database was lost in the middle of an import."""
+    """The database became unavailable during an import."""
 
     code = "import-interrupted"
     detail = (
-        "The import ended early, because the database could not be reached. What was imported before stays; "
-        "import the same file again for the rest."
+        "The import stopped because the database is unavailable. Products imported so far are saved; "
+        "import the same file again to complete it."
     )

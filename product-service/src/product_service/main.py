@@ -18,24 +18,24 @@ from product_service import __version__
 from product_service.api import health as product_service_health
 from product_service.api import import_export, products
 from product_service.models import Base
-from product_service.models.products import MADE_BY_MIGRATIONS
+from product_service.models.products import UNMAPPED_OBJECTS
 from product_service.repositories import Repositories
 from product_service.services.idempotency import IdempotencyRecords
 from product_service.services.import_export import Imports
 from product_service.services.products import Products
 from product_service.settings import Settings
 
-DESCRIPTION = """A product catalogue: reads are public, and whoever writes is vouched for by the user service.
+DESCRIPTION = """A product catalogue. Reads are public; writes require an access token of the user service.
 
-To write: press "Authorize" and give the name and password of an account, which the user service opens for you.
+To write, register an account with the user service. Then select "Authorize" and enter its username and password.
 """
 
-PURGE_EVERY = 600.0
-"""Seconds between two looks for idempotency records that have expired."""
+PURGE_INTERVAL = 600.0
+"""Seconds between purges of expired idempotency records."""
 
 
 class Services:
-    """What may be done with the catalogue, with all that it needs; for the API, and for the command line."""
+    """The use cases and the database they run on, for the API and for the command line."""
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database.from_settings(settings, Repositories)
@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        purging = asyncio.create_task(purge_periodically(services.idempotency_records.purge, PURGE_EVERY))
+        purging = asyncio.create_task(purge_periodically(services.idempotency_records.purge, PURGE_INTERVAL))
         with readiness.draining_on_sigterm(settings.drain_seconds):
             yield
         purging.cancel()
@@ -82,16 +82,16 @@ def create_app(settings: Settings) -> FastAPI:
 
 def migrations(settings: Settings) -> Migrations:
     folder = Path(__file__).parent / "migrations"
-    return Migrations(folder, Base.metadata, settings.database_url, MADE_BY_MIGRATIONS)
+    return Migrations(folder, Base.metadata, settings.database_url, UNMAPPED_OBJECTS)
 
 
 def documented_app() -> FastAPI:
-    """An application of which only the document is wanted: made of the defaults, whatever the environment says."""
+    """The application for generating the OpenAPI document: it uses default settings and ignores the environment."""
     return create_app(Settings.model_construct(database_url="sqlite:///unused.db"))
 
 
 def create_worker_app() -> FastAPI:
-    """The application of one worker process, which reads its settings by itself."""
+    """The application of one worker process, which loads its own settings."""
     settings = load(Settings)
     logs.configure(settings.service, settings.log_level, settings.log_format)
     return create_app(settings)

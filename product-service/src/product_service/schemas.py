@@ -1,4 +1,4 @@
-"""What crosses the wire of the product service. The editable fields of a product are declared in `domain.fields`."""
+"""Request and response bodies. The editable fields of a product are declared in `domain.fields`."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 from pydantic_core import PydanticUndefined
 
 from chassis.text import NotBlank
-from product_service.domain.fields import LARGEST_QUANTITY, SHOWN_TYPES, ProductFields, snapshot
-from product_service.domain.history import LONGEST_REASON, Action
+from product_service.domain.fields import MAX_QUANTITY, OUTPUT_TYPES, ProductFields, snapshot
+from product_service.domain.history import MAX_REASON_LENGTH, Action
 
 if TYPE_CHECKING:
     from product_service.models import Product
@@ -32,36 +32,38 @@ class ProductCreate(ProductFields):
 
 
 def _unset() -> Any:
-    """The default of a field that may be left out, but not be null; `model_fields_set` tells whether it was sent."""
+    """The default of fields that can be omitted but not null; `model_fields_set` holds the fields that were sent."""
 
 
-def _may_be_left_out(model: type[M]) -> type[M]:
-    """Give every field of the model the default `_unset`."""
+def _make_optional(model: type[M]) -> type[M]:
+    """Make every field optional, with the default `_unset`."""
     for field in model.model_fields.values():
         field.default, field.default_factory = PydanticUndefined, _unset
     model.model_rebuild(force=True)
     return model
 
 
-@_may_be_left_out
+@_make_optional
 class ProductPatch(ProductFields):
-    """The fields that are sent are set; null clears those that may be empty."""
+    """Sets the fields that are sent. Null clears the nullable ones."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"price": "79.90", "quantity": 30}]})
 
 
-class _Numbered(BaseModel):
+class _WithId(BaseModel):
     id: int
 
 
 if TYPE_CHECKING:
-    _Shown = _Numbered
+    _ProductOutput = _WithId
 else:
-    _Shown = create_model("_Shown", __base__=_Numbered, **{name: (each, ...) for name, each in SHOWN_TYPES.items()})
+    _ProductOutput = create_model(
+        "_ProductOutput", __base__=_WithId, **{name: (type_, ...) for name, type_ in OUTPUT_TYPES.items()}
+    )
 
 
-class ProductRead(_Shown):
-    """A product, as clients see it: its id, the editable fields, and what the service keeps of it."""
+class ProductRead(_ProductOutput):
+    """A product: its id, the editable fields, and the fields that the service maintains."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -79,7 +81,7 @@ class ProductRead(_Shown):
     )
 
     owner_id: int
-    version: int = Field(description="Counts the changes.")
+    version: int = Field(description="Incremented with every change.")
     created_at: datetime
     updated_at: datetime
 
@@ -102,18 +104,20 @@ class StockAdjustment(BaseModel):
 
     delta: int = Field(
         strict=True,
-        ge=-LARGEST_QUANTITY,
-        le=LARGEST_QUANTITY,
-        description="How many are added, or with a minus taken away; not 0.",
+        ge=-MAX_QUANTITY,
+        le=MAX_QUANTITY,
+        description="The amount to add, or, if negative, to remove. Must not be 0.",
         json_schema_extra={"not": {"const": 0}},
     )
-    reason: Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_REASON, description="For the history.")]
+    reason: Annotated[
+        NotBlank, Field(min_length=1, max_length=MAX_REASON_LENGTH, description="Recorded in the history.")
+    ]
 
     @field_validator("delta")
     @classmethod
-    def _changes_something(cls, delta: int) -> int:
+    def _not_zero(cls, delta: int) -> int:
         if delta == 0:
-            raise ValueError("0 changes nothing")
+            raise ValueError("Must not be 0")
         return delta
 
 
@@ -141,24 +145,28 @@ class ChangeRead(BaseModel):
 
     id: int
     product_id: int
-    version: int = Field(description="Of the product, after the change; of a deletion, the last one.")
+    version: int = Field(description="The version of the product after the change; for a deletion, its last version.")
     action: Action
-    changed_by: int = Field(description="The account that made the change.")
+    changed_by: int = Field(description="The id of the account that made the change.")
     changed_at: datetime
-    reason: str | None = Field(description="What was given with a change of the stock.")
-    before: dict[str, str | int | None] | None = Field(description="The fields that changed; null for `created`.")
-    after: dict[str, str | int | None] | None = Field(description="The same fields after it; null for `deleted`.")
+    reason: str | None = Field(description="The reason given with a stock adjustment.")
+    before: dict[str, str | int | None] | None = Field(
+        description="The changed fields before the change; null for `created`."
+    )
+    after: dict[str, str | int | None] | None = Field(
+        description="The same fields after the change; null for `deleted`."
+    )
 
 
 class RefusedLineRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
-    line: int = Field(description="Where it begins in the file, counted from 1.")
+    line: int = Field(description="The number of its first line in the file, starting at 1.")
     detail: str
 
 
 class ImportReportRead(BaseModel):
-    """What became of the lines of an import."""
+    """The result of an import."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -177,6 +185,6 @@ class ImportReportRead(BaseModel):
 
     created: int
     updated: int
-    unchanged: int = Field(description="Products that are as the file says already.")
+    unchanged: int = Field(description="Products that already match the file.")
     refused: int
-    errors: list[RefusedLineRead] = Field(description="The first 1,000 of the refused lines.")
+    errors: list[RefusedLineRead] = Field(description="The first 1,000 refused lines.")

@@ -13,8 +13,9 @@ class Settings(AuthClientSettings):
 
     port: int = Field(default=8002, ge=1, le=65535, description="The port to listen on.")
     max_import_bytes: int = Field(
-        default=104_857_600, ge=1024, description="The largest file that one import takes; a larger one is a 413."
+        default=104_857_600, ge=1024, description="Maximum size of an imported file, in bytes."
     )
     product_write_access: WriteAccess = Field(
-        default="owner", description="Who may change a product: its `owner`, or everybody `authenticated`."
+        default="owner",
+        description="Who can change a product: its `owner`, or any `authenticated` caller. Admins always can.",
     )

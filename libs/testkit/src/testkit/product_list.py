@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from chassis.ids import LARGEST_ID
-from product_service.domain.search_text import folded, words
+from product_service.domain.search_text import fold, words
 from product_service.models import Product
 from testkit.products import NEW_YEAR, product
 
@@ -56,7 +56,7 @@ def catalogue() -> Iterator[Product]:
 def sort_key(sort: str) -> Callable[[Json], Any]:
     field = sort.removeprefix("-")
     if field == "name":
-        return lambda each: (folded(each["name"]).encode(), each["id"])
+        return lambda each: (fold(each["name"]).encode(), each["id"])
     if field == "price":
         return lambda each: (Decimal(each["price"]), each["id"])
     if field.endswith("_at"):

@@ -1,1 +1,1 @@
-"""How the product service is spoken to over HTTP."""
+"""The HTTP API of the product service."""

@@ -1,4 +1,4 @@
-"""Parameters that several endpoints have in common."""
+"""Parameters shared by several endpoints."""
 
 from typing import Annotated
 
@@ -6,23 +6,23 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
-from product_service.domain.idempotency import LONGEST_KEY
+from product_service.domain.idempotency import MAX_KEY_LENGTH
 
 
 async def _idempotency_key(
     request: Request,
     key: Annotated[
-        Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, pattern="^[!-~]+$")] | None,
+        Annotated[str, Field(min_length=1, max_length=MAX_KEY_LENGTH, pattern="^[!-~]+$")] | None,
         Header(
             alias="Idempotency-Key",
-            description="A random text of yours; a request that is sent again with the same one gets the same answer, "
-            "and is done once. Kept for 24 hours.",
+            description="A random string that the client generates. The service executes the request once, and returns "
+            "the same response when it is repeated with the same key within 24 hours.",
         ),
     ] = None,
 ) -> str | None:
     if len(request.headers.getlist("idempotency-key")) > 1:
-        mistake = {"type": "value_error", "loc": ("header", "Idempotency-Key"), "msg": "There is more than one key"}
-        raise RequestValidationError([mistake])
+        error = {"type": "value_error", "loc": ("header", "Idempotency-Key"), "msg": "Send only one key"}
+        raise RequestValidationError([error])
     return key
 
 

@@ -1,4 +1,4 @@
-"""The health of the product service, for people."""
+"""The health endpoint of the product service."""
 
 from datetime import datetime
 from typing import Literal
@@ -14,12 +14,12 @@ from product_service.settings import Settings
 
 class UserServiceHealth(BaseModel):
     url: str
-    status: Literal["ok", "unavailable"] = Field(description="Whether it answered; asked at most every 5 seconds.")
+    status: Literal["ok", "unavailable"] = Field(description="Whether it responds. Checked at most every 5 seconds.")
     breaker: Literal["closed", "open", "half-open"] = Field(
-        description="`open`: protected requests are a 503 without asking it; `half-open`: one may ask, as a probe."
+        description="The circuit breaker. `open`: protected requests fail with 503; `half-open`: one request probes."
     )
     last_success: datetime | None = Field(
-        description="When this process last had a token validated; null where it has not yet."
+        description="When this process last had a token validated; null if it has not yet."
     )
 
 
@@ -49,12 +49,12 @@ class ProductServiceHealth(Health):
 def router(readiness: Readiness, auth: AuthClient) -> Router:
     routes = Router(tags=["health"])
 
-    @routes.get("/health", summary="How is the service?", response_description="Always 200; see `status`.")
+    @routes.get("/health", summary="Health check", response_description="Always 200; see `status`.")
     async def show_health() -> ProductServiceHealth:
-        """Without the user service it is degraded, not down: reads go on, writes are a 503."""
+        """`degraded` if the user service is unavailable: reads work, and writes fail with 503."""
         database, user_service = await readiness.database_answers(), await auth.is_reachable()
         return ProductServiceHealth(
-            # With a SERVICE_KEY that is not the right one the user service answers, and validates nothing.
+            # With a wrong SERVICE_KEY, the user service is reachable but rejects every validation.
             status="ok" if database and user_service and auth.breaker_state != "open" else "degraded",
             service=Settings.service,
             version=__version__,

@@ -1,4 +1,4 @@
-"""The whole catalogue in and out, as a file."""
+"""The endpoints that import and export products as files."""
 
 import re
 from collections.abc import AsyncIterator
@@ -22,41 +22,42 @@ from product_service.schemas import ImportReportRead
 from product_service.services.import_export import ImportReport, Imports, export_catalogue
 from product_service.services.products import Products
 
-_BY_MEDIA_TYPE = {form.media_type: form for form in FORMATS.values()}
+_BY_MEDIA_TYPE = {file_format.media_type: file_format for file_format in FORMATS.values()}
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
 _EXAMPLES = {
     "csv": "name,price,quantity,sku\r\nMechanical keyboard,89.90,12,KB-87-BLK\r\n",
     "ndjson": '{"name": "Mechanical keyboard", "price": "89.90", "quantity": 12, "sku": "KB-87-BLK"}\n',
 }
-_FILE: dict[str, Any] = {
-    form.media_type: {"schema": {"type": "string"}, "example": _EXAMPLES[name]} for name, form in FORMATS.items()
+_FILE_CONTENT: dict[str, Any] = {
+    file_format.media_type: {"schema": {"type": "string"}, "example": _EXAMPLES[name]}
+    for name, file_format in FORMATS.items()
 }
 
 
 class ImportQuery(QueryParameters):
-    dry_run: Flag | None = Field(default=None, description="Whether to change nothing, and tell what would be done.")
+    dry_run: Flag | None = Field(default=None, description="Report what the import would do, and change nothing.")
 
 
 class ExportQuery(CriteriaQuery):
-    format: Literal["csv", "ndjson"] = Field(description="How the file is written.", examples=["csv"])
+    format: Literal["csv", "ndjson"] = Field(description="The file format.", examples=["csv"])
 
 
 @dataclass(frozen=True)
 class _Upload:
-    form: Format
-    pieces: AsyncIterator[bytes]
+    file_format: Format
+    chunks: AsyncIterator[bytes]
 
 
 def _upload(request: Request, limit: int) -> _Upload:
-    """The file that is sent; raises HTTPException with status 413 or 415 before any of it is read."""
+    """Check the headers of the upload; raises HTTPException with status 413 or 415 before the body is read."""
     bodies.require_size(request, limit)
-    form = _BY_MEDIA_TYPE[bodies.media_type_of(request, _BY_MEDIA_TYPE)]
+    file_format = _BY_MEDIA_TYPE[bodies.media_type_of(request, _BY_MEDIA_TYPE)]
     charset = _CHARSET.search(request.headers["content-type"])
     if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise HTTPException(415, "The file has to be in UTF-8.")
+        raise HTTPException(415, "The file must be encoded in UTF-8.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(415, "The file must not be compressed.")
-    return _Upload(form, bodies.chunks(request, limit))
+    return _Upload(file_format, bodies.chunks(request, limit))
 
 
 def router(products: Products, imports: Imports, max_import_bytes: int) -> Router:
@@ -68,35 +69,36 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
     @routes.post(
         "/import",
         summary="Import products from a file",
-        response_description="What became of each line.",
-        openapi_extra={"requestBody": {"required": True, "content": _FILE}},
+        response_description="The number of products created, updated, unchanged and refused, and the errors.",
+        openapi_extra={"requestBody": {"required": True, "content": _FILE_CONTENT}},
         responses=documented(*AUTHENTICATION_ERRORS, ImportInterrupted, *WRITE_ERRORS),
         response_model=ImportReportRead,
     )
     async def import_products(
-        # Before the caller, so that what can't be read is told before a token is looked at.
+        # Declared before the caller, so that an unreadable body is rejected before the token is validated.
         file: Annotated[_Upload, Depends(upload)],
         query: Annotated[ImportQuery, Query()],
         caller: CurrentCaller,
     ) -> Any:
-        """CSV with a line that names the columns, or NDJSON: a line for each product, as the export writes them.
+        """Accepts CSV with a header line, or NDJSON with one product per line, as the export writes them.
 
-        A product is found by its `sku`, and created where there is none; what the line does not hold stays as it is.
-        Lines that cannot be read, are not valid, or speak of another owner's product are refused, the others are done,
-        in batches of 500: what is done stays, also where an import ends early, and the same file can be imported again.
+        Lines are matched to products by `sku`; a line with a new SKU creates a product. Fields missing from a line keep
+        their values. Invalid lines, and lines for products that the caller can't change, are refused; the others are
+        saved in batches of 500. If an import stops early, saved batches remain, and importing the same file again is
+        safe.
         """
         report = ImportReport()
-        await imports.run(file.pieces, file.form, caller, report, dry_run=query.dry_run == "true")
+        await imports.run(file.chunks, file.file_format, caller, report, dry_run=query.dry_run == "true")
         return report
 
     @routes.get(
         "/export",
         summary="Export products to a file",
-        response_description="The products, as the import takes them.",
+        response_description="The products, in the format that the import accepts.",
         responses={
             200: {
-                "content": _FILE,
-                "headers": documented_headers({"Content-Disposition": "The name to save the file under."}),
+                "content": _FILE_CONTENT,
+                "headers": documented_headers({"Content-Disposition": "The suggested file name."}),
             },
             **documented(*AUTHENTICATION_ERRORS, *READ_ERRORS),
         },
@@ -104,21 +106,23 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         dependencies=[RequireCaller],
     )
     async def export_products(query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
-        """All products, or those that the parameters select, as for the list.
+        """Exports all products, or those that match the filters of the list.
 
-        A file that ends early is no whole one: the connection is cut, which every client tells from an end.
+        If an export fails midway, the service aborts the connection, so that clients detect the incomplete file.
         """
-        form = FORMATS[query.format]
-        pieces = export_catalogue(products, query.criteria, form)
-        # What goes wrong before anything is sent gets an answer of its own.
-        first = await anext(pieces)
+        file_format = FORMATS[query.format]
+        chunks = export_catalogue(products, query.criteria, file_format)
+        # Read the first chunk here: an error before anything is sent still gets a proper error response.
+        first = await anext(chunks)
 
-        async def everything() -> AsyncIterator[bytes]:
+        async def content() -> AsyncIterator[bytes]:
             yield first
-            async for piece in pieces:
-                yield piece
+            async for chunk in chunks:
+                yield chunk
 
         disposition = f'attachment; filename="products.{query.format}"'
-        return StreamingResponse(everything(), media_type=form.media_type, headers={"Content-Disposition": disposition})
+        return StreamingResponse(
+            content(), media_type=file_format.media_type, headers={"Content-Disposition": disposition}
+        )
 
     return routes

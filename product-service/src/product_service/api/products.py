@@ -1,4 +1,4 @@
-"""The catalogue: public reads, and writes of callers that the user service vouches for."""
+"""The product endpoints: public reads, and writes that require authentication."""
 
 import json
 from typing import Annotated, Any
@@ -32,54 +32,54 @@ from product_service.services.idempotency import Replay
 from product_service.services.products import Products
 
 
-class _Row(StringConvertor):
-    """A part of a path that may be an id: anything but what is an address of its own, with methods of its own."""
+class _ProductIdConvertor(StringConvertor):
+    """Matches any path segment except those that are routes of their own."""
 
     regex = "(?!(?:import|export)$)[^/]+"
 
 
-register_url_convertor("row", _Row())
+register_url_convertor("product_id", _ProductIdConvertor())
 
 
 class HistoryQuery(QueryParameters):
-    limit: Limit = Field(default=20, description="Changes to answer at most.")
+    limit: Limit = Field(default=20, description="Maximum number of changes to return.")
     cursor: IdCursor | None = None
 
 
-def _public(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+def _public_errors(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     return documented(*errors, *READ_ERRORS)
 
 
-def _protected(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+def _protected_errors(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     return documented(*AUTHENTICATION_ERRORS, *errors, *WRITE_ERRORS)
 
 
-_ETAG = {"ETag": "The version of the product, for `If-Match` and `If-None-Match`."}
-_REPLAYED = {"Idempotency-Replayed": "`true` where this was answered before."}
-_LINKS = {
-    "Link": 'The first page, as `rel="first"`, and the next one, as `rel="next"`, where there is one.',
-    "X-Total-Count": "How many products there are on all pages; with `count=true`.",
+_ETAG_HEADER = {"ETag": "The version of the product, for `If-Match` and `If-None-Match`."}
+_REPLAYED_HEADER = {"Idempotency-Replayed": "`true` if this repeats an earlier response."}
+_LIST_HEADERS = {
+    "Link": 'The first page (`rel="first"`) and the next page (`rel="next"`), if there is one.',
+    "X-Total-Count": "The number of products on all pages; only with `count=true`.",
 }
-_NEXT = {"Link": 'The next page, as `rel="next"`, where there is one.'}
-_TAGGED: dict[str, Any] = {"headers": documented_headers(_ETAG)}
+_NEXT_PAGE_HEADER = {"Link": 'The next page (`rel="next"`), if there is one.'}
+_WITH_ETAG: dict[str, Any] = {"headers": documented_headers(_ETAG_HEADER)}
 _KEY_ERRORS = (IdempotencyInProgress, IdempotencyKeyReused)
 
 
-def _answer(product: Product, response: Response) -> ProductRead:
+def _product_response(product: Product, response: Response) -> ProductRead:
     response.headers["ETag"] = format_etag(product.version)
     return ProductRead.of(product)
 
 
-def _replayed(replay: Replay, status: int) -> Response:
-    """What was answered before, word for word; `Location` and `ETag` follow from it."""
+def _replay_response(replay: Replay, status: int) -> Response:
+    """The stored response, byte for byte; `Location` and `ETag` are derived from its body."""
     product = json.loads(replay.body)
     headers = {"ETag": format_etag(product["version"]), "Idempotency-Replayed": "true"}
     if status == 201:
-        headers["Location"] = _address(product["id"])
+        headers["Location"] = _location(product["id"])
     return Response(replay.body, status, headers, JSON)
 
 
-def _address(product_id: int) -> str:
+def _location(product_id: int) -> str:
     return f"/products/{product_id}"
 
 
@@ -90,10 +90,10 @@ def router(products: Products) -> Router:
         "",
         summary="List products",
         response_description="A page of products.",
-        responses={200: {"headers": documented_headers(_LINKS)}, **_public()},
+        responses={200: {"headers": documented_headers(_LIST_HEADERS)}, **_public_errors()},
     )
     async def list_products(query: Annotated[ProductQuery, Query()], response: Response) -> list[ProductRead]:
-        """Follow `Link` to see every product once, whatever is inserted or deleted meanwhile."""
+        """Follow the `Link` header to get every product once, even if products are created or deleted meanwhile."""
         page = await products.page(
             query.selection.criteria,
             query.limit,
@@ -101,37 +101,41 @@ def router(products: Products) -> Router:
             after=query.cursor.after if query.cursor else None,
             count=query.count == "true",
         )
-        following = {"next": query.next(page.products[-1])} if page.more else {}
-        response.headers["Link"] = link_header("/products", first=query.first(), **following)
+        next_page = {"next": query.next_page(page.products[-1])} if page.more else {}
+        response.headers["Link"] = link_header("/products", first=query.first_page(), **next_page)
         if page.total is not None:
             response.headers["X-Total-Count"] = str(page.total)
         return [ProductRead.of(product) for product in page.products]
 
     @routes.get(
-        "/{product_id:row}",
+        "/{product_id:product_id}",
         summary="Show a product",
         response_description="The product.",
         responses={
-            200: _TAGGED,
-            304: {"description": "It is of a version that the client has.", **_TAGGED},
-            **_public(ProductNotFound),
+            200: _WITH_ETAG,
+            304: {"description": "The client already has this version.", **_WITH_ETAG},
+            **_public_errors(ProductNotFound),
         },
         response_model=ProductRead,
     )
-    async def show_product(product_id: RowId, known: IfNoneMatch, response: Response) -> ProductRead | Response:
+    async def show_product(product_id: RowId, matches: IfNoneMatch, response: Response) -> ProductRead | Response:
         product = await products.get(product_id)
-        if known(product.version):
+        if matches(product.version):
             return Response(status_code=304, headers={"ETag": format_etag(product.version)})
-        return _answer(product, response)
+        return _product_response(product, response)
 
     @routes.post(
         "",
         status_code=201,
         summary="Create a product",
-        response_description="The new product; it belongs to the caller.",
+        response_description="The new product. The caller owns it.",
         responses={
-            201: {"headers": documented_headers({"Location": "The address of the product.", **_ETAG, **_REPLAYED})},
-            **_protected(SkuTaken, *_KEY_ERRORS),
+            201: {
+                "headers": documented_headers(
+                    {"Location": "The path of the product.", **_ETAG_HEADER, **_REPLAYED_HEADER}
+                )
+            },
+            **_protected_errors(SkuTaken, *_KEY_ERRORS),
         },
         response_model=ProductRead,
     )
@@ -140,56 +144,56 @@ def router(products: Products) -> Router:
     ) -> ProductRead | Response:
         product = await products.create(draft, caller, key)
         if isinstance(product, Replay):
-            return _replayed(product, 201)
-        response.headers["Location"] = _address(product.id)
-        return _answer(product, response)
+            return _replay_response(product, 201)
+        response.headers["Location"] = _location(product.id)
+        return _product_response(product, response)
 
     @routes.put(
-        "/{product_id:row}",
+        "/{product_id:product_id}",
         summary="Change a product",
-        response_description="The product as it is now.",
-        responses={200: _TAGGED, **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
+        response_description="The updated product.",
+        responses={200: _WITH_ETAG, **_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
     )
     async def change_product(
         product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
     ) -> ProductRead:
-        """The fields sent are set, those left out stay as they are; null clears `description`, `sku` and `category`.
+        """Sets the fields sent and keeps the others; null clears `description`, `sku` and `category`.
 
-        With the `ETag` of the product that you saw in `If-Match`, nobody's change is lost: if there was one, this is a
-        412.
+        To avoid overwriting another change, send the `ETag` that you last saw in `If-Match`. If the product has changed
+        since, the response is 412.
         """
-        return _answer(await products.change(product_id, patch, caller, versions), response)
+        return _product_response(await products.change(product_id, patch, caller, versions), response)
 
     @routes.patch(
-        "/{product_id:row}",
+        "/{product_id:product_id}",
         summary="Change a product with a merge patch",
-        response_description="The product as it is now.",
-        responses={200: _TAGGED, **_protected(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
+        response_description="The updated product.",
+        responses={200: _WITH_ETAG, **_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
     )
     async def patch_product(
         product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
     ) -> ProductRead:
-        """The same as PUT, as RFC 7396 has it."""
+        """Same as PUT; also accepts a JSON Merge Patch (RFC 7396)."""
         return await change_product(product_id, patch, caller, versions, response)
 
     @routes.delete(
-        "/{product_id:row}",
+        "/{product_id:product_id}",
         status_code=204,
         summary="Delete a product",
-        response_description="It is gone.",
-        responses=_protected(ProductNotFound, NotTheOwner, PreconditionFailed),
+        response_description="The product was deleted.",
+        responses=_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed),
     )
     async def delete_product(product_id: RowId, caller: CurrentCaller, versions: IfMatch) -> Response:
         await products.delete(product_id, caller, versions)
         return Response(status_code=204)
 
     @routes.post(
-        "/{product_id:row}/stock",
-        summary="Add to the stock, or take from it",
-        response_description="The product as it is now.",
+        "/{product_id:product_id}/stock",
+        summary="Adjust the stock of a product",
+        response_description="The updated product.",
         responses={
-            200: {"headers": documented_headers({**_ETAG, **_REPLAYED})},
-            **_protected(
+            200: {"headers": documented_headers({**_ETAG_HEADER, **_REPLAYED_HEADER})},
+            **_protected_errors(
                 ProductNotFound, NotTheOwner, PreconditionFailed, InsufficientStock, TooMuchStock, *_KEY_ERRORS
             ),
         },
@@ -203,28 +207,28 @@ def router(products: Products) -> Router:
         key: IdempotencyKey,
         response: Response,
     ) -> ProductRead | Response:
-        """One step, however many do it at once: never more is taken than there is."""
+        """Atomic: concurrent adjustments cannot take more than is in stock."""
         product = await products.adjust_stock(product_id, adjustment, caller, versions, key)
-        return _replayed(product, 200) if isinstance(product, Replay) else _answer(product, response)
+        return _replay_response(product, 200) if isinstance(product, Replay) else _product_response(product, response)
 
     @routes.get(
-        "/{product_id:row}/history",
-        summary="Who changed a product",
-        response_description="Changes, the newest first.",
+        "/{product_id:product_id}/history",
+        summary="Show the history of a product",
+        response_description="A page of changes, newest first.",
         responses={
-            200: {"headers": documented_headers(_NEXT)},
+            200: {"headers": documented_headers(_NEXT_PAGE_HEADER)},
             **documented(*AUTHENTICATION_ERRORS, ProductNotFound, NotTheOwner, *READ_ERRORS),
         },
     )
     async def show_history(
         product_id: RowId, query: Annotated[HistoryQuery, Query()], caller: CurrentCaller, response: Response
     ) -> list[ChangeRead]:
-        """For the owner and for admins. It goes on after the product was deleted, for the last owner."""
+        """For the owner and admins. They can still read it after the product is deleted."""
         before = read_cursor(query.cursor) if query.cursor else None
         changes, more = await products.history(product_id, caller, before, query.limit)
         if more:
-            following = {"limit": query.limit, "cursor": write_cursor(changes[-1].id)}
-            response.headers["Link"] = link_header(f"{_address(product_id)}/history", next=following)
+            next_page = {"limit": query.limit, "cursor": write_cursor(changes[-1].id)}
+            response.headers["Link"] = link_header(f"{_location(product_id)}/history", next=next_page)
         return [ChangeRead.model_validate(change) for change in changes]
 
     return routes

@@ -1,6 +1,6 @@
-"""A large catalogue to try things on, written into the database itself: through the API it would take an hour.
+"""A large demo catalogue, written directly to the database: through the API it would take an hour.
 
-The products are the same each time, and each has its number in its sku, so that what is there already stays as it is.
+The products are the same every time and have their number in the SKU, so existing ones are left unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from chassis.database.transactions import Database
 from product_service.models import Product, ProductChange
-from product_service.models.products import derived
+from product_service.models.products import search_columns
 
-BATCH = 2_000
-"""Products that are stored in one transaction."""
+BATCH_SIZE = 2_000
+"""Products to store in one transaction."""
 
 _FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 _QUALITIES = ("Plain", "Folding", "Compact", "Heavy", "Quiet", "Portable", "Sturdy", "Slim", "Foldable", "Nordic")
@@ -41,30 +41,32 @@ _REMARKS = (
 _CURRENCIES = ("USD", "USD", "USD", "EUR", "EUR", "GBP", "JPY")
 
 
-async def fill(database: Database[Session], owners: Sequence[int], count: int, tell: Callable[[int], None]) -> int:
-    """Store the first `count` products of the catalogue that are not there yet; how many these were.
+async def fill(
+    database: Database[Session], owners: Sequence[int], count: int, report_progress: Callable[[int], None]
+) -> int:
+    """Store the first `count` products of the catalogue that do not exist yet. Returns the number stored.
 
-    :param owners: ids of accounts, to which the products belong in turn
-    :param tell: is told after each batch how many products have been looked at
+    :param owners: ids of the accounts that own the products in turn
+    :param report_progress: called after each batch with the number of products processed so far
     """
     stored = 0
-    for first in range(0, count, BATCH):
-        rows = [row(number, owners[number % len(owners)]) for number in range(first, min(first + BATCH, count))]
+    for first in range(0, count, BATCH_SIZE):
+        rows = [row(number, owners[number % len(owners)]) for number in range(first, min(first + BATCH_SIZE, count))]
         stored += await database.write(lambda session, rows=rows: _store_missing(session, rows))  # type: ignore[misc]
-        tell(first + len(rows))
+        report_progress(first + len(rows))
     return stored
 
 
 def row(number: int, owner_id: int) -> dict[str, Any]:
-    """The columns of the product with this number."""
-    draw = Random(number)  # noqa: S311 - it makes up products.
+    """The column values of the product with this number."""
+    draw = Random(number)  # noqa: S311 - demo data
     category = draw.choice(list(_THINGS))
     name = f"{draw.choice(_QUALITIES)} {draw.choice(_MATERIALS)} {draw.choice(_THINGS[category])} {number}"
     description = " ".join(draw.sample(_REMARKS, 2)) if draw.random() < 0.8 else None
     currency = draw.choice(_CURRENCIES)
     units = draw.randrange(3, 900)
-    made = _FIRST_DAY + timedelta(minutes=number * 7)
-    name_key, words = derived(name, description)
+    created_at = _FIRST_DAY + timedelta(minutes=number * 7)
+    name_key, words = search_columns(name, description)
     return {
         "name": name,
         "name_key": name_key,
@@ -79,14 +81,14 @@ def row(number: int, owner_id: int) -> dict[str, Any]:
         "category": category,
         "owner_id": owner_id,
         "version": 1,
-        "created_at": made,
-        "updated_at": made,
+        "created_at": created_at,
+        "updated_at": created_at,
     }
 
 
 def _store_missing(session: Session, rows: list[dict[str, Any]]) -> int:
-    there = set(session.scalars(select(Product.sku).where(Product.sku.in_([row["sku"] for row in rows]))))
-    missing = [row for row in rows if row["sku"] not in there]
+    existing = set(session.scalars(select(Product.sku).where(Product.sku.in_([row["sku"] for row in rows]))))
+    missing = [row for row in rows if row["sku"] not in existing]
     if not missing:
         return 0
     products = session.scalars(insert(Product).returning(Product), missing).all()

@@ -1,4 +1,4 @@
-"""Which products are asked for, and in which order."""
+"""Filters and sort order of a list of products."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,12 +12,12 @@ SortField = Literal["id", "name", "price", "quantity", "created_at", "updated_at
 
 @dataclass(frozen=True)
 class Criteria:
-    """None leaves a question open. Equal products are sorted by id, in the direction of the sort."""
+    """A filter that is None does not apply. Ties are broken by id, in the direction of the sort."""
 
     sort: SortField = "id"
     descending: bool = False
     q: str | None = None
-    """Words, each of which begins a word of the name or of the description."""
+    """Words; each is a prefix of a word in the name or description."""
     min_price: Decimal | None = None
     max_price: Decimal | None = None
     currency: str | None = None
@@ -27,9 +27,9 @@ class Criteria:
 
     @property
     def sort_column(self) -> str:
-        """The attribute of a product that decides its place; names are compared by their folded form."""
+        """The attribute of a product to sort by. Names are compared in folded form."""
         return "name_key" if self.sort == "name" else self.sort
 
     def position(self, product: "Product") -> tuple[Any, ...]:
-        """Where the product stands in this order: its values in the columns of the order."""
+        """The product's position in this order: its values in the sort columns."""
         return tuple(getattr(product, column) for column in dict.fromkeys((self.sort_column, "id")))

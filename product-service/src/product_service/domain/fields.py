@@ -1,7 +1,7 @@
 """The editable fields of a product, declared once: `ProductFields`.
 
-What a client sends and gets, what the history keeps of a change, and the columns of both file formats follow from that
-table. docs/add-a-field.md shows how to add one.
+The request and response schemas, the history and the columns of both file formats derive from it.
+docs/add-a-field.md shows how to add a field.
 """
 
 from collections.abc import Callable
@@ -15,44 +15,50 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from chassis.text import Line, Lines, NotBlank
 from product_service.domain import money
 
-LONGEST_NAME = 255
-LONGEST_DESCRIPTION = 1000
-LONGEST_SKU = 64
-LONGEST_CATEGORY = 100
-LARGEST_QUANTITY = 2**31 - 1
+MAX_NAME_LENGTH = 255
+MAX_DESCRIPTION_LENGTH = 1000
+MAX_SKU_LENGTH = 64
+MAX_CATEGORY_LENGTH = 100
+MAX_QUANTITY = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How a field is shown to clients, where that is not the value as it is stored."""
+class Output:
+    """How a field is returned to clients, if that differs from the stored value."""
 
     as_type: type
-    show: Callable[[Any, Any], Any]
-    """Called with the product and the stored value, which is not None."""
+    convert: Callable[[Any, Any], Any]
+    """Takes the product and the stored value, which is never None."""
     description: str | None = None
 
 
 def _known_currency(code: str) -> str:
     if money.decimals(code) is None:
-        raise ValueError("This is not the code of a currency in ISO 4217")
+        raise ValueError("Not an ISO 4217 currency code")
     return code
 
 
-Name = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_NAME, description="One line of text, and not blank.")]
-Description = Annotated[Lines, Field(max_length=LONGEST_DESCRIPTION)]
+Name = Annotated[
+    NotBlank, Field(min_length=1, max_length=MAX_NAME_LENGTH, description="A single line of text; must not be blank.")
+]
+Description = Annotated[Lines, Field(max_length=MAX_DESCRIPTION_LENGTH)]
 Sku = Annotated[
     NotBlank,
-    Field(min_length=1, max_length=LONGEST_SKU, description="Unique in the catalogue; free again after deletion."),
+    Field(
+        min_length=1,
+        max_length=MAX_SKU_LENGTH,
+        description="Unique in the catalogue. Deleting a product frees its SKU.",
+    ),
 ]
-Category = Annotated[NotBlank, Field(min_length=1, max_length=LONGEST_CATEGORY)]
-Quantity = Annotated[int, Field(strict=True, ge=0, le=LARGEST_QUANTITY)]
+Category = Annotated[NotBlank, Field(min_length=1, max_length=MAX_CATEGORY_LENGTH)]
+Quantity = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
 Price = Annotated[
     Decimal,
     BeforeValidator(money.parse),
     Field(gt=0),
     WithJsonSchema(
         {
-            "description": "Above 0, exact, with no more decimals than its currency has: a number, or text.",
+            "description": "A number or a string greater than 0, with no more decimals than its currency has.",
             "anyOf": [
                 {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**10},
                 {"type": "string", "pattern": money.PATTERN},
@@ -60,21 +66,21 @@ Price = Annotated[
         },
         mode="validation",
     ),
-    Shown(
+    Output(
         str,
         lambda product, price: money.format_amount(price, product.currency),
-        "Exact, with at least the decimals of its currency.",
+        "The exact amount, with at least the decimals of its currency.",
     ),
 ]
 CurrencyCode = Annotated[
     Line,
     AfterValidator(_known_currency),
-    Field(description="The code of a currency in ISO 4217.", json_schema_extra={"pattern": "^[A-Z]{3}$"}),
+    Field(description="An ISO 4217 currency code.", json_schema_extra={"pattern": "^[A-Z]{3}$"}),
 ]
 
 
 class ProductFields(BaseModel):
-    """The table: one line for each editable field. A field of the same name in the model stores it."""
+    """One line per editable field. The model stores each field under the same name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,35 +96,35 @@ class ProductFields(BaseModel):
 _ANNOTATIONS: dict[str, Any] = get_type_hints(ProductFields, include_extras=True)
 
 EDITABLE_FIELDS = tuple(_ANNOTATIONS)
-"""The names of the editable fields, in their order."""
+"""The names of the editable fields, in declaration order."""
 
 
-def _shown(annotation: Any) -> tuple[Any, Callable[[Any, Any], Any] | None]:
-    """How a field of this type is shown: its type in answers, and what makes the value, if it is not the stored one."""
+def _output(annotation: Any) -> tuple[Any, Callable[[Any, Any], Any] | None]:
+    """The type that clients get for a field, and the function that converts the stored value, if any."""
     if get_origin(annotation) is Annotated:
         plain, *metadata = get_args(annotation)
-        shown = next((each for each in metadata if isinstance(each, Shown)), None)
-        if shown is not None:
-            return Annotated[shown.as_type, Field(description=shown.description)], shown.show
-        return _shown(plain)
+        output = next((each for each in metadata if isinstance(each, Output)), None)
+        if output is not None:
+            return Annotated[output.as_type, Field(description=output.description)], output.convert
+        return _output(plain)
     if get_origin(annotation) in (Union, UnionType):
-        types, shows = zip(*map(_shown, get_args(annotation)), strict=True)
-        return Union[types], next(filter(None, shows), None)  # noqa: UP007 - the types are known only now
+        types, converters = zip(*map(_output, get_args(annotation)), strict=True)
+        return Union[types], next(filter(None, converters), None)  # noqa: UP007 - the types are only known at run time
     return annotation, None
 
 
-_SHOWN = {name: _shown(annotation) for name, annotation in _ANNOTATIONS.items()}
+_OUTPUTS = {name: _output(annotation) for name, annotation in _ANNOTATIONS.items()}
 
-SHOWN_TYPES: dict[str, Any] = {name: shown_type for name, (shown_type, _) in _SHOWN.items()}
-"""The types of the editable fields in answers, in the history and in files."""
+OUTPUT_TYPES: dict[str, Any] = {name: output_type for name, (output_type, _) in _OUTPUTS.items()}
+"""The types of the editable fields in responses, in the history and in files."""
 
-NULLABLE_FIELDS = frozenset(name for name, shown_type in SHOWN_TYPES.items() if NoneType in get_args(shown_type))
+NULLABLE_FIELDS = frozenset(name for name, output_type in OUTPUT_TYPES.items() if NoneType in get_args(output_type))
 
 
 def snapshot(product: Any) -> dict[str, Any]:
     """The editable fields of a product, as clients see them."""
     values = {}
-    for name, (_, show) in _SHOWN.items():
+    for name, (_, convert) in _OUTPUTS.items():
         value = getattr(product, name)
-        values[name] = value if show is None or value is None else show(product, value)
+        values[name] = value if convert is None or value is None else convert(product, value)
     return values

@@ -1,7 +1,7 @@
-"""The history of products: what an entry records."""
+"""The history of products: the actions that it records."""
 
 from typing import Literal
 
-LONGEST_REASON = 200
+MAX_REASON_LENGTH = 200
 
 Action = Literal["created", "changed", "stock", "deleted"]

@@ -1,4 +1,4 @@
-"""Exact amounts of money: how they are written, and how many decimals a currency has (ISO 4217)."""
+"""Exact amounts of money: parsing, formatting, and the number of decimals of each currency (ISO 4217)."""
 
 import re
 from decimal import Decimal
@@ -10,32 +10,32 @@ DECIMALS = 4
 SCALE = 10**DECIMALS
 PATTERN = r"^[0-9]{1,10}(\.[0-9]{1,4})?$"
 
-_WRITTEN = re.compile(PATTERN)
-_LARGEST = Decimal(10) ** 10
+_AMOUNT = re.compile(PATTERN)
+_UPPER_BOUND = Decimal(10) ** 10
 
 
-def parse(given: Any) -> Decimal:
-    """The amount that a JSON number (an int, or the Decimal that the body was decoded to) or a text stands for.
+def parse(value: Any) -> Decimal:
+    """Parse a string or a JSON number (an int, or the Decimal that the body was decoded to).
 
-    Raises ValueError with a sentence for people.
+    Raises ValueError with a message for the client.
     """
-    if isinstance(given, str):
-        if not _WRITTEN.fullmatch(given):
-            raise ValueError("A price is written like 19.99: up to 10 digits, and up to 4 after the point")
-        return Decimal(given)
-    if isinstance(given, bool) or not isinstance(given, int | Decimal):
-        raise ValueError('A price is a number, or text like "19.99"')
-    # Out of range first: 1e400 has 401 digits once it is written out.
-    if not 0 <= given < _LARGEST:
-        raise ValueError("A price has up to 10 digits before the point")
-    amount = Decimal(given)
+    if isinstance(value, str):
+        if not _AMOUNT.fullmatch(value):
+            raise ValueError("A price looks like 19.99: up to 10 digits, then up to 4 decimals")
+        return Decimal(value)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError('A price is a number, or a string like "19.99"')
+    # Check the range first: expanded, 1e400 has 401 digits.
+    if not 0 <= value < _UPPER_BOUND:
+        raise ValueError("A price has up to 10 digits before the decimal point")
+    amount = Decimal(value)
     if amount != round(amount, DECIMALS):
-        raise ValueError("A price has up to 4 digits after the point")
+        raise ValueError("A price has up to 4 decimals")
     return amount
 
 
 def decimals(code: str) -> int | None:
-    """How many decimals this currency has; None where ISO 4217 knows no such currency, or gives it none (gold)."""
+    """The number of decimals of a currency; None if the code is unknown or ISO 4217 defines none, as for gold (XAU)."""
     try:
         return Currency(code).exponent
     except ValueError:
@@ -43,6 +43,6 @@ def decimals(code: str) -> int | None:
 
 
 def format_amount(amount: Decimal, currency: str) -> str:
-    """The amount as it is printed: with at least the decimals of its currency, and never an exponent."""
+    """Format with at least the decimals of the currency, and never with an exponent."""
     places = max(decimals(currency) or 0, -int(amount.normalize().as_tuple().exponent))
     return f"{amount:.{places}f}"

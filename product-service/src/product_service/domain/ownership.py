@@ -1,11 +1,11 @@
-"""Who may change a product, and who may see its history."""
+"""Permissions on products."""
 
 from typing import Literal
 
 from auth_client.caller import Caller
 
 WriteAccess = Literal["owner", "authenticated"]
-"""Who may change a product: its owner, or every caller. Admins always may."""
+"""Who can change a product: its owner, or any authenticated caller. Admins always can."""
 
 
 def is_owner_or_admin(caller: Caller, owner_id: int) -> bool:

@@ -1,22 +1,22 @@
-"""Text as it is sorted and searched: made here, and not by a database, so that it is the same on all of them.
+"""Text normalisation for sorting and search. It is done in Python, so that all databases agree.
 
-What follows from it is stored beside each product. A change of these functions therefore needs a migration that
-fills the stored columns anew.
+The results are stored with each product. A change to these functions needs a migration that recomputes the stored
+columns.
 """
 
 import re
 import unicodedata
 
-# In characters of up to 4 bytes: PostgreSQL takes no lexeme over 2046 bytes.
-LONGEST_WORD = 100
-# Folding may make 18 characters of one, and PostgreSQL indexes no value over 2704 bytes.
-LONGEST_NAME_KEY = 255
+# In characters of up to 4 bytes each: PostgreSQL limits a lexeme to 2046 bytes.
+MAX_WORD_LENGTH = 100
+# Folding can turn 1 character into 18, and PostgreSQL cannot index a value of more than 2704 bytes.
+MAX_NAME_KEY_LENGTH = 255
 
 _WORD = re.compile(r"[^\W_]+")
 
 
-def folded(text: str) -> str:
-    """The text without what often differs between two ways to write the same: case, accents, compatibility forms."""
+def fold(text: str) -> str:
+    """Remove differences of case, accents and compatibility forms."""
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", text)
@@ -24,9 +24,9 @@ def folded(text: str) -> str:
 
 
 def words(*texts: str | None) -> list[str]:
-    """The words of the texts, folded and each once; a word is an unbroken row of letters and digits.
+    """The distinct words of the texts, folded. A word is a run of letters and digits.
 
-    All but the first LONGEST_WORD characters of a word are left out.
+    Words are cut to MAX_WORD_LENGTH characters.
     """
-    found = (word[:LONGEST_WORD] for text in texts if text for word in _WORD.findall(folded(text)))
+    found = (word[:MAX_WORD_LENGTH] for text in texts if text for word in _WORD.findall(fold(text)))
     return list(dict.fromkeys(found))

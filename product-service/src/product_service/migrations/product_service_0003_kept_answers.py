@@ -1,4 +1,4 @@
-"""Answers to requests with an Idempotency-Key."""
+"""Responses to requests with an Idempotency-Key."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,10 +1,10 @@
-"""Search, and an index for each order and filter of the list."""
+"""Search, and an index for each sort order and filter of the list."""
 
 import sqlalchemy as sa
 from alembic import op
 
-# The stored words have to be those that the code will look for: whatever version of it runs this migration.
-from product_service.models.products import derived
+# The stored words must match those that the running version of the code searches for.
+from product_service.models.products import search_columns
 
 revision = "product_service_0004"
 down_revision = "product_service_0003"
@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.add_column("products", sa.Column("name_key", sa.String(255, collation=None if is_sqlite else "C")))
     op.add_column("products", sa.Column("words", sa.Text()))
     fill(connection)
-    # SQLite has to make the table anew for that, and would not remember by itself that ids are not used twice.
+    # SQLite recreates the table for this, and would otherwise lose AUTOINCREMENT and reuse ids.
     with op.batch_alter_table("products", table_kwargs={"sqlite_autoincrement": True}) as table:
         table.alter_column("name_key", nullable=False, existing_type=sa.String(255))
         table.alter_column("words", nullable=False, existing_type=sa.Text())
@@ -56,20 +56,20 @@ def downgrade() -> None:
 
 
 def fill(connection: sa.Connection) -> None:
-    """Give the products that are there already what is derived from their name and description."""
+    """Fill the new columns of existing products."""
     page = sa.select(products.c.id, products.c.name, products.c.description).order_by(products.c.id).limit(BATCH)
     last = 0
     while rows := connection.execute(page.where(products.c.id > last)).all():
         last = rows[-1].id
         ids = [row.id for row in rows]
-        name_keys, words = zip(*(derived(row.name, row.description) for row in rows), strict=True)
+        name_keys, words = zip(*(search_columns(row.name, row.description) for row in rows), strict=True)
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql(
                 "UPDATE products SET name_key = ?, words = ? WHERE id = ?",
                 list(zip(name_keys, words, ids, strict=True)),
             )
         else:
-            # One round trip for all of them: row by row it would take ten times as long.
+            # One round trip per batch: updating row by row takes ten times as long.
             connection.execute(
                 sa.text(
                     "UPDATE products SET name_key = new.name_key, words = new.words FROM unnest("
@@ -81,18 +81,18 @@ def fill(connection: sa.Connection) -> None:
 
 
 def make_search_table() -> None:
-    """An index of the words in `products`, which triggers keep up to date.
+    """Create an index of the words in `products`, which triggers keep up to date.
 
-    A later migration that makes `products` anew on SQLite loses the triggers, and has to make them again.
+    A later migration that recreates `products` on SQLite drops the triggers, and must create them again.
     """
-    # The tokenizer takes every character beyond ASCII for a part of a word, so that it splits at our spaces alone.
-    # Neither the places of words nor their numbers are asked for, so that they are not stored.
+    # The tokenizer treats every non-ASCII character as part of a word, so it splits only at the stored spaces.
+    # Word positions and column sizes are never queried, so they are not stored.
     op.execute(
         "CREATE VIRTUAL TABLE products_search USING fts5("
         "words, content = 'products', content_rowid = 'id', tokenize = 'ascii', detail = none, columnsize = 0)"
     )
     add = "INSERT INTO products_search (rowid, words) VALUES (new.id, new.words);"
-    # FTS5 takes a row out of an index by being told what it was.
+    # FTS5 needs the old values to delete a row from the index.
     remove = "INSERT INTO products_search (products_search, rowid, words) VALUES ('delete', old.id, old.words);"
     for event, on, statements in (
         ("insert", "INSERT", add),

@@ -1,4 +1,4 @@
-"""Idempotency keys: what is kept is the body of the answer."""
+"""Idempotency records: store only the body of the response."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,7 +28,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_idempotency_records_created_at"), "idempotency_records", ["created_at"])
-    # A request that was answered before the migration is still answered the same after it.
+    # Keep the stored responses, so that requests repeated after the migration still get them.
     op.execute(
         "INSERT INTO idempotency_records (caller_id, key, operation, fingerprint, created_at, body) "
         "SELECT caller_id, key, "
@@ -60,7 +60,7 @@ def downgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_kept_answers_created_at"), "kept_answers", ["created_at"])
-    # The headers of an answer are not kept any more: the older version replays these without `Location` and `ETag`.
+    # Headers are no longer stored: the older version replays these responses without `Location` and `ETag`.
     op.execute(
         "INSERT INTO kept_answers (caller_id, key, method, path, request_hash, created_at, status, headers, body) "
         "SELECT caller_id, key, 'POST', "

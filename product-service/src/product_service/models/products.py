@@ -22,21 +22,29 @@ from sqlalchemy.types import TypeDecorator
 
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
 from product_service.domain import fields, money
-from product_service.domain.fields import LONGEST_CATEGORY, LONGEST_DESCRIPTION, LONGEST_NAME, LONGEST_SKU
-from product_service.domain.search_text import LONGEST_NAME_KEY, folded, words
+from product_service.domain.fields import (
+    MAX_CATEGORY_LENGTH,
+    MAX_DESCRIPTION_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_SKU_LENGTH,
+)
+from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, fold, words
 from product_service.models.schema import Base
 
-MADE_BY_MIGRATIONS = frozenset(
+UNMAPPED_OBJECTS = frozenset(
     {
         *("search", "ix_products_search"),
         *("products_search", "products_search_data", "products_search_idx", "products_search_config"),
     }
 )
-"""For the search, and of one database alone: a column and its index of PostgreSQL, a virtual table of SQLite."""
+"""Database objects that migrations create for the search, and that no model maps.
+
+On PostgreSQL a column and its index, on SQLite a virtual table.
+"""
 
 
 class Money(TypeDecorator[Decimal]):
-    """An amount, stored as a whole number of ten-thousandths: SQLite would keep a NUMERIC as a float."""
+    """An amount, stored as an integer number of ten-thousandths: SQLite would store a NUMERIC as a float."""
 
     impl = BigInteger
     cache_ok = True
@@ -49,14 +57,14 @@ class Money(TypeDecorator[Decimal]):
 
 
 class Product(Numbered, Base):
-    """A product in the catalogue. Its owner is an account of the user service, which this database does not know."""
+    """A product in the catalogue. `owner_id` is an account of the user service, which has its own database."""
 
     __tablename__ = "products"
     __table_args__ = (
         UniqueConstraint("sku"),
         CheckConstraint("price > 0", name="price_is_positive"),
         CheckConstraint("quantity >= 0", name="quantity_is_not_negative"),
-        # One for each order; the id, which decides between equals, makes it serve both directions.
+        # One per sort order. Including the id, the tiebreaker, makes each index usable in both directions.
         Index(None, "name_key", "id"),
         Index(None, "price", "id"),
         Index(None, "quantity", "id"),
@@ -67,28 +75,28 @@ class Product(Numbered, Base):
         NEVER_REUSE_IDS,
     )
 
-    # The editable fields, which `domain.fields` declares.
-    name: Mapped[str] = mapped_column(String(LONGEST_NAME))
-    description: Mapped[str | None] = mapped_column(String(LONGEST_DESCRIPTION))
+    # The editable fields, as declared in `domain.fields`.
+    name: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH))
+    description: Mapped[str | None] = mapped_column(String(MAX_DESCRIPTION_LENGTH))
     price: Mapped[Decimal] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
     quantity: Mapped[int] = mapped_column(Integer)
-    sku: Mapped[str | None] = mapped_column(String(LONGEST_SKU))
-    category: Mapped[str | None] = mapped_column(String(LONGEST_CATEGORY))
+    sku: Mapped[str | None] = mapped_column(String(MAX_SKU_LENGTH))
+    category: Mapped[str | None] = mapped_column(String(MAX_CATEGORY_LENGTH))
 
     owner_id: Mapped[int] = mapped_column(BigInteger)
-    # Counts the changes, so that a reader can tell two states of a product apart.
+    # Incremented with every change, for optimistic locking.
     version: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
-    # What the list is sorted by as the name, byte by byte on both databases.
+    # The sort key for names, compared byte by byte on both databases.
     name_key: Mapped[str] = mapped_column(
-        String(LONGEST_NAME_KEY).with_variant(String(LONGEST_NAME_KEY, collation="C"), "postgresql")
+        String(MAX_NAME_KEY_LENGTH).with_variant(String(MAX_NAME_KEY_LENGTH, collation="C"), "postgresql")
     )
-    # What the search looks at: the words of name and description, with spaces between them. Nobody reads it back.
+    # The words of name and description, separated by spaces. Only the search index uses them.
     words: Mapped[str] = mapped_column(Text, deferred=True)
 
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - as SQLAlchemy declares it
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy declares it so
 
     @property
     def snapshot(self) -> dict[str, Any]:
@@ -97,18 +105,17 @@ class Product(Numbered, Base):
 
 
 @event.listens_for(Product, "before_insert")
-def _derive(_mapper: Mapper[Product], _connection: Connection, product: Product) -> None:
-    """Set what the list is sorted by and what the search looks at."""
-    product.name_key, product.words = derived(product.name, product.description)
+def _set_search_columns(_mapper: Mapper[Product], _connection: Connection, product: Product) -> None:
+    product.name_key, product.words = search_columns(product.name, product.description)
 
 
 @event.listens_for(Product, "before_update")
-def _derive_again(mapper: Mapper[Product], connection: Connection, product: Product) -> None:
+def _update_search_columns(mapper: Mapper[Product], connection: Connection, product: Product) -> None:
     attributes = inspect(product).attrs
     if attributes.name.history.has_changes() or attributes.description.history.has_changes():
-        _derive(mapper, connection, product)
+        _set_search_columns(mapper, connection, product)
 
 
-def derived(name: str, description: str | None) -> tuple[str, str]:
-    """What `name_key` and `words` are for this name and description; for statements that go around the model."""
-    return folded(name)[:LONGEST_NAME_KEY], " ".join(words(name, description))
+def search_columns(name: str, description: str | None) -> tuple[str, str]:
+    """The values of `name_key` and `words`, for statements that bypass the model."""
+    return fold(name)[:MAX_NAME_KEY_LENGTH], " ".join(words(name, description))

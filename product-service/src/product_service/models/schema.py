@@ -1,4 +1,4 @@
-"""What the tables of this database have in common."""
+"""The base class of the models."""
 
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase

@@ -1,4 +1,4 @@
-"""How products, their history and idempotency keys are stored and found."""
+"""Database access for products, their history and idempotency records."""
 
 from sqlalchemy.orm import Session
 
@@ -8,7 +8,7 @@ from product_service.repositories.products import ProductRepository
 
 
 class Repositories:
-    """All of them, on the session of one transaction."""
+    """All repositories, on the session of one transaction."""
 
     def __init__(self, session: Session) -> None:
         self.products = ProductRepository(session)

@@ -1,4 +1,4 @@
-"""How the history of products is stored and found."""
+"""Database access for the history of products."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ class ProductChangeRepository(BaseRepository[ProductChange]):
     model = ProductChange
 
     def record_created(self, products: Iterable[Product], created_by: int) -> None:
-        """Add an entry for each of these new products."""
+        """Add an entry for each new product."""
         self.add_all(
             [_entry("created", each, created_by, each.created_at, None, each.snapshot, None) for each in products]
         )
@@ -28,11 +28,14 @@ class ProductChangeRepository(BaseRepository[ProductChange]):
         after: dict[str, Any] | None,
         reason: str | None = None,
     ) -> None:
-        """Add an entry for a change that the product has already."""
+        """Add an entry for a change that has already been applied to the product."""
         self.add(_entry(action, product, changed_by, changed_at, before, after, reason))
 
     def of_product(self, product_id: int, before: int | None, limit: int) -> Sequence[ProductChange]:
-        """Up to `limit` changes of a product, the newest first: all of them, or those before the one with this id."""
+        """Up to `limit` changes of a product, newest first.
+
+        :param before: only changes with a smaller id; None for the newest
+        """
         after = None if before is None else (before,)
         return self.page(limit, ProductChange.product_id == product_id, descending=True, after=after)
 

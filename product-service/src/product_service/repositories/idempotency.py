@@ -1,4 +1,4 @@
-"""How idempotency keys, and the answers to their requests, are stored and found."""
+"""Database access for idempotency records."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -15,10 +15,10 @@ from product_service.models import IdempotencyRecord
 
 
 class _AlreadyClaimed(Conflict):
-    """Another request used the key first. No client sees this error: the answer of that request is found instead."""
+    """Another request used the key first. Clients never see this error: `claim` returns that request's record."""
 
     code = "already-claimed"
-    detail = "There is an answer for this key already."
+    detail = "This key is already in use."
 
 
 class IdempotencyRepository(BaseRepository[IdempotencyRecord]):
@@ -30,12 +30,14 @@ class IdempotencyRepository(BaseRepository[IdempotencyRecord]):
     def claim(
         self, request: IdempotentRequest, now: datetime, expired: datetime
     ) -> tuple[IdempotencyRecord, IdempotencyRecord | None]:
-        """Store a record without a body for this request, unless there is one that has not expired.
+        """Insert a record without a body for this request, unless an unexpired one exists.
 
-        The record of the request, and the earlier one if there is one. Waits for another transaction that works on the
-        same key. Raises IdempotencyInProgress if that takes too long.
+        Returns the new record, and the existing one if there is one. Waits for another transaction that uses the same
+        key; raises IdempotencyInProgress if it does not finish in time.
+
+        :param expired: records created at or before this time have expired
         """
-        same = (
+        same_key = (
             IdempotencyRecord.caller_id == request.caller_id,
             IdempotencyRecord.key == request.key,
             IdempotencyRecord.operation == request.operation,
@@ -49,14 +51,14 @@ class IdempotencyRepository(BaseRepository[IdempotencyRecord]):
             body="",
         )
         try:
-            self._session.execute(delete(IdempotencyRecord).where(*same, IdempotencyRecord.created_at <= expired))
-            # Within a savepoint: after a violated constraint, PostgreSQL refuses all else.
+            self._session.execute(delete(IdempotencyRecord).where(*same_key, IdempotencyRecord.created_at <= expired))
+            # In a savepoint: after a constraint violation, PostgreSQL rejects further statements of a transaction.
             with self._session.begin_nested():
                 self.add(record)
         except _AlreadyClaimed:
-            earlier = self._one(self.base().where(*same))
+            earlier = self._one(self.base().where(*same_key))
             if earlier is None:
-                # It has just expired, and was deleted.
+                # It has just expired and been deleted.
                 raise IdempotencyInProgress from None
             return record, earlier
         except OperationalError as error:
@@ -66,5 +68,5 @@ class IdempotencyRepository(BaseRepository[IdempotencyRecord]):
         return record, None
 
     def delete_expired(self, expired: datetime, limit: int) -> int:
-        """Delete up to `limit` records that are older than this moment; how many there were."""
+        """Delete up to `limit` records created at or before this time. Returns the number deleted."""
         return self.delete_up_to(limit, IdempotencyRecord.created_at, expired)

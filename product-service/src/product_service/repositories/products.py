@@ -1,4 +1,4 @@
-"""How products are stored and found."""
+"""Database access for products."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -10,13 +10,13 @@ from sqlalchemy import TextClause, func, select, text, update
 from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
 from product_service.domain.criteria import Criteria
-from product_service.domain.fields import EDITABLE_FIELDS, LARGEST_QUANTITY
+from product_service.domain.fields import EDITABLE_FIELDS, MAX_QUANTITY
 from product_service.domain.search_text import words
 from product_service.errors import SkuTaken
 from product_service.models import Product
-from product_service.models.products import derived
+from product_service.models.products import search_columns
 
-# There are but letters and digits in a word, so that quoted it is nothing but itself in either query language.
+# Words contain only letters and digits, so a quoted word has no special meaning in either query language.
 _SEARCH = {
     "sqlite": ("products.id IN (SELECT rowid FROM products_search WHERE products_search MATCH :q)", '"{}" *', " AND "),
     "postgresql": ("products.search @@ CAST(:q AS tsquery)", "'{}':*", " & "),
@@ -39,20 +39,22 @@ class ProductRepository(BaseRepository[Product]):
 
     @staticmethod
     def make(fields: Mapping[str, Any], owner_id: int, now: datetime) -> Product:
-        """A product that is not stored yet; `add_all` does that."""
+        """Create a product without storing it; see `add_all`."""
         return Product(**fields, owner_id=owner_id, created_at=now, updated_at=now)
 
     def adjust_quantity(
         self, product_id: int, delta: int, now: datetime, versions: AbstractSet[int] | None
     ) -> Product | None:
-        """Add to the quantity, in one statement that leaves it within its range; the product as it is then.
+        """Add to the quantity in a single statement, and return the updated product.
 
-        None where there is no such product, it has none of these versions, or its quantity would leave the range.
+        Returns None if the product does not exist, has another version, or its quantity would leave the valid range.
+
+        :param versions: the versions that may be changed; None for any
         """
         statement = (
             update(Product)
-            # Compared like this, no sum leaves the range of the column's type.
-            .where(Product.id == product_id, Product.quantity >= -delta, Product.quantity <= LARGEST_QUANTITY - delta)
+            # Written this way, no sum overflows the type of the column.
+            .where(Product.id == product_id, Product.quantity >= -delta, Product.quantity <= MAX_QUANTITY - delta)
             .values(quantity=Product.quantity + delta, version=Product.version + 1, updated_at=now)
             .returning(Product)
             .execution_options(populate_existing=True)
@@ -62,18 +64,18 @@ class ProductRepository(BaseRepository[Product]):
         return self._session.scalars(statement).one_or_none()
 
     def lock_by_sku(self, skus: Sequence[str]) -> dict[str, Product]:
-        """The products with these skus, by sku; locked until the transaction ends."""
-        # In one order, so that two who want the same ones do not wait for each other.
+        """The products with these SKUs, by SKU, locked until the transaction ends."""
+        # Ordered, so that two transactions that lock the same products do not deadlock.
         statement = self.base().where(Product.sku.in_(skus)).order_by(Product.id).with_for_update()
         return {str(product.sku): product for product in self._session.scalars(statement)}
 
     def count_without_sku(self, owner_id: int, names: Iterable[str]) -> dict[tuple[Any, ...], int]:
-        """How many products without a sku the owner has under these names, by their editable fields.
+        """Count the owner's products without a SKU that have these names, by their editable fields.
 
-        Nobody else who asks this for the same owner gets an answer before this transaction ends.
+        Blocks other transactions that call this for the same owner, until this transaction ends.
         """
         if self._session.get_bind().dialect.name == "postgresql":
-            # There is no row to lock where there is none yet. SQLite has one writer anyway.
+            # There may be no rows to lock yet. SQLite has a single writer anyway.
             self._session.execute(select(func.pg_advisory_xact_lock(owner_id)))
         fields = [getattr(Product, name) for name in EDITABLE_FIELDS]
         statement = (
@@ -81,7 +83,7 @@ class ProductRepository(BaseRepository[Product]):
             .where(
                 Product.owner_id == owner_id,
                 Product.sku.is_(None),
-                Product.name_key.in_({derived(name, None)[0] for name in names}),
+                Product.name_key.in_({search_columns(name, None)[0] for name in names}),
             )
             .group_by(*fields)
         )
@@ -90,13 +92,17 @@ class ProductRepository(BaseRepository[Product]):
     def selected(
         self, criteria: Criteria, limit: int, *, skip: int = 0, after: Sequence[Any] | None = None
     ) -> Sequence[Product]:
-        """Up to `limit` of the selected products in their order, after the first `skip` or behind a cursor's place."""
+        """Up to `limit` matching products, in order.
+
+        :param skip: the number of products to skip
+        :param after: return only products after this position, see `Criteria.position`
+        """
         by = None if criteria.sort == "id" else getattr(Product, criteria.sort_column)
         conditions = self._conditions(criteria)
         return self.page(limit, *conditions, by=by, descending=criteria.descending, after=after, skip=skip)
 
     def count(self, criteria: Criteria) -> int:
-        """How many products are selected."""
+        """The number of matching products."""
         statement = select(func.count()).select_from(Product).where(*self._conditions(criteria))
         return self._session.scalars(statement).one()
 

@@ -1,1 +1,1 @@
-"""What may happen to products, and who may do it."""
+"""The use cases of the product service."""

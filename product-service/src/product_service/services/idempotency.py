@@ -1,7 +1,7 @@
-"""Requests that may be sent again: the same key gets the same answer, and the work is done once.
+"""Idempotency: a request repeated with the same key is executed once and gets the same response.
 
-The answer is stored in the same transaction as the work, so that there is never one without the other: a client that
-got no answer, because the connection or the service was lost after the commit, sends the request again and gets it.
+The response is stored in the transaction that does the work, so neither exists without the other. A client that
+received no response, because the connection or the service failed after the commit, repeats the request and gets it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chassis.use_cases import Service, writes
-from product_service.domain.idempotency import KEPT_FOR, IdempotentRequest
+from product_service.domain.idempotency import RETENTION, IdempotentRequest
 from product_service.errors import IdempotencyKeyReused
 from product_service.schemas import ProductRead
 
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replay:
-    """The answer that an earlier request with the same key got, word for word."""
+    """The response to an earlier request with the same key, byte for byte."""
 
     body: str
 
 
 class Claim:
-    """The key of a request that is carried out now; where a request has no key, nothing is stored."""
+    """The claimed key of the current request. Without a key, nothing is stored."""
 
     def __init__(self, record: IdempotencyRecord | None) -> None:
         self._record = record
 
     def store(self, product: Product) -> None:
-        """Store the answer for a client that sends the request again."""
+        """Store the response for repeated requests."""
         if self._record is not None:
             self._record.body = ProductRead.of(product).model_dump_json()
 
 
 def claim(repos: Repositories, request: IdempotentRequest | None) -> Claim | Replay:
-    """Claim the key of a request, or find the answer of the request that had it before.
+    """Claim the key of a request, or return the response to an earlier request with the same key.
 
-    Only a success is stored: what the work raises rolls the claim back as well. Raises IdempotencyKeyReused for another
-    request with the same key, or IdempotencyInProgress.
+    Only successful responses are stored: an error rolls back the claim too. Raises IdempotencyKeyReused if the earlier
+    request was different, or IdempotencyInProgress.
     """
     if request is None:
         return Claim(None)
     now = datetime.now(UTC)
-    record, earlier = repos.idempotency.claim(request, now, now - KEPT_FOR)
+    record, earlier = repos.idempotency.claim(request, now, now - RETENTION)
     if earlier is None:
         return Claim(record)
     if earlier.fingerprint != request.fingerprint:
@@ -59,5 +59,5 @@ def claim(repos: Repositories, request: IdempotentRequest | None) -> Claim | Rep
 class IdempotencyRecords(Service["Repositories"]):
     @writes
     def purge(self, repos: Repositories, limit: int) -> int:
-        """Delete up to `limit` records that have expired; how many there were."""
-        return repos.idempotency.delete_expired(datetime.now(UTC) - KEPT_FOR, limit)
+        """Delete up to `limit` expired records. Returns the number deleted."""
+        return repos.idempotency.delete_expired(datetime.now(UTC) - RETENTION, limit)

@@ -1,7 +1,7 @@
-"""The whole catalogue in and out, as a file, in batches: neither side ever holds more than one of them.
+"""Importing and exporting files of products in batches, with at most one batch in memory.
 
-Each batch of an import is a transaction of its own. One that ends early leaves the batches that are done, and since a
-product is found again by its sku, the same file can be imported once more.
+Each batch of an import is a separate transaction. If an import stops early, the completed batches remain; since
+products are matched by SKU, importing the same file again is safe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.errors import DatabaseBusy, FieldError, Invalid, Unavailable
 from product_service.errors import ImportInterrupted, NotTheOwner, SkuTaken
-from product_service.files.formats import Format, Line, Reader
+from product_service.files.formats import Format
+from product_service.files.reader import Reader, Record
 from product_service.schemas import ProductPatch
 from product_service.services.products import DryRun, Outcome, Products, Upserted
 
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from auth_client.caller import Caller
     from product_service.domain.criteria import Criteria
 
-PIECE = 65_536
-"""Bytes of a file that are looked at at once."""
-BATCH = 500
-"""Products that are stored in one transaction, or read at once."""
-MOST_REPORTED = 1_000
-"""Refused lines that are told of one by one."""
-MOST_WITHOUT_SKU = 100_000
-"""Lines without a sku in one import: of each it has to be known whether it came before."""
+CHUNK_SIZE = 65_536
+"""Bytes of a file to parse at a time."""
+BATCH_SIZE = 500
+"""Products to store in one transaction, or to read at a time."""
+MAX_ERRORS = 1_000
+"""Refused lines to report individually."""
+MAX_WITHOUT_SKU = 100_000
+"""Lines without a SKU in one import. The import keeps a count per distinct line in memory."""
 
-_LONGEST_DETAIL = 500  # characters; a line may hold names that are longer than that
-_TRIES = 3
+_MAX_DETAIL_LENGTH = 500  # characters; field names in the file can be longer
+_MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ OUTCOMES = ("created", "updated", "unchanged", "refused")
 
 @dataclass
 class ImportReport:
-    """What became of the lines of an import."""
+    """The result of an import."""
 
     created: int = 0
     updated: int = 0
     unchanged: int = 0
     refused: int = 0
     errors: list[RefusedLine] = field(default_factory=list)
-    """The first MOST_REPORTED of those that were refused."""
+    """The first MAX_ERRORS refused lines."""
 
     @property
     def lines(self) -> int:
@@ -65,62 +66,69 @@ class ImportReport:
             setattr(self, outcome, getattr(self, outcome) + 1)
             return
         self.refused += 1
-        if len(self.errors) < MOST_REPORTED:
+        if len(self.errors) < MAX_ERRORS:
             self.errors.append(RefusedLine(line, _detail(outcome)))
 
 
 class Imports:
-    """All imports of a process. They take turns, so that others who write wait for one batch and not for many."""
+    """The imports of a process. Their batches run one at a time, so that other writers wait for one batch at most."""
 
     def __init__(self, products: Products) -> None:
         self._products = products
-        self._turns = asyncio.Lock()
+        self._batch_lock = asyncio.Lock()
 
     async def run(
-        self, pieces: AsyncIterable[bytes], form: Format, caller: Caller, report: ImportReport, *, dry_run: bool = False
+        self,
+        chunks: AsyncIterable[bytes],
+        file_format: Format,
+        caller: Caller,
+        report: ImportReport,
+        *,
+        dry_run: bool = False,
     ) -> None:
-        """Create and change products as the file says.
+        """Create and change products from a file.
 
-        Raises Invalid where the file cannot be read at all, and ImportInterrupted, or why nothing was done.
+        Raises Invalid if the file cannot be read at all, ImportInterrupted, or the error that stopped the first batch.
 
-        :param pieces: the file, cut anywhere
-        :param caller: in whose name it is done: the owner of what is new
-        :param report: what became of the lines is added to it, batch by batch
-        :param dry_run: only look what would become of them. Each batch is looked at by itself: what one would create,
-            the next does not find.
+        :param chunks: the content of the file, split anywhere
+        :param caller: the owner of new products
+        :param report: updated after each batch
+        :param dry_run: only report what would happen. Each batch is checked on its own: it does not find products that
+            an earlier batch would have created.
         """
         run = _Import(self._products, caller, report, dry_run=dry_run)
-        async for lines in _batches(pieces, form.reader()):
-            async with self._turns:
-                await run.do(lines)
+        async for batch in _batches(chunks, file_format.reader()):
+            async with self._batch_lock:
+                await run.process(batch)
 
 
-async def _batches(pieces: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[list[Line]]:
-    """Lines, BATCH at a time, and no more of them than that: a piece may hold thousands."""
-    batch: list[Line] = []
-    async for lines in _fed(pieces, reader):
-        # In a thread: to look at some hundred lines takes milliseconds, in which nothing else would be answered.
-        while some := await asyncio.to_thread(_next, lines, BATCH - len(batch)):
-            batch += some
-            if len(batch) == BATCH:
+async def _batches(chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[list[Record]]:
+    """Read up to BATCH_SIZE records at a time. One chunk may contain thousands."""
+    batch: list[Record] = []
+    async for records in _read(chunks, reader):
+        # In a thread: parsing hundreds of records takes milliseconds, which would block the event loop.
+        while parsed := await asyncio.to_thread(_take, records, BATCH_SIZE - len(batch)):
+            batch += parsed
+            if len(batch) == BATCH_SIZE:
                 yield batch
                 batch = []
     yield batch
 
 
-async def _fed(pieces: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[Iterator[Line]]:
-    gathered = bytearray()
-    async for piece in pieces:
-        gathered += piece
-        if len(gathered) >= PIECE:
-            yield reader.feed(bytes(gathered))
-            gathered.clear()
-    yield reader.feed(bytes(gathered))
+async def _read(chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[Iterator[Record]]:
+    """Feed the reader with at least CHUNK_SIZE bytes at a time. Nothing is parsed until the records are consumed."""
+    buffer = bytearray()
+    async for chunk in chunks:
+        buffer += chunk
+        if len(buffer) >= CHUNK_SIZE:
+            yield reader.feed(bytes(buffer))
+            buffer.clear()
+    yield reader.feed(bytes(buffer))
     yield reader.end()
 
 
-def _next(lines: Iterator[Line], most: int) -> list[Line]:
-    return list(islice(lines, most))
+def _take(records: Iterator[Record], count: int) -> list[Record]:
+    return list(islice(records, count))
 
 
 class _Import:
@@ -129,45 +137,45 @@ class _Import:
         self._products = products
         self._caller = caller
         self._dry_run = dry_run
-        self._seen: Counter[int] = Counter()  # How often each line without a sku came, by what it says.
+        self._seen: Counter[int] = Counter()
+        """The number of lines so far per product without a SKU, by a hash of its fields."""
         self._without_sku = 0
 
-    async def do(self, lines: Sequence[Line]) -> None:
-        contents = [self._within_limits(line.content) for line in lines]
+    async def process(self, records: Sequence[Record]) -> None:
+        contents = [self._refuse_excess(record.content) for record in records]
         patches = [content for content in contents if isinstance(content, ProductPatch)]
         try:
-            outcomes = iter(await self._put(patches) if patches else ())
+            outcomes = iter(await self._upsert(patches) if patches else ())
         except Unavailable as error:
             if self._report.lines and not self._dry_run:
                 raise ImportInterrupted from error
             raise
-        for line, content in zip(lines, contents, strict=True):
-            self._report.add(line.number, next(outcomes) if isinstance(content, ProductPatch) else content)
+        for record, content in zip(records, contents, strict=True):
+            self._report.add(record.line, next(outcomes) if isinstance(content, ProductPatch) else content)
 
-    def _within_limits(self, content: ProductPatch | Invalid) -> ProductPatch | Invalid:
+    def _refuse_excess(self, content: ProductPatch | Invalid) -> ProductPatch | Invalid:
+        """Refuse patches without a SKU beyond MAX_WITHOUT_SKU."""
         if isinstance(content, ProductPatch) and not content.sku:
             self._without_sku += 1
-            if self._without_sku > MOST_WITHOUT_SKU:
-                detail = (
-                    f"There are more than {MOST_WITHOUT_SKU} lines without a sku; import the others from another file"
-                )
+            if self._without_sku > MAX_WITHOUT_SKU:
+                detail = f"More than {MAX_WITHOUT_SKU} lines have no SKU; import the rest from another file"
                 return Invalid([FieldError("/sku", detail)])
         return content
 
-    async def _put(self, patches: Sequence[ProductPatch]) -> list[Outcome]:
-        for more_tries in reversed(range(_TRIES)):
+    async def _upsert(self, patches: Sequence[ProductPatch]) -> list[Outcome]:
+        """Retries after a conflict with a concurrent transaction, whose products the next attempt finds."""
+        for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
-                upserted = await self._upsert(patches)
+                upserted = await self._upsert_once(patches)
             except (SkuTaken, DatabaseBusy):
-                # Another transaction was faster. What it has stored is found the next time.
-                if not more_tries:
+                if not attempts_left:
                     raise
             else:
                 self._seen += upserted.seen
                 return upserted.outcomes
-        raise AssertionError  # The last try returns or raises.
+        raise AssertionError  # The last attempt returns or raises.
 
-    async def _upsert(self, patches: Sequence[ProductPatch]) -> Upserted:
+    async def _upsert_once(self, patches: Sequence[ProductPatch]) -> Upserted:
         try:
             return await self._products.upsert_many(patches, self._caller, self._seen, dry_run=self._dry_run)
         except DryRun as rolled_back:
@@ -175,22 +183,24 @@ class _Import:
 
 
 def _detail(refusal: NotTheOwner | Invalid) -> str:
-    mistakes = refusal.errors if isinstance(refusal, Invalid) else [FieldError(None, refusal.detail)]
-    told = [f"{mistake.pointer[1:]}: {mistake.detail}" if mistake.pointer else mistake.detail for mistake in mistakes]
-    # What people have written into the file must not tell their terminal what to do.
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in "; ".join(told)[:_LONGEST_DETAIL])
+    errors = refusal.errors if isinstance(refusal, Invalid) else [FieldError(None, refusal.detail)]
+    details = [f"{error.pointer[1:]}: {error.detail}" if error.pointer else error.detail for error in errors]
+    # Escape control characters from the file, which could otherwise reach the operator's terminal.
+    return "".join(
+        each if each.isprintable() else ascii(each)[1:-1] for each in "; ".join(details)[:_MAX_DETAIL_LENGTH]
+    )
 
 
-async def export_catalogue(products: Products, criteria: Criteria, form: Format) -> AsyncIterator[bytes]:
-    """The selected products as a file, piece by piece: each that is there throughout, once.
+async def export_catalogue(products: Products, criteria: Criteria, file_format: Format) -> AsyncIterator[bytes]:
+    """The matching products as a file, in chunks. A product that exists throughout the export appears exactly once.
 
-    No connection to the database is held while a piece is on its way. Raises what a read raises.
+    No database connection is held while a chunk is being sent. Raises the errors of a read.
     """
-    head: str = form.head
+    header: str = file_format.header
     after: tuple[Any, ...] | None = None
     more = True
     while more:
-        page, text = await products.export_page(criteria, BATCH, after, form.write)
-        yield (head + text).encode()
-        head, more = "", page.more
+        page, text = await products.export_page(criteria, BATCH_SIZE, after, file_format.serialize)
+        yield (header + text).encode()
+        header, more = "", page.more
         after = criteria.position(page.products[-1]) if more else None

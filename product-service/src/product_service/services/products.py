@@ -1,4 +1,4 @@
-"""Products: what may happen to them, and who may do it."""
+"""The use cases of products."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ if TYPE_CHECKING:
     from product_service.repositories import Repositories
 
 Versions = AbstractSet[int] | None
-"""The versions of a product that a call may change; None is any."""
+"""The versions of a product that a call may change; None for any."""
 
 Outcome = Literal["created", "updated", "unchanged"] | NotTheOwner | Invalid
-"""What became of one of many."""
+"""The result of one patch of many."""
 
 
 @dataclass(frozen=True)
 class ProductPage:
     products: Sequence[Product]
     more: bool
-    """Whether there are others behind these."""
+    """Whether there are further pages."""
     total: int | None
-    """How many there are on all pages, where it was asked for."""
+    """The number of products on all pages, if requested."""
 
 
 @dataclass(frozen=True)
 class Upserted:
-    """What became of many products that were created or changed at once."""
+    """The result of creating and changing many products at once."""
 
     outcomes: list[Outcome]
     """In the order of the patches."""
     seen: Counter[int]
-    """How often each product without a sku was among the patches, by a hash of its fields."""
+    """The number of patches per product without a SKU, by a hash of its fields."""
 
 
 class Products(Service["Repositories"]):
-    """The catalogue. Whatever a use case changes is in the history in the same transaction."""
+    """The catalogue. Every change is recorded in the history, in the same transaction."""
 
     def __init__(self, transactions: Transactions[Repositories], write_access: WriteAccess) -> None:
         super().__init__(transactions)
@@ -78,10 +78,10 @@ class Products(Service["Repositories"]):
         after: tuple[Any, ...] | None = None,
         count: bool = False,
     ) -> ProductPage:
-        """One page of the products that are asked for.
+        """A page of the matching products.
 
-        :param after: the position of the last product of the page before, as `Criteria.position` gives it
-        :param count: whether to tell how many there are on all pages
+        :param after: the position of the last product on the previous page, see `Criteria.position`
+        :param count: whether to count the products on all pages
         """
         return _page(repos, criteria, limit, skip=skip, after=after, count=count)
 
@@ -92,21 +92,21 @@ class Products(Service["Repositories"]):
         criteria: Criteria,
         limit: int,
         after: tuple[Any, ...] | None,
-        write: Callable[[Sequence[Product]], str],
+        serialize: Callable[[Sequence[Product]], str],
     ) -> tuple[ProductPage, str]:
-        """A page, and the text that `write` makes of its products; that is done in the same thread."""
+        """A page and its products as text. `serialize` runs in the same worker thread."""
         page = _page(repos, criteria, limit, after=after)
-        return page, write(page.products)
+        return page, serialize(page.products)
 
     @writes
     def create(
         self, repos: Repositories, draft: ProductCreate, owner: Caller, key: str | None = None
     ) -> Product | Replay:
-        """Raises SkuTaken, Invalid for a price with more decimals than its currency has, or what `claim` raises."""
-        claimed = claim(repos, _keyed(key, owner, "create", draft.model_dump_json()))
+        """Raises SkuTaken, Invalid if the price has more decimals than its currency, and the errors of `claim`."""
+        claimed = claim(repos, _idempotent_request(key, owner, "create", draft.model_dump_json()))
         if isinstance(claimed, Replay):
             return claimed
-        fields = _checked(draft)
+        fields = _validated(draft)
         product = repos.products.create(fields, owner.user_id, datetime.now(UTC))
         repos.changes.record_created([product], owner.user_id)
         claimed.store(product)
@@ -116,11 +116,11 @@ class Products(Service["Repositories"]):
     def change(
         self, repos: Repositories, product_id: int, patch: ProductPatch, caller: Caller, versions: Versions = None
     ) -> Product:
-        """Set what the patch holds.
+        """Set the fields of the patch.
 
         Raises ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken, or Invalid as `create` does.
         """
-        product = self._lock_for(caller, repos, product_id, versions)
+        product = self._lock(repos, product_id, caller, versions)
         _apply(repos, patch, product, caller)
         return product
 
@@ -134,13 +134,13 @@ class Products(Service["Repositories"]):
         *,
         dry_run: bool = False,
     ) -> Upserted:
-        """Create products with a new sku, and change those with a known one.
+        """Create products with a new SKU, and change those with an existing one.
 
-        Patches without a sku are matched on the owner and all fields; only missing copies are created, so importing the
-        same file again adds nothing. Raises SkuTaken if another transaction created one of them at the same time, and
-        DryRun instead of storing anything.
+        Patches without a SKU are matched on the owner and all fields; only missing copies are created, so importing the
+        same file again adds nothing. Raises SkuTaken if a concurrent transaction created one of the products, and
+        DryRun, which rolls back, if `dry_run` is set.
 
-        :param seen_before: how often each product without a sku was among earlier patches of the same import
+        :param seen_before: the number of earlier patches in the same import per product without a SKU
         """
         existing = repos.products.lock_by_sku([patch.sku for patch in patches if patch.sku])
         names = [patch.name for patch in patches if not patch.sku and "name" in patch.model_fields_set]
@@ -153,15 +153,15 @@ class Products(Service["Repositories"]):
             try:
                 if patch.sku in existing:
                     product = existing[patch.sku]
-                    if product.id is None:  # It is new, and comes a second time.
+                    if product.id is None:  # Created by an earlier patch, but not stored yet.
                         _store(repos, new, caller)
                         new = []
                     self._require_write_access(caller, product)
                     outcomes.append("updated" if _apply(repos, patch, product, caller) else "unchanged")
                     continue
-                fields = _checked(_draft(patch))
-            except (NotTheOwner, Invalid) as refusal:
-                outcomes.append(refusal)
+                fields = _validated(_draft(patch))
+            except (NotTheOwner, Invalid) as error:
+                outcomes.append(error)
                 continue
             product = repos.products.make(fields, caller.user_id, now)
             if product.sku is not None:
@@ -182,7 +182,7 @@ class Products(Service["Repositories"]):
     @writes
     def delete(self, repos: Repositories, product_id: int, caller: Caller, versions: Versions = None) -> None:
         """Raises ProductNotFound, NotTheOwner or PreconditionFailed."""
-        product = self._lock_for(caller, repos, product_id, versions)
+        product = self._lock(repos, product_id, caller, versions)
         repos.products.delete(product)
         repos.changes.record("deleted", product, caller.user_id, datetime.now(UTC), product.snapshot, None)
 
@@ -196,22 +196,23 @@ class Products(Service["Repositories"]):
         versions: Versions = None,
         key: str | None = None,
     ) -> Product | Replay:
-        """Add to the quantity, or take from it.
+        """Add to or remove from the quantity.
 
-        Raises ProductNotFound, NotTheOwner, PreconditionFailed, InsufficientStock, TooMuchStock, or as `claim`.
+        Raises ProductNotFound, NotTheOwner, PreconditionFailed, InsufficientStock, TooMuchStock, and the errors of
+        `claim`.
         """
         delta = adjustment.delta
-        content = f"{adjustment.model_dump_json()} {sorted(versions) if versions is not None else None}"
-        claimed = claim(repos, _keyed(key, caller, f"adjust-stock {product_id}", content))
+        payload = f"{adjustment.model_dump_json()} {sorted(versions) if versions is not None else None}"
+        claimed = claim(repos, _idempotent_request(key, caller, f"adjust-stock {product_id}", payload))
         if isinstance(claimed, Replay):
             return claimed
-        # Not locked: the owner of a product does not change, and the statement below looks at all else at once.
+        # No lock needed: the owner never changes, and the statement below checks everything else atomically.
         self._require_write_access(caller, _get(repos, product_id))
         now = datetime.now(UTC)
         product = repos.products.adjust_quantity(product_id, delta, now, versions)
         if product is None:
-            # It was gone, of another version, or did not have enough; nobody changes it while that is found out.
-            self._lock_for(caller, repos, product_id, versions)
+            # The product is gone, has another version, or its quantity is out of range. Lock it to find out which.
+            self._lock(repos, product_id, caller, versions)
             raise InsufficientStock if delta < 0 else TooMuchStock
         before, after = {"quantity": product.quantity - delta}, {"quantity": product.quantity}
         repos.changes.record("stock", product, caller.user_id, now, before, after, adjustment.reason)
@@ -222,22 +223,23 @@ class Products(Service["Repositories"]):
     def history(
         self, repos: Repositories, product_id: int, caller: Caller, before: int | None, limit: int
     ) -> tuple[Sequence[ProductChange], bool]:
-        """Changes of a product, the newest first, and whether there are older ones.
+        """Changes of a product, newest first, and whether there are older ones.
 
-        Raises ProductNotFound or NotTheOwner. The history outlives the product, for its last owner and admins.
+        After the product is deleted, its last owner and admins can still read its history. Raises ProductNotFound or
+        NotTheOwner.
 
-        :param before: the id of the change that the page begins after; None for the newest
+        :param before: return only changes with a smaller id; None for the newest
         """
-        known = repos.products.find(product_id) or next(iter(repos.changes.of_product(product_id, None, 1)), None)
-        if known is None:
+        owned = repos.products.find(product_id) or next(iter(repos.changes.of_product(product_id, None, 1)), None)
+        if owned is None:
             raise ProductNotFound
-        if not is_owner_or_admin(caller, known.owner_id):
+        if not is_owner_or_admin(caller, owned.owner_id):
             raise NotTheOwner
         changes = repos.changes.of_product(product_id, before, limit + 1)
         return changes[:limit], len(changes) > limit
 
-    def _lock_for(self, caller: Caller, repos: Repositories, product_id: int, versions: Versions) -> Product:
-        """The product, locked until the transaction ends."""
+    def _lock(self, repos: Repositories, product_id: int, caller: Caller, versions: Versions) -> Product:
+        """Lock a product that the caller may change, until the transaction ends."""
         product = repos.products.find(product_id, for_update=True)
         if product is None:
             raise ProductNotFound
@@ -252,7 +254,7 @@ class Products(Service["Repositories"]):
 
 
 class DryRun(Exception):
-    """Rolls a transaction back whose result is wanted."""
+    """Rolls back the transaction of a dry run and carries its result."""
 
     def __init__(self, result: Upserted) -> None:
         self.result = result
@@ -279,8 +281,8 @@ def _page(
     return ProductPage(products[:limit], len(products) > limit, total)
 
 
-def _keyed(key: str | None, caller: Caller, operation: str, content: str) -> IdempotentRequest | None:
-    return None if key is None else IdempotentRequest(caller.user_id, key, operation, content)
+def _idempotent_request(key: str | None, caller: Caller, operation: str, payload: str) -> IdempotentRequest | None:
+    return None if key is None else IdempotentRequest(caller.user_id, key, operation, payload)
 
 
 def _store(repos: Repositories, new: Sequence[Product], owner: Caller) -> None:
@@ -289,12 +291,12 @@ def _store(repos: Repositories, new: Sequence[Product], owner: Caller) -> None:
 
 
 def _apply(repos: Repositories, patch: ProductPatch, product: Product, caller: Caller) -> bool:
-    """Set what the patch holds; whether that makes a difference."""
+    """Set the fields of the patch. Returns whether that changes the product."""
     fields = patch.model_dump(exclude_unset=True)
     fields = {name: value for name, value in fields.items() if value != getattr(product, name)}
     if not fields:
         return False
-    # Before anything is set: nothing of what is refused may be stored.
+    # Before setting any field: a rejected patch must not be stored, even in part.
     if not fields.keys().isdisjoint(("price", "currency")):
         _check_decimals(fields.get("price", product.price), fields.get("currency", product.currency))
     before = product.snapshot
@@ -304,8 +306,8 @@ def _apply(repos: Repositories, patch: ProductPatch, product: Product, caller: C
     repos.products.flush()
     after = product.snapshot
     changed = [name for name in after if before[name] != after[name]]
-    was, is_now = {name: before[name] for name in changed}, {name: after[name] for name in changed}
-    repos.changes.record("changed", product, caller.user_id, product.updated_at, was, is_now)
+    old, new = {name: before[name] for name in changed}, {name: after[name] for name in changed}
+    repos.changes.record("changed", product, caller.user_id, product.updated_at, old, new)
     return True
 
 
@@ -316,8 +318,8 @@ def _draft(patch: ProductPatch) -> ProductCreate:
         raise invalid(error) from None
 
 
-def _checked(draft: ProductCreate) -> dict[str, Any]:
-    """The fields of a new product; raises Invalid for a price with more decimals than its currency has."""
+def _validated(draft: ProductCreate) -> dict[str, Any]:
+    """The fields of a new product. Raises Invalid if the price has more decimals than its currency."""
     _check_decimals(draft.price, draft.currency)
     return draft.model_dump()
 

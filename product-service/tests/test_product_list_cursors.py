@@ -1,4 +1,4 @@
-"""Cursors: what they say, what may be said beside them, and what is none."""
+"""Cursors of the product list: what they contain, and how they are validated."""
 
 import random
 from decimal import Decimal
@@ -18,17 +18,17 @@ from testkit.user_service_stub import ADA
 class TestCursor:
     QUERY: Json = {"sort": "-price", "q": "l", "min_price": "1", "in_stock": "true", "limit": 2}  # noqa: RUF012
 
-    async def test_what_it_says_may_be_said_again(self, client: httpx.AsyncClient, everything: list[Json]) -> None:
+    async def test_parameters_of_the_cursor_can_be_repeated(
+        self, client: httpx.AsyncClient, everything: list[Json]
+    ) -> None:
         cursor = await cursor_of(client, **self.QUERY)
         wanted = expected(everything, self.QUERY)
         again = {"cursor": cursor, **self.QUERY, "min_price": "1.00"}
         assert ids(await client.get("/products", params=again)) == wanted[2:4]
-        anew = await client.get("/products", params={"cursor": cursor, "limit": 100, "count": "true"})
-        assert (ids(anew), anew.headers["x-total-count"]) == (wanted[2:], str(len(wanted)))
+        rest = await client.get("/products", params={"cursor": cursor, "limit": 100, "count": "true"})
+        assert (ids(rest), rest.headers["x-total-count"]) == (wanted[2:], str(len(wanted)))
 
-    async def test_the_order_that_was_left_out_is_by_id(
-        self, client: httpx.AsyncClient, everything: list[Json]
-    ) -> None:
+    async def test_default_order_is_by_id(self, client: httpx.AsyncClient, everything: list[Json]) -> None:
         cursor = await cursor_of(client, limit=2)
         for sort in ("", "&sort=id"):
             assert len(ids(await client.get(f"/products?cursor={cursor}{sort}"))) == 20
@@ -46,7 +46,7 @@ class TestCursor:
         ],
         ids=str,
     )
-    async def test_nothing_else_may_be_asked_beside_it(
+    async def test_conflicting_parameters_are_rejected(
         self, client: httpx.AsyncClient, everything: list[Json], other: Json
     ) -> None:
         cursor = await cursor_of(client, **self.QUERY)
@@ -54,7 +54,7 @@ class TestCursor:
         assert mistakes(answer) == ["cursor"]
         assert next(iter(other)) in answer.json()["errors"][0]["detail"]
 
-    async def test_it_says_all_that_was_asked(self, client: httpx.AsyncClient, database: Engine) -> None:
+    async def test_cursor_keeps_all_filters(self, client: httpx.AsyncClient, database: Engine) -> None:
         query = {"sort": "name", "q": "ß 💡", "min_price": "1", "max_price": "0099.5", "currency": "USD"}
         query |= {"category": "ä' OR 1=1", "in_stock": "true", "owner_id": str(LARGEST_ID)}
         matching = {"name": "Straße ss", "category": "ä' OR 1=1", "owner_id": LARGEST_ID, "quantity": 1}
@@ -63,7 +63,7 @@ class TestCursor:
         answers = await pages(client, **query, limit=1)
         assert [each for answer in answers for each in ids(answer)] == stored
 
-    async def test_it_goes_on_where_its_product_was_before_it_was_deleted(
+    async def test_cursor_of_a_deleted_product_still_works(
         self, client: httpx.AsyncClient, everything: list[Json]
     ) -> None:
         owned = {"owner_id": 1, "sort": "-name"}
@@ -73,16 +73,14 @@ class TestCursor:
             assert (await client.delete(f"/products/{product_id}", headers=bearer(ADA))).status_code == 204
         assert ids(await client.get("/products", params={"cursor": cursor})) == wanted[2:22]
 
-    async def test_the_longest_question_and_the_longest_name_fit_into_one(
-        self, client: httpx.AsyncClient, database: Engine
-    ) -> None:
+    async def test_longest_query_and_name_fit_into_a_cursor(self, client: httpx.AsyncClient, database: Engine) -> None:
         name, category = "𝟘𐐨" * 127, "𐐨" * 100
         store(database, (product(name=name, category=category) for _ in range(3)))
         answers = await pages(client, sort="-name", q="0𐐨" * 50 + " 0" * 50, category=category, limit=1)
         assert [each for answer in answers for each in ids(answer)] == [3, 2, 1]
         assert len(answers[0].headers["link"]) < 8_000
 
-    async def test_one_that_is_broken_is_refused(self, client: httpx.AsyncClient, everything: list[Json]) -> None:
+    async def test_corrupted_cursor_is_rejected(self, client: httpx.AsyncClient, everything: list[Json]) -> None:
         cursor = await cursor_of(client, **self.QUERY)
         chance = random.Random(7)
         for _ in range(50):
@@ -125,7 +123,7 @@ class TestCursor:
         ),
     )
 
-    async def test_one_that_is_forged_is_looked_at_like_any_input(self, client: httpx.AsyncClient) -> None:
+    async def test_forged_cursor_is_validated(self, client: httpx.AsyncClient) -> None:
         for content in self.FORGED:
             answer = await client.get("/products", params={"cursor": write_cursor(content)})
             assert mistakes(answer) == ["cursor"], content
@@ -143,13 +141,13 @@ class TestCursor:
         ],
         ids=str,
     )
-    async def test_a_place_at_the_very_end_gives_everything(
+    async def test_cursor_at_the_limits_returns_all_products(
         self, client: httpx.AsyncClient, everything: list[Json], content: Any
     ) -> None:
         answer = await client.get("/products", params={"cursor": write_cursor(content), "limit": 100})
         assert ids(answer) == expected(everything, {"sort": content["sort"]})
 
-    async def test_it_holds_nothing_but_the_question_and_the_place(
+    async def test_cursor_contains_only_query_and_position(
         self, client: httpx.AsyncClient, everything: list[Json]
     ) -> None:
         content = read_cursor(await cursor_of(client, **self.QUERY))

@@ -1,4 +1,4 @@
-"""What the product service does with its database connections, and what differs between the two databases."""
+"""Database connections and locks, and properties that both databases must share."""
 
 import asyncio
 import threading
@@ -23,14 +23,14 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS
 """
 
 
-async def test_no_connection_is_held_while_the_user_service_is_waited_for(
+async def test_no_connection_is_held_while_waiting_for_the_user_service(
     app: FastAPI, client: httpx.AsyncClient, database: Engine, user_service: UserServiceStub
 ) -> None:
-    asked, answer_now = threading.Event(), threading.Event()
+    called, respond = threading.Event(), threading.Event()
 
     def hang(token: str) -> tuple[int, bytes]:
-        asked.set()
-        answer_now.wait(10)
+        called.set()
+        respond.wait(10)
         return answer_as_the_contract_says(token)
 
     product = (await client.post("/products", json=DRAFT, headers=bearer(ADA))).json()
@@ -41,21 +41,22 @@ async def test_no_connection_is_held_while_the_user_service_is_waited_for(
         asyncio.create_task(client.request(method, where, json=body, headers=bearer(ADA)))
         for method, where, body in (("POST", "/products", DRAFT), ("PUT", path, {"name": "Desk lamp"}))
     ]
-    assert await asyncio.to_thread(asked.wait, 10)
-    catalogue = app.state.services.database
-    assert [engine.pool.checkedout() for engine in (catalogue._read_engine, catalogue._write_engine)] == [0, 0]
+    assert await asyncio.to_thread(called.wait, 10)
+    services = app.state.services
+    engines = (services.database._read_engine, services.database._write_engine)
+    assert [engine.pool.checkedout() for engine in engines] == [0, 0]
     if database.dialect.name == "postgresql":
         with database.connect() as connection:
             assert connection.execute(text(OPEN_TRANSACTIONS)).scalar_one() == 0
-    # Nobody who only reads waits for it either.
+    # Reads do not wait for the user service.
     assert (await client.get(path)).json() == product
     assert not any(request.done() for request in requests)
-    answer_now.set()
+    respond.set()
     assert [answer.status_code for answer in await asyncio.gather(*requests)] == [201, 200]
 
 
 @contextmanager
-def row_locked_by_somebody_else(database: Engine) -> Iterator[None]:
+def row_locked_by_another_transaction(database: Engine) -> Iterator[None]:
     with database.connect() as other:
         if database.dialect.name == "sqlite":
             other.exec_driver_sql("BEGIN IMMEDIATE")
@@ -64,13 +65,11 @@ def row_locked_by_somebody_else(database: Engine) -> Iterator[None]:
         other.rollback()
 
 
-async def test_a_row_that_stays_locked_is_a_busy_database_and_a_503_in_time(
-    make_settings: MakeSettings, database: Engine
-) -> None:
+async def test_locked_row_is_a_503_after_the_timeout(make_settings: MakeSettings, database: Engine) -> None:
     async with running(create_app(make_settings(database_pool_timeout=0.3))) as client:
         product = (await client.post("/products", json=DRAFT, headers=bearer(ADA))).json()
         path = f"/products/{product['id']}"
-        with row_locked_by_somebody_else(database):
+        with row_locked_by_another_transaction(database):
             started = time.monotonic()
             answer = await client.put(path, json={"name": "Desk lamp"}, headers=bearer(ADA))
             assert time.monotonic() - started < 0.3 + 1
@@ -80,7 +79,7 @@ async def test_a_row_that_stays_locked_is_a_busy_database_and_a_503_in_time(
         assert (await client.put(path, json={"name": "Desk lamp"}, headers=bearer(ADA))).status_code == 200
 
 
-async def test_skus_that_only_look_alike_are_different_ones(client: httpx.AsyncClient) -> None:
+async def test_similar_skus_are_distinct(client: httpx.AsyncClient) -> None:
     alike = ["L", "l", "L ", "ä", "a\u0308", "Ä", "ß", "ss"]
     for sku in alike:
         answer = await client.post("/products", json={**DRAFT, "sku": sku}, headers=bearer(ADA))
@@ -90,9 +89,7 @@ async def test_skus_that_only_look_alike_are_different_ones(client: httpx.AsyncC
 
 
 @pytest.mark.postgresql
-async def test_times_are_utc_whatever_the_time_zone_of_the_server(
-    make_settings: MakeSettings, database: Engine
-) -> None:
+async def test_times_are_utc_in_any_server_time_zone(make_settings: MakeSettings, database: Engine) -> None:
     with database.begin() as connection:
         connection.exec_driver_sql(f"ALTER DATABASE \"{database.url.database}\" SET timezone = 'Asia/Tokyo'")
     async with running(create_app(make_settings())) as client:

@@ -1,4 +1,4 @@
-"""SQLite and PostgreSQL behind one behaviour: the same calls get the same answers."""
+"""SQLite and PostgreSQL give the same responses to the same calls."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -44,12 +44,12 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "price": st.sampled_from([1, 0, -1, "19.99", "0.0001", "9999999999.9999", 10**10, 10**30, "1e5", True, None]),
     "currency": st.sampled_from(["USD", "JPY", "CLF", "usd", "", None]),
     "quantity": st.sampled_from([0, 1, -1, 2**31 - 1, 2**31, 2**63, 2**64, 1.5, "1", True, None]),
-    # Few of them, so that some are taken.
+    # Few values, so that some are already taken.
     "sku": st.sampled_from(["A", "a", "ä", "a\u0308", "A ", "", "ß" * 64, "x" * 65, None]),
     "category": TEXTS | st.none(),
 }
 PATCHES = st.fixed_dictionaries({}, optional=FIELDS)
-# Most of those with many fields are refused for one of them; those with one are stored, or meet what is.
+# Most patches with many fields are invalid. Patches with one field get stored, or conflict.
 CHANGES = PATCHES | st.one_of(*(st.fixed_dictionaries({name: values}) for name, values in FIELDS.items()))
 DRAFTS = CHANGES.map(lambda fields: {"name": "Lamp", "price": "19.99", "quantity": 3, "sku": "A", **fields})
 IDS = st.sampled_from(["{1}", "{2}", "{3}", "{4}", "{5}", 0, -1, 2**31, 2**63 - 1, 2**63, 2**64])
@@ -75,7 +75,7 @@ SEARCHES = TEXTS | st.sampled_from(
         *("a & b", "a | b", "!a", "a <-> b", "a:*", "'a'", '"a"', "(a", "a)", "\\a", "💡 a", "x" * 200),
     ]
 )
-ASKED: dict[str, st.SearchStrategy[Any]] = {
+PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "sort": st.sampled_from(
         ["name", "-name", "price", "-price", "quantity", "-created_at", "updated_at", "-id", "sku"]
     ),
@@ -90,16 +90,16 @@ ASKED: dict[str, st.SearchStrategy[Any]] = {
     "limit": st.sampled_from([1, 2, 0]),
     "skip": st.sampled_from([1, 10_001]),
 }
-# One at a time, so that most lists have something in them.
+# One parameter at a time, so that most lists are not empty.
 LISTS = st.one_of(
-    *(st.fixed_dictionaries({name: values}) for name, values in ASKED.items()),
+    *(st.fixed_dictionaries({name: values}) for name, values in PARAMETERS.items()),
     st.fixed_dictionaries({"sort": st.sampled_from(["name", "-name", "-price"]), "limit": st.just(2)}),
 )
 TOKENS = st.sampled_from([ADA, ADA, ADA, BOB, None])
 CALLS = st.one_of(
     st.builds(Call, st.just("POST"), st.just("/products"), DRAFTS, TOKENS),
     st.builds(Call, st.just("GET"), PAGES.map(lambda page: f"/products{page}")),
-    st.builds(Call, st.just("GET"), LISTS.map(lambda asked: f"/products?{urlencode(asked)}")),
+    st.builds(Call, st.just("GET"), LISTS.map(lambda query: f"/products?{urlencode(query)}")),
     st.just(Call("GET", "next")),
     st.builds(Call, st.just("GET"), PRODUCTS),
     st.builds(Call, st.just("PUT"), PRODUCTS, CHANGES, TOKENS),
@@ -119,7 +119,7 @@ async def both(backend: str, tmp_path: Path, user_service: UserServiceStub) -> A
 @pytest.mark.postgresql
 @SETTINGS
 @given(calls=st.lists(CALLS, min_size=20, max_size=50))
-async def test_the_database_makes_no_difference_to_a_client(both: Both, calls: list[Call]) -> None:
+async def test_random_calls_get_the_same_responses(both: Both, calls: list[Call]) -> None:
     await both.assert_equal_answers(calls)
 
 
@@ -163,11 +163,11 @@ DIFFERENT_WORDS = [
 
 
 @pytest.mark.postgresql
-async def test_the_database_makes_no_difference_to_words_and_names(both: Both) -> None:
+async def test_words_and_names_get_the_same_responses(both: Both) -> None:
     drafts = [{"name": f"a {word}", "description": word, "price": 1, "quantity": 1} for word in DIFFERENT_WORDS]
     drafts += [{"name": word, "price": 1, "quantity": 1} for word in DIFFERENT_WORDS]
-    asked = [*DIFFERENT_WORDS, *(word[:2] for word in DIFFERENT_WORDS), *"abcxyz"]
-    searches = [{"q": q, "sort": sort, "limit": 100, "count": "true"} for q in asked for sort in ("name", "-name")]
+    terms = [*DIFFERENT_WORDS, *(word[:2] for word in DIFFERENT_WORDS), *"abcxyz"]
+    searches = [{"q": q, "sort": sort, "limit": 100, "count": "true"} for q in terms for sort in ("name", "-name")]
     walk = [Call("GET", "/products?sort=name&limit=7"), *[Call("GET", "next")] * (len(drafts) // 7)]
     lists = [Call("GET", f"/products?{urlencode(search)}") for search in searches]
     await both.assert_equal_answers([*(Call("POST", "/products", draft, ADA) for draft in drafts), *walk, *lists])

@@ -1,0 +1,38 @@
+"""Products as NDJSON: one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from chassis.errors import FieldError, Invalid
+from chassis.json_decoding import NotJson, decode_json
+from product_service.files.reader import BOM, MAX_RECORD_SIZE, NOT_UTF_8, Reader, Record, parse_patch
+
+if TYPE_CHECKING:
+    from product_service.models import Product
+
+
+class NdjsonReader(Reader):
+    def _read_line(self, line: bytes) -> Iterator[Record]:
+        if line.isspace() or line in (b"", BOM):
+            return
+        if len(line) > MAX_RECORD_SIZE:
+            yield self._refuse(f"Longer than {MAX_RECORD_SIZE} bytes")
+            return
+        try:
+            fields = decode_json(self._without_bom(line).decode())
+        except UnicodeDecodeError:
+            yield self._refuse(NOT_UTF_8)
+        except NotJson as error:
+            yield self._refuse(f"This {error}")
+        else:
+            yield Record(self._line, parse_patch(fields))
+
+    def _refuse(self, detail: str) -> Record:
+        return Record(self._line, Invalid([FieldError(None, detail)]))
+
+
+def serialize(products: Iterable[Product]) -> str:
+    return "".join(f"{json.dumps(product.snapshot, ensure_ascii=False)}\n" for product in products)

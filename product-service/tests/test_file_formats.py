@@ -1,0 +1,278 @@
+"""CSV and NDJSON: exact round trips, chunk by chunk parsing, and errors for each unreadable line."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import Invalid
+from product_service.domain import money
+from product_service.domain.fields import EDITABLE_FIELDS
+from product_service.files.formats import FORMATS
+from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Record
+from product_service.models import Product
+from product_service.schemas import ProductCreate, ProductPatch
+from testkit.products import product
+
+
+def read(name: str, *chunks: bytes) -> list[Record]:
+    reader = FORMATS[name].reader()
+    return [*(record for chunk in chunks for record in reader.feed(chunk)), *reader.end()]
+
+
+def summary(records: Iterable[Record]) -> list[tuple[int, Any]]:
+    """The line number of each record, and its fields or errors."""
+    return [(record.line, fields_or_errors(record.content)) for record in records]
+
+
+def fields_or_errors(content: ProductPatch | Invalid) -> Any:
+    if isinstance(content, Invalid):
+        return [f"{error.pointer or ''} {error.detail}".strip() for error in content.errors]
+    return content.model_dump(exclude_unset=True)
+
+
+def file_error(name: str, *chunks: bytes) -> str:
+    with pytest.raises(Invalid) as caught:
+        read(name, *chunks)
+    return caught.value.errors[0].detail
+
+
+characters = st.characters(exclude_categories=["Cs", "Cc"])
+awkward = st.sampled_from(["'", '"', ",", "=", "+", "-", "@", " ", "\u2028", "\ufeff", "\uff1d", "é", "💡"])
+line = st.text(awkward | characters, max_size=12)
+not_blank = line.map(lambda text: f"{text}x{text}")
+products = st.builds(
+    product,
+    name=not_blank,
+    description=st.none() | st.text(awkward | characters | st.sampled_from("\n\r\t"), max_size=12),
+    price=st.integers(1, 10**14 - 1).map(lambda number: Decimal(number) / 10_000),
+    currency=st.sampled_from(["CLF", "UYW"]),  # With four decimals.
+    quantity=st.integers(0, 2**31 - 1),
+    sku=st.none() | not_blank,
+    category=st.none() | not_blank,
+)
+
+
+def editable(stored: Product) -> dict[str, Any]:
+    return {name: getattr(stored, name) for name in EDITABLE_FIELDS}
+
+
+@given(st.lists(products, max_size=4), st.sampled_from(sorted(FORMATS)), st.integers(1, 40))
+def test_round_trip_is_exact_for_any_chunk_size(stored: list[Product], name: str, size: int) -> None:
+    file_format = FORMATS[name]
+    content = (file_format.header + file_format.serialize(stored)).encode()
+    chunks = [content[start : start + size] for start in range(0, len(content), size)]
+    assert [fields_or_errors(record.content) for record in read(name, *chunks)] == [editable(each) for each in stored]
+
+
+@given(st.lists(products, max_size=4))
+def test_standard_parsers_read_the_same_values(stored: list[Product]) -> None:
+    rows = list(csv.reader(io.StringIO(FORMATS["csv"].header + FORMATS["csv"].serialize(stored), newline="")))
+    prices = [money.format_amount(each.price, each.currency) for each in stored]
+    assert [row[EDITABLE_FIELDS.index("price")] for row in rows[1:]] == prices
+    lines = FORMATS["ndjson"].serialize(stored).split("\n")
+    assert [json.loads(line) for line in lines[:-1]] == [each.snapshot for each in stored]
+
+
+def test_columns_are_the_fields_of_product_create() -> None:
+    assert tuple(ProductCreate.model_fields) == EDITABLE_FIELDS
+    assert FORMATS["csv"].header == "name,description,price,currency,quantity,sku,category\r\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n@a", "\uff1d1", "'", "''", "'=1", "", "=", '="a"'],
+)
+def test_formulas_are_escaped_and_restored(text: str) -> None:
+    written = FORMATS["csv"].serialize([product(description=text)])
+    [row] = csv.reader(io.StringIO(written, newline=""))
+    assert row[1] == f"'{text}"
+    [record] = read("csv", FORMATS["csv"].header.encode(), written.encode())
+    assert fields_or_errors(record.content)["description"] == text
+
+
+def test_null_and_empty_string_are_distinguished() -> None:
+    written = FORMATS["csv"].serialize([product(description=None), product(description="")])
+    assert [row.split(",")[1] for row in written.splitlines()] == ["", "'"]
+    assert "1.5" in FORMATS["csv"].serialize([product(name="1.5", description="a=b, c-d")])
+    assert "'1.5" not in FORMATS["csv"].serialize([product(name="1.5")])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # Missing columns keep their values; empty cells clear nullable fields and are omitted for the others.
+        ("sku,quantity\nA,5", [(2, {"sku": "A", "quantity": 5})]),
+        ("\ufeffsku, quantity \r\nA,5\r\n", [(2, {"sku": "A", "quantity": 5})]),
+        ("sku,description,category,name\nA,,,\n", [(2, {"sku": "A", "description": None, "category": None})]),
+        # Empty lines and rows of empty cells are skipped.
+        ("sku,quantity\n\n,\r\nA,5\n\n", [(4, {"sku": "A", "quantity": 5})]),
+        ('"sku"\n"a ""b"" c"\n', [(2, {"sku": 'a "b" c'})]),
+        ('sku\n5" pipe\nB\n', [(2, {"sku": '5" pipe'}), (3, {"sku": "B"})]),
+        # A record of several lines has the number of its first line.
+        (
+            'sku,description\nA,"one\r\n\ntwo"\nB,\n',
+            [(2, {"sku": "A", "description": "one\r\n\ntwo"}), (5, {"sku": "B", "description": None})],
+        ),
+        # Other lines are read after an invalid one.
+        ("sku\nA,B\nC\n", [(2, ["This line has 2 cells, but the header has 1"]), (3, {"sku": "C"})]),
+        ('sku\n"A"B\nC\n', [(2, ["Not valid CSV: ',' expected after '\"'"]), (3, {"sku": "C"})]),
+        ("sku,quantity\nA,1.5\n", [(2, ["/quantity Input should be a valid integer"])]),
+        ("sku,quantity\nA,-1\n", [(2, ["/quantity Input should be a valid integer"])]),
+        ("sku,quantity\nA,٣\n", [(2, ["/quantity Input should be a valid integer"])]),
+        ("sku,quantity\nA,4000000000\n", [(2, ["/quantity Input should be less than or equal to 2147483647"])]),
+        ("name,currency\n \u00a0,USD\n", [(2, ["/name This must not be blank"])]),
+        # Empty columns, which spreadsheets add.
+        (
+            "sku,quantity,,\nA,5,,\nB,6\nC,7,8\n",
+            [
+                (2, {"sku": "A", "quantity": 5}),
+                (3, {"sku": "B", "quantity": 6}),
+                (4, ["This line has 3 cells, but the header has 2"]),
+            ],
+        ),
+        ("sku\nA\rB\nC\n", [(2, ["Not valid CSV: a line ends with a carriage return only"]), (3, {"sku": "C"})]),
+        # Line breaks inside quotation marks do not end a record, even if it is not UTF-8.
+        ('sku,name\nA,"caf\udce9\nB,x\n"\nC,\n', [(2, [NOT_UTF_8]), (5, {"sku": "C"})]),
+        ("sku\n" + "x" * 65 + "\n", [(2, ["/sku Text should have at most 64 characters, not 65"])]),
+    ],
+)
+def test_csv_records(content: str, expected: list[tuple[int, Any]]) -> None:
+    assert summary(read("csv", content.encode(errors="surrogateescape"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", []),
+        ("\ufeff\n  \n", []),
+        (
+            '{"sku": "A"}\r\n\n{"sku": "B", "price": 1.5}',
+            [(1, {"sku": "A"}), (3, {"sku": "B", "price": Decimal("1.5")})],
+        ),
+        ('[1]\n{"sku": "A"}\n', [(1, ["Input should be an object"]), (2, {"sku": "A"})]),
+        ('{"sku": }\n', [(1, ["This is not JSON: Expecting value at character 8"])]),
+        ('{"sku": "A", "sku": "B"}\n', [(1, ["This is not JSON that can be read: an object has the same key twice"])]),
+        ('{"price": NaN}\n', [(1, ["This is not JSON that can be read: NaN is not a number of JSON"])]),
+        ('{"sku": "\\ud800"}\n', [(1, ["This is not JSON that can be read: a lone surrogate is not text"])]),
+        ('{"id": 1}\n', [(1, ["/id There is no such field"])]),
+        ('{"name": null}\n', [(1, ["/name Input should be a valid string"])]),
+        ('{"description": "\'=1"}\n', [(1, {"description": "'=1"})]),
+    ],
+)
+def test_ndjson_records(content: str, expected: list[tuple[int, Any]]) -> None:
+    assert summary(read("ndjson", content.encode())) == expected
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_line_that_is_not_utf_8_does_not_affect_others(name: str) -> None:
+    good = {"csv": b"A", "ndjson": b'{"sku": "A"}'}[name]
+    head = b"sku\n" if name == "csv" else b"\n"
+    assert summary(read(name, head + b"\xff\n" + good)) == [(2, [NOT_UTF_8]), (3, {"sku": "A"})]
+
+
+def test_overlong_ndjson_line_does_not_affect_others() -> None:
+    content = b'{"sku": "A"}\n' + b"x" * (MAX_RECORD_SIZE + 1) + b'\n{"sku": "B"}\n'
+    expected = [(1, {"sku": "A"}), (2, ["Longer than 65536 bytes"]), (3, {"sku": "B"})]
+    assert summary(read("ndjson", content)) == expected
+    chunks = [content[start : start + 1000] for start in range(0, len(content), 1000)]
+    assert summary(read("ndjson", *chunks)) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "lines", "problem"),
+    [
+        ('"B\n' + ("y" * 999 + "\n") * 66, 67, "does not end within 65536 bytes"),
+        # Even if a quotation mark follows later: it may belong to another record.
+        ('"B\n' + ("y" * 999 + "\n") * 66 + '"\n', 68, "does not end within 65536 bytes"),
+        ("x" * (MAX_RECORD_SIZE + 1) + "\n", 1, "does not end within 65536 bytes"),
+        ('"B\nC\n', 2, "does not end"),
+    ],
+)
+def test_unclosed_quotation_mark_refuses_the_rest_of_the_file(record: str, lines: int, problem: str) -> None:
+    """Guessing where the record ends could read cell text as lines, or skip lines."""
+    content = f"sku\nA\n{record}"
+    content += "D\n" * 3 if "within" in problem else ""
+    refused = range(3, content.count("\n") + 1)
+    reason = f"Not read: the record in line 3 {problem}; is a quotation mark missing?"
+    expected = [(2, {"sku": "A"}), *((number, [reason]) for number in refused)]
+    assert len(refused) == lines + (3 if "within" in problem else 0)
+    assert summary(read("csv", content.encode())) == expected
+    chunks = [content.encode()[start : start + 1000] for start in range(0, len(content), 1000)]
+    assert summary(read("csv", *chunks)) == expected
+
+
+def test_at_most_one_record_is_buffered() -> None:
+    for file_format in FORMATS.values():
+        reader = file_format.reader()
+        list(reader.feed(file_format.header.encode()))
+        for _ in range(100):
+            assert list(reader.feed(b'"' + b"x" * 9_999)) == []
+        buffered = [value for value in vars(reader).values() if isinstance(value, str | bytes)]
+        assert sum(map(len, buffered)) <= 2 * MAX_RECORD_SIZE
+
+
+def test_records_are_parsed_lazily() -> None:
+    """As objects, the records of a chunk can take a hundred times its size."""
+    reader = FORMATS["ndjson"].reader()
+    records = reader.feed(b"1\n" * 30_000)
+    assert [next(records).line, next(records).line] == [1, 2]
+    assert reader._line == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "The header line is missing"),
+        (b"\n\n", "The header line is missing"),
+        (
+            b"name;price\nA;1\n",
+            f"Unknown column 'name;price'; the columns are {', '.join(EDITABLE_FIELDS)}; separate columns with commas",
+        ),
+        (b"name,Price\n", "Unknown column 'Price'"),
+        (b"name,name\n", "The header names a column twice"),
+        (b"name,,sku\n", "Unknown column ''"),
+        (b"\xff\n", "The header line cannot be read: Not encoded in UTF-8"),
+        (b'"name\n', "Not read: the record in line 1 does not end; is a quotation mark missing?"),
+        ("name,price\n".encode("utf-16"), "The header line cannot be read: Not encoded in UTF-8"),
+        (b'"name"x\n', "The header line cannot be read: Not valid CSV"),
+    ],
+)
+def test_file_without_valid_header_is_rejected(content: bytes, reason: str) -> None:
+    assert file_error("csv", content).startswith(reason)
+
+
+def lines_with_quotes() -> Iterator[str]:
+    yield from ('"', '""', '"""', ',"', '",', '","', 'a"b,"', "x", '"a""', '",""', ',"",')
+
+
+@given(st.lists(st.sampled_from(list(lines_with_quotes())), max_size=8))
+def test_records_end_where_the_csv_module_ends_them(lines: list[str]) -> None:
+    content = "sku,name\n" + "".join(f"{line}\n" for line in lines) + '"\n'
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    next(reader)
+    # Compare up to the first error, after which only our reader continues.
+    expected: list[int] = []
+    first_line = reader.line_num + 1
+    try:
+        for row in reader:
+            if any(row):
+                expected.append(first_line)
+            first_line = reader.line_num + 1
+    except csv.Error:
+        expected.append(first_line)
+    assert [number for number, _ in summary(read("csv", content.encode()))][: len(expected)] == expected
+
+
+def test_many_quotation_marks_take_linear_time() -> None:
+    for hostile in ('"' + '""' * 30_000, '"' * 60_001, '"",' * 20_000 + '"', 'a"b,"' * 12_000):
+        started = time.perf_counter()
+        assert read("csv", b"sku\n", hostile.encode())[0].line == 2
+        assert time.perf_counter() - started < 1

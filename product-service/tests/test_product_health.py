@@ -1,0 +1,64 @@
+"""Health endpoints of the product service."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+from sqlalchemy import Engine, text
+
+from testkit.products import DRAFT, bearer, create
+from testkit.user_service_stub import ADA, UserServiceStub
+
+
+async def test_all_dependencies_are_ok(client: httpx.AsyncClient, user_service: UserServiceStub) -> None:
+    answer = await client.get("/health")
+    assert answer.status_code == 200
+    assert {**answer.json(), "version": "?"} == {
+        "status": "ok",
+        "service": "product-service",
+        "version": "?",
+        "database": "ok",
+        "user_service": {"url": user_service.url, "status": "ok", "breaker": "closed", "last_success": None},
+    }
+
+
+async def test_user_service_outage_degrades_health_but_not_readiness(
+    client: httpx.AsyncClient, user_service: UserServiceStub
+) -> None:
+    user_service.stop()
+    health = await client.get("/health")
+    assert (health.status_code, health.json()["status"]) == (200, "degraded")
+    assert health.json()["user_service"] == {
+        "url": user_service.url,
+        "status": "unavailable",
+        "breaker": "closed",
+        "last_success": None,
+    }
+    assert (await client.get("/health/ready")).status_code == 200
+    assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_health_shows_breaker_and_last_validation(
+    client: httpx.AsyncClient, user_service: UserServiceStub
+) -> None:
+    await create(client)
+    before = (await client.get("/health")).json()["user_service"]
+    assert before["breaker"] == "closed"
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(before["last_success"])) < timedelta(seconds=10)
+    user_service.answer = lambda _: (500, b"")
+    answers = [await client.post("/products", json=DRAFT, headers=bearer(ADA)) for _ in range(6)]
+    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "auth-unavailable")}
+    # The open breaker rejects the last request without calling the user service.
+    assert [answer.headers["retry-after"] for answer in answers] == ["2"] * 5 + ["1"]
+    assert len(user_service.requests) == 6
+    health = (await client.get("/health")).json()
+    # The user service is reachable, but validations fail.
+    assert (health["status"], health["user_service"]) == ("degraded", {**before, "breaker": "open"})
+    assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_database_without_migrations_is_not_ready(client: httpx.AsyncClient, database: Engine) -> None:
+    with database.begin() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))
+    ready = await client.get("/health/ready")
+    assert (ready.status_code, ready.json()["code"]) == (503, "migrations-behind")
+    assert (await client.get("/health/live")).status_code == 200
