@@ -51,8 +51,8 @@ class Stream:
 
     def _work(self, number: int) -> None:
         with self._service.client(**self._options) as client:
-            for turn in count():
-                name = f"{self._prefix}-{number}-{turn}"
+            for n in count():
+                name = f"{self._prefix}-{number}-{n}"
                 if self._stop.is_set():
                     return
                 try:
