@@ -2,8 +2,8 @@
 
     python3 dev.py bench endpoint-styles
 
-There is no database behind it: what is measured is the CPU time of the framework and of the chassis for one request, in
-alternating rounds of one process.
+It uses no database: it measures the CPU time that the framework and the chassis take for one request, in alternating
+rounds of one process.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def make_app(style: str) -> FastAPI:
 
 
 async def request(app: FastAPI, times: int) -> None:
-    """Ask for one product so many times, without a socket."""
+    """Request one product this many times, without a socket."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -137,16 +137,16 @@ async def request(app: FastAPI, times: int) -> None:
 
 
 async def measure(rounds: int, requests: int) -> dict[str, list[float]]:
-    """CPU time for each request in microseconds, by style and round."""
+    """The CPU time of one request in microseconds, by style and round."""
     apps = {style: make_app(style) for style in STYLES}
     taken: dict[str, list[float]] = {style: [] for style in STYLES}
     for app in apps.values():
         await request(app, requests)
     for _ in range(rounds):
         for style, app in apps.items():
-            begun = time.process_time()
+            started = time.process_time()
             await request(app, requests)
-            taken[style].append((time.process_time() - begun) / requests * 1e6)
+            taken[style].append((time.process_time() - started) / requests * 1e6)
     return taken
 
 

@@ -1,4 +1,4 @@
-"""The user service with a leak put into it, so that login_timing.py has something to find: `--break` starts this."""
+"""The user service with a timing leak, which `login_timing.py --break` has to detect."""
 
 import runpy
 
@@ -7,10 +7,10 @@ from user_service.security.passwords import Passwords, Verification
 _verify = Passwords.verify
 
 
-async def verify_at_once_where_there_is_no_hash(self: Passwords, password: str, stored: str | None) -> Verification:
+async def verify_at_once_without_a_hash(self: Passwords, password: str, stored: str | None) -> Verification:
     return Verification(matches=False, is_outdated=False) if stored is None else await _verify(self, password, stored)
 
 
 if __name__ == "__main__":
-    Passwords.verify = verify_at_once_where_there_is_no_hash  # type: ignore[method-assign]
+    Passwords.verify = verify_at_once_without_a_hash  # type: ignore[method-assign]
     runpy.run_module("user_service", run_name="__main__")

@@ -1,17 +1,17 @@
-"""Can a stopwatch tell why a login failed? Measures a real user-service over HTTP, and asks a statistical test.
+"""Tests whether the response time of a failed login reveals the reason, with a real user service over HTTP.
 
-    python3 dev.py bench login-timing                            two minutes; 0 where nothing can be told apart
-    python3 dev.py bench login-timing --cost 4 --samples 4000    the hardest question: a cheap hash hides least
-    python3 dev.py bench login-timing --break                    a service with a leak, which has to be found: 1
+    python3 dev.py bench login-timing                            two minutes; exits with 0 if it finds no difference
+    python3 dev.py bench login-timing --cost 4 --samples 4000    the strictest test: a cheap hash hides least
+    python3 dev.py bench login-timing --break                    a service with a leak, which must be found: 1
 
 The reasons are an unknown name, a wrong password, and a disabled account with its right and with a wrong password. Each
-round asks once for every reason, in random order, so that whatever else the machine does hits all of them alike.
+round measures every reason once, in random order, so other load on the machine affects all of them alike.
 
-For each two reasons the measure is the chance that the second of two answers took longer: the area under the ROC curve,
-which is Mann-Whitney's U divided by the number of pairs. At 0.5 nobody can tell them apart. Two reasons count as told
-apart where the interval around that chance leaves 0.5 out. The intervals hold for all pairs at once (Bonferroni): where
-nothing leaks, one run in a hundred says that something does. A leak that a run did not find may still be there, but
-hardly one as large as the delay that it says such a run notices.
+The measure for each pair of reasons is the probability that the second takes longer: the area under the ROC curve,
+which is Mann-Whitney's U divided by the number of pairs. At 0.5 they are indistinguishable. A pair counts as
+distinguishable if the interval around that probability excludes 0.5. The intervals hold for all pairs at once
+(Bonferroni): without a leak, one run in a hundred reports one. A run may miss a leak, but hardly one as large as the
+detectable delay that it prints.
 """
 
 import argparse
@@ -43,13 +43,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FAMILY_WISE_ERROR = 0.01
 POWER = 0.9
 WARM_UP = 10  # rounds
-ACCOUNTS = 16  # Of each sort, so that no single account's place in the database or salt stands for its sort.
+ACCOUNTS = 16  # Of each kind, so that no kind depends on one account's salt or place in the database.
 RESAMPLES = 10_000
 Credentials = tuple[str, str]
-"""A name and a password."""
+"""A username and a password."""
 
 Times = Mapping[str, Sequence[float]]
-"""Seconds that failed logins took, by the reason of the failure."""
+"""The seconds that failed logins took, by reason."""
 
 
 # The statistics
@@ -57,7 +57,7 @@ Times = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, and the interval that holds the true one with the confidence asked for."""
+    """A value, and its confidence interval."""
 
     value: float
     low: float
@@ -66,33 +66,33 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the times of two reasons have to do with each other."""
+    """The times of two reasons, compared."""
 
     reasons: tuple[str, str]
     longer: Estimate
-    """The chance that the second takes longer than the first, half of the ties included."""
+    """The probability that the second takes longer than the first; ties count half."""
     difference: Estimate
-    """Of the medians, in seconds."""
+    """Between the medians, in seconds."""
 
     @property
-    def is_told_apart(self) -> bool:
+    def is_distinguishable(self) -> bool:
         return not self.longer.low <= 0.5 <= self.longer.high
 
 
-def chance_of_longer(first: Sequence[float], second: Sequence[float], confidence: float) -> Estimate:
-    """The chance that one of `second` is larger than one of `first`: U / n^2, with DeLong's variance."""
+def probability_of_longer(first: Sequence[float], second: Sequence[float], confidence: float) -> Estimate:
+    """The probability that one of `second` is larger than one of `first`: U / n^2, with DeLong's variance."""
     firsts, seconds = sorted(first), sorted(second)
     above = [1 - _share_below(each, seconds) for each in firsts]
     below = [_share_below(each, firsts) for each in seconds]
-    chance = fmean(below)
+    probability = fmean(below)
     margin = _z(confidence) * math.sqrt(variance(above) / len(above) + variance(below) / len(below))
-    return Estimate(chance, max(0.0, chance - margin), min(1.0, chance + margin))
+    return Estimate(probability, max(0.0, probability - margin), min(1.0, probability + margin))
 
 
 def difference_of_medians(
     first: Sequence[float], second: Sequence[float], confidence: float, rng: random.Random
 ) -> Estimate:
-    """By how much the median of `second` is larger, with a bootstrap interval (percentiles)."""
+    """The median of `second` minus that of `first`, with a bootstrap interval (percentiles)."""
     firsts, seconds = sorted(first), sorted(second)
     resampled = sorted(_resampled_median(seconds, rng) - _resampled_median(firsts, rng) for _ in range(RESAMPLES))
     outside = round(RESAMPLES * (1 - confidence) / 2)
@@ -100,25 +100,25 @@ def difference_of_medians(
 
 
 def compare(times: Times, rng: random.Random) -> list[Comparison]:
-    """Each two reasons, with intervals that all hold at once but for FAMILY_WISE_ERROR."""
-    confidence = confidence_of_one(len(times))
+    """Compare each pair of reasons; the intervals all hold at once, except for FAMILY_WISE_ERROR."""
+    confidence = confidence_per_pair(len(times))
     return [
         Comparison(
             (one, other),
-            chance_of_longer(times[one], times[other], confidence),
+            probability_of_longer(times[one], times[other], confidence),
             difference_of_medians(times[one], times[other], confidence, rng),
         )
         for one, other in combinations(times, 2)
     ]
 
 
-def confidence_of_one(reasons: int) -> float:
-    """What each interval has to hold with, so that those of all pairs hold at once."""
+def confidence_per_pair(reasons: int) -> float:
+    """The confidence of each interval with which those of all pairs hold at once."""
     return 1 - FAMILY_WISE_ERROR / math.comb(reasons, 2)
 
 
-def noticeable(times: Sequence[float], confidence: float) -> float:
-    """The delay, in seconds, that is noticed with a chance of POWER where all else is spread as these times are."""
+def detectable_delay(times: Sequence[float], confidence: float) -> float:
+    """The delay in seconds that is detected with probability POWER, if times are otherwise distributed like these."""
     # Without a difference, U / n^2 has the standard deviation 1 / sqrt(6 n), for large n.
     longer = 0.5 + (_z(confidence) + NormalDist().inv_cdf(POWER)) / math.sqrt(6 * len(times))
     ordered = sorted(times)
@@ -141,8 +141,8 @@ def _share_below(value: float, ordered: Sequence[float]) -> float:
 
 
 def _resampled_median(ordered: Sequence[float], rng: random.Random) -> float:
-    # No resample is needed: its median has the rank that the median of as many uniform numbers points at, and that one
-    # has a beta distribution.
+    # No resampling is needed: the rank of the median follows from the median of as many uniform numbers, which has a
+    # beta distribution.
     half = (len(ordered) + 1) / 2
     return ordered[min(int(rng.betavariate(half, half) * len(ordered)), len(ordered) - 1)]
 
@@ -151,7 +151,7 @@ def _resampled_median(ordered: Sequence[float], rng: random.Random) -> float:
 
 
 class LeakingService(Service):
-    """The user service that computes no hash for an unknown name; see leaking_user_service.py."""
+    """The user service without a hash for unknown names; see leaking_user_service.py."""
 
     @property
     def module(self) -> str:
@@ -159,7 +159,7 @@ class LeakingService(Service):
 
 
 def new_service(folder: Path, args: argparse.Namespace) -> Service:
-    """The service that the arguments ask for, not started yet."""
+    """The service for these arguments, not started."""
     settings = {"LOG_LEVEL": "WARNING", "BCRYPT_COST": str(args.cost)}
     if args.database_url:
         settings["DATABASE_URL"] = normalise(args.database_url)
@@ -172,10 +172,10 @@ def new_service(folder: Path, args: argparse.Namespace) -> Service:
 
 
 def failing_logins(service: Service, rng: random.Random) -> dict[str, Callable[[], Credentials]]:
-    """For each reason what makes credentials that fail for it; all of them are of the same length."""
+    """Functions that make failing credentials, by reason; all credentials have the same length."""
 
     def word() -> str:
-        return secrets.token_hex(8)  # Not by the seed: two runs may meet in one database.
+        return secrets.token_hex(8)  # Independent of the seed: two runs may use one database.
 
     active, disabled = [[(word(), word()) for _ in range(ACCOUNTS)] for _ in range(2)]
     with service.client() as client:
@@ -192,11 +192,11 @@ def failing_logins(service: Service, rng: random.Random) -> dict[str, Callable[[
 
 
 def measure(port: int, logins: Mapping[str, Callable[[], Credentials]], samples: int, rng: random.Random) -> Times:
-    """Time so many logins for each reason, one after the other on one connection."""
+    """Measure this many logins for each reason, one after the other on one connection."""
     times: dict[str, list[float]] = {reason: [] for reason in logins}
     with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.connect()
-        connection.auto_open = 0  # A connection that is made anew would be measured too: it has to be an error.
+        connection.auto_open = 0  # A reconnection would be measured too, so make it an error.
         for number in range(-WARM_UP, samples):
             for reason in rng.sample(list(logins), len(logins)):
                 seconds = time_of_failure(connection, *logins[reason]())
@@ -213,7 +213,7 @@ def time_of_failure(connection: HTTPConnection, username: str, password: str) ->
     answer.read()
     seconds = time.perf_counter() - start
     if answer.status != HTTPStatus.UNAUTHORIZED:
-        raise HTTPException(f"a login that has to fail was answered with {answer.status}")
+        raise HTTPException(f"a login that should fail got the status {answer.status}")
     return seconds
 
 
@@ -221,7 +221,7 @@ def time_of_failure(connection: HTTPConnection, username: str, password: str) ->
 
 
 def print_report(times: Times, comparisons: Sequence[Comparison]) -> None:
-    print(f"{'reason':<53}{'median':>12}{'10 % below':>14}{'10 % above':>14}   ms")
+    print(f"{'reason':<53}{'median':>12}{'10th pct.':>14}{'90th pct.':>14}   ms")
     for reason, seconds in times.items():
         tenths = quantiles(seconds, n=10)
         print(f"{reason:<53}{median(seconds) * 1e3:12.3f}{tenths[0] * 1e3:14.3f}{tenths[-1] * 1e3:14.3f}")
@@ -234,17 +234,17 @@ def print_report(times: Times, comparisons: Sequence[Comparison]) -> None:
             f"{each.reasons[1]} / {each.reasons[0]}".ljust(53)
             + f"{longer.value:.3f} [{longer.low:.3f}, {longer.high:.3f}]".ljust(25)
             + f"{value} us [{low}, {high}] ({share:+.2%})"
-            + ("  TOLD APART" if each.is_told_apart else "")
+            + ("  DISTINGUISHABLE" if each.is_distinguishable else "")
         )
-    confidence = confidence_of_one(len(times))
-    delays = [noticeable(seconds, confidence) for seconds in times.values()]
+    confidence = confidence_per_pair(len(times))
+    delays = [detectable_delay(seconds, confidence) for seconds in times.values()]
     middle = median([median(seconds) for seconds in times.values()])
     print(
-        f"\nThe intervals of a column hold all at once with {1 - FAMILY_WISE_ERROR:.0%}, each with {confidence:.3%}."
-        f"\nSuch a run notices, with {POWER:.0%}, a delay of {max(delays) * 1e6:.0f} us ({max(delays) / middle:.2%})."
+        f"\nConfidence: {1 - FAMILY_WISE_ERROR:.0%} for all intervals of a column at once, {confidence:.3%} for each."
+        f"\nSuch a run detects, with {POWER:.0%}, a delay of {max(delays) * 1e6:.0f} us ({max(delays) / middle:.2%})."
     )
-    found = sum(each.is_told_apart for each in comparisons)
-    print(f"{found or 'None'} of {len(comparisons)} pairs can be told apart.")
+    found = sum(each.is_distinguishable for each in comparisons)
+    print(f"{found or 'None'} of {len(comparisons)} pairs are distinguishable.")
 
 
 def arguments() -> argparse.Namespace:
@@ -254,8 +254,8 @@ def arguments() -> argparse.Namespace:
         return int(text)
 
     parser = argparse.ArgumentParser(
-        description="Show that the time of a failed login does not tell why it failed.",
-        epilog="Ends with 0 if no two reasons can be told apart, with 1 if some can, with 2 if nothing was measured.",
+        description="Test whether the response time of a failed login reveals the reason.",
+        epilog="Exit status: 0 if no pair of reasons is distinguishable, 1 if one is, 2 without a measurement.",
     )
     options: dict[str, dict[str, Any]] = {
         "--samples": {"type": samples, "default": 400, "help": "logins for each reason, 50 or more (%(default)s)"},
@@ -263,16 +263,16 @@ def arguments() -> argparse.Namespace:
             "type": int,
             "default": 10,
             "help": "BCRYPT_COST of the service (%(default)s): production's 12 only adds noise, which hides "
-            "differences; a lower cost makes them easier to see",
+            "differences; a lower cost shows them more clearly",
         },
-        "--seed": {"type": int, "default": 1, "help": "of the order of the logins (%(default)s)"},
+        "--seed": {"type": int, "default": 1, "help": "decides the order of the logins (%(default)s)"},
         "--database-url": {
-            "help": "an empty database in place of a temporary SQLite file; the accounts that are made stay in it",
+            "help": "an empty database instead of a temporary SQLite file; the new accounts stay in it",
         },
         "--break": {
             "dest": "leaking",
             "action": "store_true",
-            "help": "measure a service that computes no hash for an unknown name, which has to be found",
+            "help": "measure a service that computes no hash for an unknown name, which must be detected",
         },
     }
     for name, option in options.items():
@@ -281,7 +281,7 @@ def arguments() -> argparse.Namespace:
 
 
 def end(number: int, _: FrameType | None) -> NoReturn:
-    # An exception, so that the service is ended on the way out; the default would leave it behind.
+    # An exception, so that the service is stopped on the way out; the default would leave it running.
     sys.exit(128 + number)
 
 
@@ -294,12 +294,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder, closing(new_service(Path(folder) / "service", args)) as service:
             service.start().wait_ready()
             times = measure(service.port, failing_logins(service, rng), args.samples, rng)
-    except Exception as problem:  # Whatever it was: a run without a measurement must not pass for a finding.
-        print(f"login_timing: nothing was measured: {type(problem).__name__}: {problem}", file=sys.stderr)
+    except Exception as problem:  # A run without a measurement must not pass for a result.
+        print(f"login_timing: no measurement: {type(problem).__name__}: {problem}", file=sys.stderr)
         return 2
     comparisons = compare(times, rng)
     print_report(times, comparisons)
-    return int(any(each.is_told_apart for each in comparisons))
+    return int(any(each.is_distinguishable for each in comparisons))
 
 
 if __name__ == "__main__":

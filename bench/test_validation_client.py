@@ -1,4 +1,4 @@
-"""validation_client.py: it makes the calls that it says it makes, and its ratios are those within a round."""
+"""validation_client.py makes the calls that it reports, and computes ratios within a round."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ import pytest
 from bench.validation_client import OURS, REFERENCE, Cost, cost_of, measure, report, server
 
 
-def test_every_way_is_measured_in_every_round() -> None:
+def test_every_client_is_measured_in_every_round() -> None:
     with server() as url:
         costs = asyncio.run(measure(url, rounds=2, calls=4, concurrency=2, rng=random.Random(1)))
     assert list(costs) == [REFERENCE, "httpx on aiohttp", "aiohttp", OURS]
@@ -19,8 +19,8 @@ def test_every_way_is_measured_in_every_round() -> None:
 
 
 @pytest.mark.parametrize(("calls", "concurrency", "made"), [(10, 1, 10), (10, 10, 10), (10, 3, 9)])
-def test_the_cost_is_that_of_one_call(calls: int, concurrency: int, made: int) -> None:
-    under_way: set[int] = set()
+def test_the_cost_is_per_call(calls: int, concurrency: int, made: int) -> None:
+    running: set[int] = set()
     most = 0
     count = 0
 
@@ -28,17 +28,17 @@ def test_the_cost_is_that_of_one_call(calls: int, concurrency: int, made: int) -
         nonlocal most, count
         number = count
         count += 1
-        under_way.add(number)
-        most = max(most, len(under_way))
+        running.add(number)
+        most = max(most, len(running))
         await asyncio.sleep(0.01)
-        under_way.remove(number)
+        running.remove(number)
 
     cost = asyncio.run(cost_of(call, calls, concurrency))
     assert (count, most) == (made, concurrency)
     assert 0.01 / concurrency <= cost.elapsed < 0.1
 
 
-def test_a_round_that_was_slow_for_all_changes_no_ratio() -> None:
+def test_a_slow_round_changes_no_ratio() -> None:
     costs = {
         REFERENCE: [Cost(0.001, 0.002), Cost(0.001, 0.002), Cost(0.010, 0.020)],
         OURS: [Cost(0.001, 0.001), Cost(0.001, 0.001), Cost(0.010, 0.010)],

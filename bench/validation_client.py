@@ -1,14 +1,14 @@
-"""What does one call to /validate-token cost the client? Measures ways to make it, against a server that costs little.
+"""Measures what a call to /validate-token costs the client, for several clients and a cheap server.
 
     python3 dev.py bench validation-client                    half a minute
     python3 dev.py bench validation-client --concurrency 1    one call after the other
 
-The server is a process of its own that answers every request with the same bytes, those of the contract. The ways are
+The server is a separate process that answers every request with the same bytes, those of the contract. The clients are
 httpx with its own transport, httpx with that of aiohttp, aiohttp without httpx, and the client of the product service,
 which adds the deadline, the call slots, the breaker, a log line and the validation of the answer. Each keeps its
-connections open. A round makes the same number of calls in every way, in random order, so that whatever else the
-machine does hits all of them alike; the ratios are those within a round. CPU is that of this process, which is all
-client.
+connections open. A round makes the same number of calls with every client, in random order, so other load on the
+machine affects all of them alike; ratios are computed within a round. CPU is that of this process, which contains only
+the client.
 """
 
 import argparse
@@ -44,21 +44,21 @@ Call = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call, in seconds."""
+    """The cost of one call, in seconds."""
 
     elapsed: float
     cpu: float
 
 
 Costs = Mapping[str, Sequence[Cost]]
-"""For each way one cost a round."""
+"""One cost per round, by client."""
 
 
 # The server
 
 
 class Constant(asyncio.Protocol):
-    """Takes each piece that arrives for a whole request: the clients here send theirs in one or in two pieces."""
+    """Answers each complete request with the same bytes; the clients send a request in one or two pieces."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -78,7 +78,7 @@ class Constant(asyncio.Protocol):
 
 
 def serve(port: Connection) -> None:
-    """Answer until the process is ended, and tell the port first."""
+    """Send the port, then answer requests until the process is killed."""
     body = json.dumps(json.loads(CONTRACT.read_text(encoding="utf-8"))["interactions"][0]["body"]).encode()
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
 
@@ -92,7 +92,7 @@ def serve(port: Connection) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The address of a running one."""
+    """The URL of a running server."""
     spawning = multiprocessing.get_context("spawn")
     receiving, sending = spawning.Pipe(duplex=False)
     process = spawning.Process(target=serve, args=(sending,), daemon=True)
@@ -109,8 +109,8 @@ def server() -> Iterator[str]:
 # The measurement
 
 
-async def ways(url: str, cleanup: AsyncExitStack) -> dict[str, Call]:
-    """For each way to ask what makes one call; every answer is read and decoded."""
+async def calls_by_client(url: str, cleanup: AsyncExitStack) -> dict[str, Call]:
+    """Functions that make one call, by client; every answer is read and decoded."""
     plain = await cleanup.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
     transport = AiohttpTransport()
     on_aiohttp = await cleanup.enter_async_context(
@@ -144,11 +144,11 @@ async def ways(url: str, cleanup: AsyncExitStack) -> dict[str, Call]:
 
 def _require(answer: Mapping[str, object]) -> None:
     if answer["valid"] is not True:
-        raise ValueError("a call got another answer than the one there is")
+        raise ValueError("a call got an unexpected answer")
 
 
 async def cost_of(call: Call, calls: int, concurrency: int) -> Cost:
-    """Of one of so many calls, of which so many are under way at a time."""
+    """The cost per call, with this many calls in total and at a time."""
 
     async def work() -> None:
         for _ in range(calls // concurrency):
@@ -162,13 +162,13 @@ async def cost_of(call: Call, calls: int, concurrency: int) -> Cost:
 
 async def measure(url: str, rounds: int, calls: int, concurrency: int, rng: random.Random) -> Costs:
     async with AsyncExitStack() as cleanup:
-        calling = await ways(url, cleanup)
-        costs: dict[str, list[Cost]] = {way: [] for way in calling}
+        call_with = await calls_by_client(url, cleanup)
+        costs: dict[str, list[Cost]] = {name: [] for name in call_with}
         for number in range(-WARM_UP, rounds):
-            for way in rng.sample(list(calling), len(calling)):
-                cost = await cost_of(calling[way], calls, concurrency)
+            for name in rng.sample(list(call_with), len(call_with)):
+                cost = await cost_of(call_with[name], calls, concurrency)
                 if number >= 0:
-                    costs[way].append(cost)
+                    costs[name].append(cost)
     return costs
 
 
@@ -176,13 +176,13 @@ async def measure(url: str, rounds: int, calls: int, concurrency: int, rng: rand
 
 
 def report(costs: Costs) -> list[str]:
-    """Medians over the rounds, and of the ratio to httpx the median and the middle eight tenths."""
-    lines = [f"{'client':<24}{'calls/s':>10}{'CPU a call':>14}    CPU against {REFERENCE}"]
-    for way, each in costs.items():
+    """Medians over the rounds; for the ratio to httpx also the 10th and 90th percentiles."""
+    lines = [f"{'client':<24}{'calls/s':>10}{'CPU per call':>14}    CPU against {REFERENCE}"]
+    for name, each in costs.items():
         ratios = [one.cpu / reference.cpu for one, reference in zip(each, costs[REFERENCE], strict=True)]
         tenths = quantiles(ratios, n=10)
         lines.append(
-            f"{way:<24}{1 / median(cost.elapsed for cost in each):10.0f}"
+            f"{name:<24}{1 / median(cost.elapsed for cost in each):10.0f}"
             f"{median(cost.cpu for cost in each) * 1e6:11.0f} us"
             f"    {median(ratios):.2f} [{tenths[0]:.2f}, {tenths[-1]:.2f}]"
         )
@@ -191,21 +191,21 @@ def report(costs: Costs) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what a call to /validate-token costs the client.")
-    parser.add_argument("--rounds", type=int, default=30, help="in each of which every way has its turn (%(default)s)")
-    parser.add_argument("--calls", type=int, default=200, help="in each way in a round (%(default)s)")
-    parser.add_argument("--concurrency", type=int, default=10, help="calls under way at a time (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the order of the ways (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=30, help="number of rounds (%(default)s)")
+    parser.add_argument("--calls", type=int, default=200, help="calls per client and round (%(default)s)")
+    parser.add_argument("--concurrency", type=int, default=10, help="calls at a time (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="decides the order of the clients (%(default)s)")
     args = parser.parse_args()
     if args.rounds < 2 or not 1 <= args.concurrency <= args.calls:
-        parser.error("there have to be two rounds, and no more calls at a time than there are")
+        parser.error("--rounds must be at least 2, and --concurrency between 1 and --calls")
     return args
 
 
 def main() -> int:
     args = arguments()
-    rng = random.Random(args.seed)  # noqa: S311 - it decides an order.
+    rng = random.Random(args.seed)  # noqa: S311 - it only decides an order.
     with server() as url, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        # The line of each call is made as in production, and no terminal is measured.
+        # The log line of each call is formatted as in production, but not written to a terminal.
         logs.configure("bench", "INFO", "json", nowhere)
         costs = asyncio.run(measure(url, args.rounds, args.calls, args.concurrency, rng))
     print(f"{args.rounds} rounds of {args.calls} calls, {args.concurrency} at a time; Python {sys.version.split()[0]}")

@@ -1,4 +1,4 @@
-"""The fixtures of the tests of the whole system."""
+"""Fixtures of the system tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +12,14 @@ from tests.launcher.launching import Terminal, copy_with_standins
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """Both services, running for all tests of a module; a test that stops one starts it again."""
+    """Both services, running for all tests of a module. A test that stops one has to start it again."""
     with running_services(tmp_path_factory.mktemp("services")) as services:
         yield services
 
 
 @pytest.fixture(scope="module")
 def services_on_both(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """The same on SQLite, and then again on PostgreSQL."""
+    """The same, once on SQLite and once on PostgreSQL."""
     with (
         databases.made() as new_database,
         running_services(tmp_path_factory.mktemp("services"), lambda: new_database(None)) as services,
@@ -29,7 +29,7 @@ def services_on_both(databases: Databases, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    """Starts commands; what is still running when the test ends is ended."""
+    """Starts commands, and stops those still running when the test ends."""
     terminal = Terminal(tmp_path)
     yield terminal
     terminal.close()

@@ -1,4 +1,4 @@
-"""The project's Markdown files, taken apart: shell blocks, links and headings; and a shell to paste the blocks into."""
+"""The project's Markdown files: their shell blocks, links and headings, and a shell that runs the blocks."""
 
 import os
 import re
@@ -42,10 +42,10 @@ def prose(document: str) -> str:
 
 
 def shell_parts(document: str) -> list[tuple[str, str]]:
-    """What a test has to do with this document, in order.
+    """The steps that a test executes for this document, in order.
 
-    `("run", block)` for each fenced block with curl in it, and `("stop", service)` or `("start", service)` where the
-    text asks the reader to do that by hand, which a comment that is not shown repeats for the test.
+    `("run", block)` for each fenced block that uses curl; `("stop", service)` or `("start", service)` where the text
+    asks the reader to do that, repeated for the test in an HTML comment.
     """
     parts: list[tuple[str, str]] = []
     for part in _PART.finditer(read(document)):
@@ -57,12 +57,12 @@ def shell_parts(document: str) -> list[tuple[str, str]]:
 
 
 def links(document: str) -> list[str]:
-    """The targets of the document's links, as they are written."""
+    """The targets of the document's links, as written."""
     return _LINK.findall(prose(document))
 
 
 def anchors(document: str) -> set[str]:
-    """The names under which the document's headings can be linked to, as forges make them."""
+    """The anchors of the document's headings, as GitHub and others make them."""
     names: set[str] = set()
     for heading in _HEADING.findall(prose(document)):
         words = re.sub(r"[^\w\- ]", "", heading.lower())
@@ -71,7 +71,7 @@ def anchors(document: str) -> set[str]:
 
 
 def shell_words(document: str) -> Iterator[str]:
-    """Every place where a command may be named: the lines of all fenced blocks, and what stands between backticks."""
+    """Every place that may name a command: the lines of all fenced blocks, and inline code."""
     for part in _PART.finditer(read(document)):
         if part["block"]:
             yield from part["block"].splitlines()
@@ -80,25 +80,25 @@ def shell_words(document: str) -> Iterator[str]:
 
 _EXPECTED = re.compile(r"  # (?P<text>.+)$")
 _WHOLE_DOCUMENT = 120.0
-"""Seconds after which a shell that hangs is ended."""
+"""Seconds after which a hanging shell is killed."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a block, which may span several lines, and what its last line of output has to be, if told."""
+    """A command of a block, possibly over several lines, and the expected last line of its output, if any."""
 
     text: str
     expected: str | None
 
 
 def commands(block: str) -> list[Command]:
-    """The block's commands, one by one: a command ends with the line at which the shell finds it whole."""
+    """The block's commands; each ends with the line that makes it complete for the shell."""
     found: list[Command] = []
     lines: list[str] = []
     for line in block.splitlines():
         lines.append(line)
         text = "\n".join(lines)
-        if not line.endswith("\\") and _is_whole(text):
+        if not line.endswith("\\") and _is_complete(text):
             code = [each for each in lines if each.strip() and not each.lstrip().startswith("#")]
             if code:
                 comment = _EXPECTED.search(line)
@@ -108,19 +108,19 @@ def commands(block: str) -> list[Command]:
     return found
 
 
-def _is_whole(text: str) -> bool:
-    # A here-document without its end is only a warning.
-    look = subprocess.run(["bash", "-n"], input=text + "\n", capture_output=True, text=True, check=False)
-    return look.returncode == 0 and not look.stderr
+def _is_complete(text: str) -> bool:
+    # An unterminated here-document is only a warning.
+    parsed = subprocess.run(["bash", "-n"], input=text + "\n", capture_output=True, text=True, check=False)
+    return parsed.returncode == 0 and not parsed.stderr
 
 
 class Shell:
-    """One bash, which is given a command at a time and asked what it printed."""
+    """A bash process that runs one command at a time and returns its output."""
 
     _END = "=== end of command:"
 
     def __init__(self, folder: Path) -> None:
-        # Neither a proxy nor a ~/.curlrc may come between.
+        # Without proxies, and without a ~/.curlrc.
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
@@ -147,7 +147,7 @@ class Shell:
                 stream.close()
 
     def run(self, command: str) -> tuple[int, list[str]]:
-        """The exit status of the command, and the lines that it printed, blank ones left out."""
+        """The exit status of the command, and the lines that it printed, without blank ones."""
         assert self._bash.stdin
         assert self._bash.stdout
         self._bash.stdin.write(f"{{\n{command}\n}} </dev/null\nprintf '\\n%s %s\\n' '{self._END}' $?\n")
@@ -158,11 +158,11 @@ class Shell:
                 return int(line.removeprefix(self._END)), printed
             if line.strip():
                 printed.append(line.strip())
-        raise AssertionError(f"the shell ended, or was ended, during {command!r}: {printed}")
+        raise AssertionError(f"the shell exited, or was killed, during {command!r}: {printed}")
 
 
 def follow(document: str, folder: Path, services: Pair) -> None:
-    """Do what the document asks its reader to do, in a shell in this folder: each command prints what it has to."""
+    """Execute the document in a shell in this folder, and assert that each command prints what it should."""
     by_name = {service.name: service for service in (services.users, services.products)}
     with Shell(folder) as shell:
         for kind, what in shell_parts(document):
@@ -171,19 +171,17 @@ def follow(document: str, folder: Path, services: Pair) -> None:
             elif kind == "start":
                 by_name[what].start().wait_ready()
             else:
-                for command in commands(_addressed(what, services)):
+                for command in commands(_with_real_addresses(what, services)):
                     status, printed = shell.run(command.text)
                     last = printed[-1] if printed and command.expected else command.expected
-                    story = [command.text, "printed:", *printed, *_last_words(services)]
+                    story = [command.text, "printed:", *printed, *_last_log_lines(services)]
                     assert (status, last) == (0, command.expected), "\n".join(story)
 
 
-def _addressed(block: str, services: Pair) -> str:
-    """The block with the addresses and the folders of these services, instead of those that a reader's have."""
+def _with_real_addresses(block: str, services: Pair) -> str:
+    """The block with the ports and folders of these services, instead of the reader's."""
     ports = {"8001": services.users.port, "8002": services.products.port}
-    assert not re.search(r"(?<!localhost):800\d|:800[^12]", block), (
-        f"an address that is not of these services:\n{block}"
-    )
+    assert not re.search(r"(?<!localhost):800\d|:800[^12]", block), f"a port of neither service:\n{block}"
     python = shlex.quote(sys.executable)
     block = re.sub(
         r"python3 dev\.py manage (user|product)-service\b",
@@ -193,7 +191,7 @@ def _addressed(block: str, services: Pair) -> str:
     return re.sub(r"localhost:(8001|8002)\b", lambda address: f"localhost:{ports[address[1]]}", block)
 
 
-def _last_words(services: Pair) -> list[str]:
+def _last_log_lines(services: Pair) -> list[str]:
     return [
         line
         for service in (services.users, services.products)

@@ -1,4 +1,4 @@
-"""A stream of calls from several clients, and what came of each, for tests in which something dies meanwhile."""
+"""Continuous calls from several clients, with the status of each, for tests that stop something meanwhile."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +16,7 @@ DEADLINE = 60.0  # seconds
 
 
 class Stream:
-    """Clients that make one call after the other, each with a new name, until they are stopped.
+    """Clients that make one call after the other, each with a new name, until the block ends.
 
     with Stream(service, lambda client, name: client.post("/register", json={"username": name, ...})) as stream:
         stream.flows()
@@ -24,9 +24,9 @@ class Stream:
 
     def __init__(self, service: Endpoint, call: Call, clients: int = 4, prefix: str = "item", **options: Any) -> None:
         """
-        :param clients: as many calls are in flight at a time
-        :param prefix: every name begins with it
-        :param options: of the httpx.Client that each of the clients has
+        :param clients: the number of calls at a time
+        :param prefix: of every name
+        :param options: of each httpx.Client
         """
         self._service = service
         self._call = call
@@ -37,7 +37,7 @@ class Stream:
         self._threads = ThreadPoolExecutor(clients)
         self._running: list[Future[None]] = []
         self.answers: dict[str, int | None] = {}
-        """The status of each call by its name; None where the connection broke."""
+        """The status of each call by its name; None if the connection broke."""
 
     def __enter__(self) -> Self:
         self._running = [self._threads.submit(self._work, number) for number in range(self._clients)]
@@ -51,25 +51,25 @@ class Stream:
 
     def _work(self, number: int) -> None:
         with self._service.client(**self._options) as client:
-            for turn in count():
-                name = f"{self._prefix}-{number}-{turn}"
+            for n in count():
+                name = f"{self._prefix}-{number}-{n}"
                 if self._stop.is_set():
                     return
                 try:
                     self.answers[name] = self._call(client, name).status_code
                 except httpx.TransportError:
                     self.answers[name] = None
-                    # A refused connection costs no time: without a pause the tests would be busy with that alone.
+                    # A refused connection takes no time: without a pause, the clients would use all of the CPU.
                     self._stop.wait(0.02)
 
     def flows(self, calls: int = 20, status: int = 201) -> None:
-        """Return once so many more calls have got this answer."""
+        """Return once this many more calls have got this status."""
         wanted = len(self.names(status)) + calls
         eventually(lambda: len(self.names(status)) >= wanted, DEADLINE, lambda: f"{wanted} of {self.counts}")
 
     def names(self, *statuses: int | None) -> set[str]:
-        """The names of the calls that got one of these answers."""
-        # A copy, because the clients go on adding to it.
+        """The names of the calls that got one of these statuses."""
+        # A copy, because the clients still add to it.
         return {name for name, status in self.answers.copy().items() if status in statuses}
 
     @property
@@ -78,15 +78,15 @@ class Stream:
 
 
 def names_of_products(services: Pair, prefix: str) -> Counter[str]:
-    """The name of every product that begins so, and how often there is one."""
+    """The names of the products with this prefix, and how many products have each."""
     found: Counter[str] = Counter()
     with services.products.client() as client:
-        address: str | None = "/products?limit=100"
-        while address:
-            page = client.get(address)
+        url: str | None = "/products?limit=100"
+        while url:
+            page = client.get(url)
             page.raise_for_status()
             found.update(product["name"] for product in page.json() if product["name"].startswith(prefix))
-            address = page.links.get("next", {}).get("url")
+            url = page.links.get("next", {}).get("url")
     return found
 
 
@@ -95,7 +95,7 @@ def create(client: httpx.Client, name: str) -> httpx.Response:
 
 
 def assert_kept(stream: Stream, stored: Counter[str]) -> None:
-    """What was acknowledged is there, what was refused is not, and nothing is there twice."""
+    """Assert that all acknowledged items are stored, no rejected one is, and none is stored twice."""
     assert stream.names(201) <= set(stored), stream.names(201) - set(stored)
     assert set(stored) <= stream.names(201, None, 503), set(stored) - stream.names(201, None, 503)
     assert set(stored.values()) <= {1}, stored.most_common(3)

@@ -1,4 +1,4 @@
-"""The rules of the architecture that import-linter and the type checker cannot hold, as tests."""
+"""Architecture rules that neither import-linter nor the type checker can check."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ LOCKS = [
 
 
 def places(matches: Callable[[ast.AST], bool]) -> list[str]:
-    """The modules of the source tree in which something matches, once for each match."""
+    """The modules with matching syntax nodes, once for each match."""
     return [module for module, tree in SOURCES.items() for node in ast.walk(tree) if matches(node)]
 
 
@@ -53,9 +53,9 @@ def imports(package: str) -> Callable[[ast.AST], bool]:
     return matches
 
 
-def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
+def test_there_is_one_commit_in_the_tree() -> None:
     assert places(calls("commit")) == ["chassis/database/transactions.py"]
-    # A transaction that is begun as a context manager would commit by itself.
+    # A transaction opened by a context manager would commit implicitly.
     assert set(places(calls("begin"))) <= {"chassis/database/migrations.py"}
     assert not places(lambda node: isinstance(node, ast.Constant) and str(node.value).strip().upper() == "COMMIT")
 
@@ -76,16 +76,16 @@ def test_the_only_commit_of_the_whole_tree_is_in_the_chassis() -> None:
         ("opentelemetry", "chassis/http/trace_context.py"),
     ],
 )
-def test_a_library_is_named_in_one_module(package: str, module: str | None) -> None:
+def test_a_library_is_imported_in_one_module(package: str, module: str | None) -> None:
     found = set(places(imports(package)))
     assert found == {module} if module else all(each.startswith("chassis/") for each in found)
 
 
-def test_http_is_spoken_to_the_user_service_in_one_module_of_the_running_service() -> None:
+def test_httpx_is_imported_by_the_auth_client_and_the_seed_only() -> None:
     assert set(places(imports("httpx"))) - {"product_service/demo/seed.py"} == {"auth_client/pool.py"}
 
 
-def test_the_product_service_can_neither_sign_nor_hash() -> None:
+def test_the_product_service_has_no_library_to_sign_or_hash() -> None:
     installed = set(re.findall(r"^([a-z0-9-]+)==", LOCKS[3].read_text(encoding="utf-8"), re.MULTILINE))
     assert installed.isdisjoint({"python-jose", "pyjwt", "joserfc", "cryptography", "libpass", "passlib", "bcrypt"})
     from product_service.settings import Settings
@@ -93,7 +93,7 @@ def test_the_product_service_can_neither_sign_nor_hash() -> None:
     assert not [name for name in Settings.model_fields if "secret" in name]
 
 
-def test_an_unexpected_exception_is_swallowed_in_one_place_only() -> None:
+def test_unexpected_exceptions_are_swallowed_in_one_module() -> None:
     def swallows_everything(node: ast.AST) -> bool:
         if not isinstance(node, ast.ExceptHandler):
             return False
@@ -104,7 +104,7 @@ def test_an_unexpected_exception_is_swallowed_in_one_place_only() -> None:
     assert places(swallows_everything) == ["chassis/http/middleware.py"]
 
 
-def test_the_environment_is_read_by_the_settings_alone() -> None:
+def test_only_the_settings_read_the_environment() -> None:
     def reads_environment(node: ast.AST) -> bool:
         names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
         return bool({"environ", "getenv"} & {getattr(node, "attr", None), *names})
@@ -112,8 +112,8 @@ def test_the_environment_is_read_by_the_settings_alone() -> None:
     assert set(places(reads_environment)) <= {"chassis/process/probe.py"}
 
 
-def test_importing_the_whole_tree_does_nothing(tmp_path: Path) -> None:
-    """No file is written, no socket or database opened, no thread started, nothing printed."""
+def test_importing_any_module_has_no_side_effects(tmp_path: Path) -> None:
+    """It writes no file, opens no socket or database, starts no thread, and prints nothing."""
     modules = [
         module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for module in SOURCES
@@ -138,14 +138,14 @@ def test_importing_the_whole_tree_does_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make_app", [user_service.documented_app, product_service.documented_app])
 def test_no_endpoint_or_dependency_is_a_plain_function(make_app: Callable[[], FastAPI]) -> None:
-    """The framework runs a plain function in a shared pool of 40 threads: with all of them busy, requests hang."""
+    """FastAPI runs plain functions in a shared pool of 40 threads: when all are busy, requests hang."""
     operations = [each.original_route for each in iter_route_contexts(make_app().routes)]
     dependants = [each.dependant for each in operations if isinstance(each, APIRoute)]
     plain = []
-    for dependant in dependants:  # It grows while it is looked at.
+    for dependant in dependants:  # The loop appends to the list.
         dependants += dependant.dependencies
         call: Any = dependant.call
-        if not any(map(iscoroutinefunction, (call, getattr(call, "__call__", None)))):  # noqa: B004 - of an instance
+        if not any(map(iscoroutinefunction, (call, getattr(call, "__call__", None)))):  # noqa: B004 - an instance's method
             plain.append(call)
     assert len(dependants) > 30
     assert plain == []
@@ -160,22 +160,22 @@ def test_no_endpoint_or_dependency_is_a_plain_function(make_app: Callable[[], Fa
     ],
 )
 def test_services_and_the_domain_load_neither_http_nor_a_database(module: str) -> None:
-    look = (
+    script = (
         f"import {module}, sys\n"
         "print({name.partition('.')[0] for name in sys.modules} & "
         "{'fastapi', 'starlette', 'uvicorn', 'httpx', 'aiohttp', 'sqlalchemy', 'alembic', 'psycopg2'})"
     )
-    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "set()"
 
 
-def test_no_module_has_a_name_that_says_nothing() -> None:
-    empty = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc", "app"}
-    assert not [module for module in SOURCES if empty & set(module.removesuffix(".py").split("/"))]
+def test_no_module_has_a_meaningless_name() -> None:
+    meaningless = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc", "app"}
+    assert not [module for module in SOURCES if meaningless & set(module.removesuffix(".py").split("/"))]
 
 
-def test_a_repository_hands_no_statement_upward() -> None:
-    def hands_out_a_select(node: ast.AST) -> bool:
+def test_repositories_return_no_statements() -> None:
+    def returns_a_select(node: ast.AST) -> bool:
         return (
             isinstance(node, ast.FunctionDef)
             and not node.name.startswith("_")
@@ -184,15 +184,15 @@ def test_a_repository_hands_no_statement_upward() -> None:
             and "Select" in ast.unparse(node.returns)
         )
 
-    assert places(hands_out_a_select) == []
+    assert places(returns_a_select) == []
 
 
-def test_domain_errors_know_no_status() -> None:
+def test_domain_errors_have_no_status() -> None:
     for module in ("chassis/errors.py", "user_service/errors.py", "product_service/errors.py"):
         assert not re.search(r"\b[45]\d\d\b|[Ss]tatus", ast.unparse(_without_docstrings(SOURCES[module]))), module
 
 
-def test_no_float_is_near_money() -> None:
+def test_money_is_never_a_float() -> None:
     for module in (
         "product_service/domain/money.py",
         "product_service/models/products.py",
@@ -201,7 +201,7 @@ def test_no_float_is_near_money() -> None:
         assert not [node for node in ast.walk(SOURCES[module]) if isinstance(node, ast.Name) and node.id == "float"]
 
 
-def test_the_launcher_needs_nothing_but_the_standard_library() -> None:
+def test_the_launcher_uses_only_the_standard_library() -> None:
     paths = [ROOT / "dev.py", *ROOT.glob("tools/**/*.py")]
     nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
@@ -215,7 +215,7 @@ def _pinned(lock: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.relative_to(ROOT).as_posix())
-def test_a_lock_file_has_a_hash_for_everything_and_no_address(lock: Path) -> None:
+def test_a_lock_file_has_a_hash_for_every_package_and_no_url(lock: Path) -> None:
     text = lock.read_text(encoding="utf-8")
     blocks = re.split(r"\n(?=[a-z])", text)
     assert _pinned(lock)
@@ -225,7 +225,7 @@ def test_a_lock_file_has_a_hash_for_everything_and_no_address(lock: Path) -> Non
 
 
 @pytest.mark.parametrize("lock", LOCKS[2:], ids=lambda lock: lock.parent.name)
-def test_what_is_tested_is_what_is_installed(lock: Path) -> None:
+def test_development_uses_the_locked_versions_of_the_services(lock: Path) -> None:
     development = _pinned(LOCKS[1])
     assert {name: development.get(name) for name in _pinned(lock)} == _pinned(lock)
 

@@ -1,6 +1,6 @@
-"""The way of a protected write through both services: how many thread hops it takes, and how many frames of ours.
+"""The path of a protected write through both services: its thread hops, and its function calls in this project.
 
-Both applications run in this process, so that both can be counted; they talk to each other over a real socket.
+Both applications run in this process, so both can be counted; they communicate over a real socket.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve())
     async with asyncio.timeout(30):
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells of it by this attribute alone
+        while not server.started:  # noqa: ASYNC110 - uvicorn has only this attribute
             await asyncio.sleep(0.01)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
@@ -71,7 +71,7 @@ async def products(new_database: NewDatabase, tmp_path: Path) -> AsyncIterator[h
 
 @contextmanager
 def counted_hops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What is handed to a thread, by any of the two ways there are."""
+    """The calls that are handed to a thread, by thread pool."""
     hops: list[str] = []
     submit, run_sync = ThreadPoolExecutor.submit, AsyncIOBackend.run_sync_in_worker_thread
 
@@ -89,7 +89,7 @@ def counted_hops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield hops
 
 
-async def test_a_protected_write_takes_two_thread_hops_over_both_services(
+async def test_a_protected_write_takes_two_thread_hops(
     products: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with counted_hops(monkeypatch) as hops:
@@ -114,7 +114,7 @@ def frames_of_thread(frame: FrameType | None) -> Iterator[CodeType]:
 
 
 def frames_of_task(task: asyncio.Task[Any]) -> list[CodeType]:
-    """The functions that wait for each other in this task, from the inside out."""
+    """The functions awaiting each other in this task, from the inside out."""
     codes: list[CodeType] = []
     waiting: Any = task.get_coro()
     while waiting is not None:
@@ -124,7 +124,7 @@ def frames_of_task(task: asyncio.Task[Any]) -> list[CodeType]:
     return codes[::-1]
 
 
-async def test_there_are_at_most_eight_frames_from_the_endpoint_to_the_insert(products: httpx.AsyncClient) -> None:
+async def test_at_most_eight_frames_lie_between_the_endpoint_and_the_insert(products: httpx.AsyncClient) -> None:
     inserts: list[list[str]] = []
     loop = asyncio.get_running_loop()
 
@@ -150,7 +150,7 @@ async def test_there_are_at_most_eight_frames_from_the_endpoint_to_the_insert(pr
     assert len(frames[: endpoint + 1]) <= 8, frames[: endpoint + 1]
 
 
-async def test_name_and_description_are_folded_once_for_an_insert(
+async def test_an_insert_folds_name_and_description_once(
     products: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folded: list[tuple[str | None, ...]] = []

@@ -1,4 +1,4 @@
-"""What the documents point to is there: files, headings, and the commands and options of `dev.py`."""
+"""The documents refer only to existing files, headings, and commands and options of `dev.py`."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def dev_commands() -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_relative_link_leads_somewhere(document: str) -> None:
+def test_every_relative_link_has_a_target(document: str) -> None:
     for link in links(document):
         if "://" in link:
             continue
@@ -35,22 +35,22 @@ def test_every_relative_link_leads_somewhere(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_file_that_is_named_exists(document: str) -> None:
+def test_every_named_file_exists(document: str) -> None:
     folder = (ROOT / document).parent
     for word in re.findall(r"`([^`\n]+)`", prose(document)):
         if _PATH.fullmatch(word):
             found = (ROOT / word).exists() or (folder / word).exists() or any(ROOT.glob(f"*/{word}"))
-            # A module may be named as it is imported, `chassis/database.py`, or within a service, `api/products.py`.
+            # A module may be named as imported, `chassis/errors.py`, or within its service, `api/products.py`.
             patterns = (f"{sources}/{word}" for sources in ("*/src", "*/src/*", "libs/*", "libs/*/src", "libs/*/src/*"))
             assert found or any(any(ROOT.glob(pattern)) for pattern in patterns), word
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_command_of_dev_py_that_is_named_exists(document: str) -> None:
+def test_every_named_command_of_dev_py_exists(document: str) -> None:
     for words in shell_words(document):
         for command, rest in re.findall(r"\bdev\.py +(\w[\w-]*)([^#\n]*)", words):
             assert command in dev_commands(), words
-            if command not in ("test", "test-containers"):  # Their options are those of pytest.
+            if command not in ("test", "test-containers"):  # These take the options of pytest.
                 for option in re.findall(r"(?<= )--[a-z-]+", rest):
                     assert option in help_of(command), words
 
@@ -59,6 +59,6 @@ def test_the_commands_of_dev_py_are_found() -> None:
     assert {"up", "test", "check", "seed"} <= dev_commands()
 
 
-def test_the_readme_tells_of_every_command_of_dev_py() -> None:
+def test_the_readme_names_every_command_of_dev_py() -> None:
     readme = " ".join(shell_words("README.md"))
     assert not {command for command in dev_commands() if f"dev.py {command}" not in readme}

@@ -1,4 +1,4 @@
-"""The settings in the documentation are those of the settings classes."""
+"""The documented settings match the settings classes."""
 
 import re
 from pathlib import Path
@@ -21,25 +21,25 @@ def example(settings: type[ServiceSettings]) -> str:
     return (ROOT / settings.service / ".env.example").read_text(encoding="utf-8")
 
 
-def given(settings: type[ServiceSettings]) -> list[tuple[str, str]]:
-    """The settings that the example has, commented out, and their values."""
+def shown_in_example(settings: type[ServiceSettings]) -> list[tuple[str, str]]:
+    """The settings in the example, which are commented out, with their values."""
     return re.findall(r"^#([A-Z_]+)=(.*)$", example(settings), re.MULTILINE)
 
 
 @BOTH
-def test_the_table_of_the_settings_is_current(settings: type[ServiceSettings]) -> None:
+def test_the_settings_table_is_current(settings: type[ServiceSettings]) -> None:
     section = read("docs/settings.md").partition(f"\n## {settings.service}\n")[2].partition("\n## ")[0]
     table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
     assert table == as_markdown(settings)
 
 
 @BOTH
-def test_the_example_has_every_setting_once_and_no_other(settings: type[ServiceSettings]) -> None:
-    assert [name for name, _ in given(settings)] == [name.upper() for name in settings.model_fields]
+def test_the_example_has_every_setting_once(settings: type[ServiceSettings]) -> None:
+    assert [name for name, _ in shown_in_example(settings)] == [name.upper() for name in settings.model_fields]
 
 
 @BOTH
-def test_the_example_sets_nothing_and_has_a_line_for_each_setting(settings: type[ServiceSettings]) -> None:
+def test_the_example_sets_nothing_and_describes_each_setting(settings: type[ServiceSettings]) -> None:
     lines = example(settings).splitlines()
     assert all(not line or line.startswith("#") for line in lines)
     for number, line in enumerate(lines):
@@ -50,22 +50,22 @@ def test_the_example_sets_nothing_and_has_a_line_for_each_setting(settings: type
 @BOTH
 def test_the_example_shows_the_defaults(settings: type[ServiceSettings], tmp_path: Path) -> None:
     file = tmp_path / ".env"
-    file.write_text("".join(f"{name}={value}\n" for name, value in given(settings)), encoding="utf-8")
+    file.write_text("".join(f"{name}={value}\n" for name, value in shown_in_example(settings)), encoding="utf-8")
     defaults = settings(_env_file=None)
-    as_in_the_example = settings(_env_file=file)
+    from_example = settings(_env_file=file)
     for name in settings.model_fields.keys() - {"secret_key"}:
-        assert getattr(as_in_the_example, name) == getattr(defaults, name), name
+        assert getattr(from_example, name) == getattr(defaults, name), name
 
 
-def test_the_sample_key_is_refused_in_production() -> None:
-    sample = dict(given(UserSettings))["SECRET_KEY"]
+def test_the_sample_key_is_rejected_in_production() -> None:
+    sample = dict(shown_in_example(UserSettings))["SECRET_KEY"]
     assert sample in SAMPLE_KEYS
     with pytest.raises(ValidationError, match="sample"):
         UserSettings(environment="production", secret_key=sample)
 
 
 @BOTH
-def test_no_setting_of_one_service_is_shown_in_the_example_of_the_other(settings: type[ServiceSettings]) -> None:
+def test_an_example_has_no_setting_of_the_other_service(settings: type[ServiceSettings]) -> None:
     other = ProductSettings if settings is UserSettings else UserSettings
     foreign = {name.upper() for name in other.model_fields.keys() - settings.model_fields.keys()}
     assert not foreign & set(re.findall(r"\b[A-Z_]{4,}\b", example(settings)))

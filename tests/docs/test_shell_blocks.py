@@ -1,8 +1,8 @@
-"""The shell blocks of the documentation, pasted by a test as a reader would paste them.
+"""Executes the shell blocks of the documentation.
 
-The convention of the documents: what a line prints last stands behind it as a comment, `# 201` say; a line with curl
-and without such a comment uses `-fsS`, so that an error ends it with a status that is not 0. All blocks of a document
-run in one shell, so that variables carry on, against two services that are as empty as a reader's first start.
+The convention of the documents: a comment after a command, such as `# 201`, is the last line that it prints. A line
+with curl and without such a comment uses `-fsS`, so an error ends it with a non-zero status. All blocks of a document
+run in one shell, so variables are kept, against two new services.
 """
 
 import re
@@ -17,24 +17,24 @@ EXECUTED = [document for document in DOCUMENTS if any(kind == "run" for kind, _ 
 
 
 @pytest.mark.parametrize("document", EXECUTED)
-def test_what_a_reader_pastes_prints_what_the_document_says(document: str, tmp_path: Path) -> None:
+def test_the_shell_blocks_print_what_the_document_says(document: str, tmp_path: Path) -> None:
     with running_services(tmp_path, RATE_LIMIT_LOGIN="10/minute") as services:
         follow(document, tmp_path, services)
 
 
 @pytest.mark.parametrize("document", EXECUTED)
-def test_every_line_with_curl_would_be_noticed_if_it_failed(document: str) -> None:
+def test_every_failing_curl_would_be_noticed(document: str) -> None:
     for kind, block in shell_parts(document):
         if kind == "run":
             for command in commands(block):
                 if "%{http_code}" in command.text and "<<" not in command.text:
-                    assert command.expected, f"nothing looks at the status of {command.text}"
+                    assert command.expected, f"the status of this command is not checked: {command.text}"
                 for line in command.text.replace("\\\n", " ").splitlines():
                     if re.search(r"\bcurl -", line):
                         assert "-fsS" in line or "%{http_code}" in line or command.expected, line
 
 
-def test_the_documents_that_lead_a_reader_are_executed() -> None:
+def test_the_guides_are_executed() -> None:
     services = {"user-service/README.md", "product-service/README.md"}
     assert services | {"README.md", "TESTING.md", "docs/validate-a-token.md"} <= set(EXECUTED)
 
@@ -49,11 +49,11 @@ def test_the_documents_that_lead_a_reader_are_executed() -> None:
         ("cat <<'END'\na  # 1\nEND\n", [("cat <<'END'\na  # 1\nEND", None)]),
     ],
 )
-def test_a_block_is_taken_apart_into_commands(block: str, expected: list[tuple[str, str | None]]) -> None:
+def test_a_block_is_split_into_commands(block: str, expected: list[tuple[str, str | None]]) -> None:
     assert [(command.text, command.expected) for command in commands(block)] == expected
 
 
-def test_the_shell_keeps_variables_and_tells_status_and_output(tmp_path: Path) -> None:
+def test_the_shell_keeps_variables_and_returns_status_and_output(tmp_path: Path) -> None:
     with Shell(tmp_path) as shell:
         assert shell.run("a=1") == (0, [])
         assert shell.run("echo $a; false | cat") == (1, ["1"])

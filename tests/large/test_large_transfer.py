@@ -1,4 +1,4 @@
-"""A catalogue of 100,000 products goes out of one service and into an empty other one, in constant memory."""
+"""Export of 100,000 products from one service, and import into another, in constant memory."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ TIMEOUT = 600  # seconds
 
 @pytest.fixture
 def empty(services_on_both: Services, databases: Databases, tmp_path: Path) -> Iterator[Service]:
-    """Another product service, which has nothing yet, beside the same user service."""
+    """A second, empty product service with the same user service."""
     with databases.made() as new_database:
         service = Service(
             "product-service",
@@ -36,7 +36,7 @@ def empty(services_on_both: Services, databases: Databases, tmp_path: Path) -> I
 
 
 def memory(service: Service, which: str) -> int:
-    """Bytes of the process that are in memory: now (`VmRSS`), or at most so far (`VmHWM`)."""
+    """The process's resident memory in bytes: now (`VmRSS`), or its peak (`VmHWM`)."""
     status = Path(f"/proc/{service.pid}/status").read_text(encoding="ascii")
     found = re.search(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
     assert found
@@ -45,7 +45,7 @@ def memory(service: Service, which: str) -> int:
 
 @contextmanager
 def flat(service: Service, what: str) -> Iterator[None]:
-    """Assert that the service takes little more memory than it has when idle, and tell how much, and how long."""
+    """Assert that the service uses little more memory than when idle; print how much, and the time taken."""
     idle, started = memory(service, "VmRSS"), time.monotonic()
     yield
     taken = memory(service, "VmHWM") - idle
@@ -65,7 +65,7 @@ def export(service: Service, account: Account, name: str, folder: Path) -> Path:
     return file
 
 
-def test_100000_products_go_out_and_in_again_in_constant_memory(
+def test_export_and_import_of_100000_products_use_constant_memory(
     services_on_both: Services, empty: Service, tmp_path: Path
 ) -> None:
     full, account = services_on_both.products, services_on_both.sign_up()
@@ -80,7 +80,7 @@ def test_100000_products_go_out_and_in_again_in_constant_memory(
     assert asyncio.run(fill()) == LINES
     files = {name: export(full, account, name, tmp_path) for name in ("csv", "ndjson")}
     with empty.client(headers={**account.bearer, "Content-Type": "text/csv"}, timeout=TIMEOUT) as client:
-        # What a process takes for its first write has nothing to do with the size of the file.
+        # The memory for the first write does not depend on the size of the file.
         assert client.post("/products/import", content="sku\n").status_code == 200
         with flat(empty, "import of csv"), files["csv"].open("rb") as content:
             answer = client.post("/products/import", content=content)
@@ -89,10 +89,8 @@ def test_100000_products_go_out_and_in_again_in_constant_memory(
         assert export(empty, account, name, tmp_path).read_bytes() == file.read_bytes()
 
 
-def test_a_file_of_very_short_lines_takes_no_more_memory_than_another(
-    services_on_both: Services, empty: Service
-) -> None:
-    """Each of them is refused, and made into far more than its two bytes."""
+def test_a_file_of_very_short_lines_uses_constant_memory(services_on_both: Services, empty: Service) -> None:
+    """Each line is rejected, with a report that is much larger than the line."""
     account = services_on_both.sign_up()
     headers = {**account.bearer, "Content-Type": "application/x-ndjson"}
     with empty.client(headers=headers, timeout=TIMEOUT) as client:

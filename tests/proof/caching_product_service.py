@@ -1,4 +1,4 @@
-"""The product service with a cache of one second for token validations, which the proof must find: `--break cache`."""
+"""The product service with token validations cached for a second, which `prove --break cache` has to detect."""
 
 import runpy
 import time

@@ -1,13 +1,14 @@
-"""Histories of requests, and what is wrong with a history: the oracle of the proof, which sends nothing itself.
+"""Histories of requests, and the checker that finds what is wrong with a history; it sends no requests itself.
 
-All moments of a history are of one clock. A request took effect at some moment between its start and its end, nobody
-knows when. Of two that overlap either may have been first; of two that do not, the earlier one was. What is demanded
-here holds whatever the order of those that overlap was:
+All times of a history come from one clock. A request took effect at an unknown moment between its start and its end. Of
+two overlapping requests, either may have been first; otherwise the earlier one was. These rules hold whatever the order
+of overlapping requests was:
 
-- a request that started after the end of a revocation of its session is refused with 401;
-- neither is any other one that started after such a refusal: a session that is over stays so;
-- a request that ended before the start of any revocation of its session, with a token that had not expired, is not;
-- every answer is one that its kind of request has in normal running: a 503 is not, nor is no answer at all.
+- A request that started after the end of a revocation of its session must be rejected with 401.
+- A request that started after such a rejection must be rejected too: a revoked session stays revoked.
+- A request that ended before the start of any revocation of its session, with a token that has not expired, must not be
+  rejected.
+- Every response must be one that occurs in normal operation: neither a 503 nor a missing response.
 """
 
 import math
@@ -19,7 +20,7 @@ from http import HTTPStatus
 
 
 class Kind(StrEnum):
-    """What a request asks for."""
+    """The operation that a request asks for."""
 
     REGISTER = "register"
     LOG_IN = "log in"
@@ -31,7 +32,7 @@ class Kind(StrEnum):
     LIST_SESSIONS = "list the sessions"
     LOG_OUT = "log out"
     LOG_OUT_EVERYWHERE = "log out everywhere"
-    END_SESSION = "end a session"
+    REVOKE_SESSION = "revoke a session"
     CHANGE_PASSWORD = "change the password"
     DELETE_ACCOUNT = "delete the account"
     DISABLE = "disable the account"
@@ -39,7 +40,7 @@ class Kind(StrEnum):
 
 
 REVOCATIONS = (
-    *(Kind.LOG_OUT, Kind.LOG_OUT_EVERYWHERE, Kind.END_SESSION),
+    *(Kind.LOG_OUT, Kind.LOG_OUT_EVERYWHERE, Kind.REVOKE_SESSION),
     *(Kind.CHANGE_PASSWORD, Kind.DISABLE, Kind.DELETE_ACCOUNT),
 )
 SUCCESS = {
@@ -47,10 +48,10 @@ SUCCESS = {
     **dict.fromkeys((Kind.REGISTER, Kind.CREATE_PRODUCT), 201),
     **dict.fromkeys(set(REVOCATIONS) - {Kind.DISABLE}, 204),
 }
-_REFUSALS = {
+_REJECTIONS = {
     Kind.REGISTER: set[int](),
-    Kind.END_SESSION: {401, 404},  # 404: the other session was over already.
-    Kind.CHANGE_PASSWORD: {401, 403},  # 403: another session has changed it.
+    Kind.REVOKE_SESSION: {401, 404},  # 404: the other session was already revoked.
+    Kind.CHANGE_PASSWORD: {401, 403},  # 403: another session has changed the password.
     Kind.DELETE_ACCOUNT: {401, 403},
     Kind.DISABLE: {401, 404},  # 404: the account was deleted.
     Kind.ENABLE: {401, 404},
@@ -59,121 +60,121 @@ _REFUSALS = {
 
 @dataclass(frozen=True)
 class Operation:
-    """One request, with all that the checker has to know of it."""
+    """A request, with everything that the checker needs."""
 
     kind: Kind
     account: int
-    """The account that it is about, as the history numbers them."""
+    """The account concerned, by its number in the history."""
     start: float
-    """Taken before the first byte was sent; seconds, as all moments here."""
+    """In seconds, taken before the first byte was sent."""
     end: float
-    """Taken after the last byte of the answer was read."""
+    """In seconds, taken after the last byte of the response was read."""
     status: int | None
-    """Of the answer; None where none came."""
+    """None without a response."""
     session: str | None = None
-    """The session whose access or refresh token was sent; of a login the one that it opened."""
+    """The session whose access or refresh token was sent; for a login, the session that it created."""
     target: str | None = None
-    """The session to be ended, by END_SESSION."""
+    """For REVOKE_SESSION, the session to be revoked."""
     password: int | None = None
-    """Of LOG_IN the password that was sent, of CHANGE_PASSWORD the one to be replaced: an account's first is 0."""
-    good_until: float = math.inf
-    """When the token expires, or a little before."""
+    """For LOG_IN, the number of the password sent; for CHANGE_PASSWORD, of the one replaced. The first is 0."""
+    valid_until: float = math.inf
+    """When the token expires, or slightly before."""
 
     @property
-    def is_done(self) -> bool:
+    def succeeded(self) -> bool:
         return self.status == SUCCESS[self.kind]
 
     @property
     def is_expected(self) -> bool:
-        """Whether a request of this kind may be answered so while all is well."""
-        return self.is_done or self.status in _REFUSALS.get(self.kind, {401})
+        """Whether this status occurs in normal operation."""
+        return self.succeeded or self.status in _REJECTIONS.get(self.kind, {401})
 
     @property
-    def may_be_done(self) -> bool:
-        """Whether it may have had its effect: a failure, or the lack of an answer, does not tell."""
-        return self.is_done or self.status is None or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    def may_have_succeeded(self) -> bool:
+        """Whether the request may have taken effect: after a 5xx, or without a response, it is unknown."""
+        return self.succeeded or self.status is None or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     @property
     def is_protected(self) -> bool:
-        """Whether it was sent with the token of a session, so that it is to be refused once the session is over."""
+        """Whether it was sent with the token of a session, and has to be rejected once the session is revoked."""
         return self.session is not None and self.kind is not Kind.LOG_IN
 
 
 class Fault(StrEnum):
     """What is wrong with an operation."""
 
-    LET_IN = "was let in after its session had been ended"
-    REFUSED = "was refused although nothing had ended its session"
-    UNEXPECTED = "was answered as nothing is in normal running"
+    ACCEPTED = "was accepted after its session was revoked"
+    REJECTED = "was rejected although its session was not revoked"
+    UNEXPECTED = "got a response that does not occur in normal operation"
 
 
 @dataclass(frozen=True)
 class Counterexample:
-    """An operation that could not have been answered so, and those before it that show why, in order of their start."""
+    """An operation with an impossible response, and the earlier ones that show why, ordered by start."""
 
     fault: Fault
     operation: Operation
     before: Sequence[Operation] = ()
 
     def __str__(self) -> str:
-        """Lines for a person: times in milliseconds since the first of the operations, no token."""
+        """Readable lines, with times in milliseconds since the first operation, and without tokens."""
         story = [*self.before, self.operation]
         lines = [
             f"A request to {self.operation.kind} {self.fault}:",
             f"{'start':>12}{'end':>12} ms  status  request",
         ]
         for each in story:
-            moments = "".join(f"{(moment - story[0].start) * 1e3:12.3f}" for moment in (each.start, each.end))
+            times = "".join(f"{(time - story[0].start) * 1e3:12.3f}" for time in (each.start, each.end))
             mark = "  <-- this one" if each is self.operation else ""
-            lines.append(f"{moments}     {each.status or 'none':>6}  {_described(each)}{mark}")
+            lines.append(f"{times}     {each.status or 'none':>6}  {_described(each)}{mark}")
         return "\n".join(lines)
 
 
 @dataclass
 class Verdict:
-    """What a history has shown."""
+    """The result of checking a history."""
 
     counterexamples: list[Counterexample] = field(default_factory=list)
     operations: Counter[Kind] = field(default_factory=Counter)
     protected: int = 0
     revocations: Counter[Kind] = field(default_factory=Counter)
-    """Those that succeeded."""
-    let_in: int = 0
-    """Protected requests that had to be let in, and were."""
-    refused: Counter[Kind] = field(default_factory=Counter)
-    """Protected requests that had to be refused, and were, by the kind of revocation; those with several count once."""
+    """Revocations that succeeded."""
+    accepted: int = 0
+    """Protected requests that had to be accepted, and were."""
+    rejected: Counter[Kind] = field(default_factory=Counter)
+    """Protected requests that had to be rejected, and were, by the kind of the first revocation."""
     either_way: int = 0
-    """Protected requests that may have been first or second to a revocation of their session."""
+    """Protected requests that overlapped with a revocation of their session."""
 
     def count(self, fault: Fault, *statuses: int | None) -> int:
-        """How many counterexamples there are of this fault; with statuses, those with one of them."""
+        """The number of counterexamples with this fault, and with one of the statuses, if given."""
         found = [each.operation.status for each in self.counterexamples if each.fault is fault]
         return sum(not statuses or status in statuses for status in found)
 
 
 def check(history: Iterable[Operation]) -> Verdict:
-    """Look at every operation of a history, which may come in any order."""
+    """Check every operation of a history, which may be in any order."""
     operations = sorted(history, key=lambda each: each.start)
     verdict = Verdict()
     logins: dict[str | None, Operation] = {}
     sessions: defaultdict[str | None, list[Operation]] = defaultdict(list)
     changes: defaultdict[int, list[Operation]] = defaultdict(list)
-    """What may have ended sessions of an account, and what has enabled it again."""
+    """What may have revoked sessions of an account, and what enabled it again."""
     for each in operations:
         verdict.operations[each.kind] += 1
-        if each.kind is Kind.LOG_IN and each.is_done:
+        if each.kind is Kind.LOG_IN and each.succeeded:
             logins[each.session] = each
         if each.is_protected:
             sessions[each.session].append(each)
         if each.kind in REVOCATIONS:
-            verdict.revocations[each.kind] += each.is_done
-        if each.kind in (*REVOCATIONS, Kind.ENABLE) and each.may_be_done:
+            verdict.revocations[each.kind] += each.succeeded
+        if each.kind in (*REVOCATIONS, Kind.ENABLE) and each.may_have_succeeded:
             changes[each.account].append(each)
         if not each.is_expected and not each.is_protected:
             verdict.counterexamples.append(Counterexample(Fault.UNEXPECTED, each))
     for session, protected in sessions.items():
         if session not in logins:
-            raise ValueError(f"a history has to tell of the login to session {session}")
+            raise ValueError(f"the history lacks the login of session {session}")
         _check_session(logins[session], protected, changes[logins[session].account], verdict)
     verdict.counterexamples.sort(key=lambda each: each.operation.start)
     return verdict
@@ -182,66 +183,66 @@ def check(history: Iterable[Operation]) -> Verdict:
 def _check_session(
     login: Operation, protected: Sequence[Operation], changes: Sequence[Operation], verdict: Verdict
 ) -> None:
-    """Look at all requests with the token of one session, which come in the order of their starts."""
-    revocations = [each for each in changes if each.kind in REVOCATIONS and _is_about(login, each)]
-    sure = [each for each in revocations if each.is_done and _was_before(login, each, changes)]
-    revoked = min(sure, key=lambda each: each.end, default=None)
-    perhaps = min((each.start for each in revocations if login.start < each.end), default=math.inf)
-    over = revoked
-    """By its end the session was over."""
-    let_in: list[Operation] = []
+    """Check all requests with a token of one session, ordered by start."""
+    revocations = [each for each in changes if each.kind in REVOCATIONS and _concerns(login, each)]
+    certain = [each for each in revocations if each.succeeded and _was_before(login, each, changes)]
+    revoked = min(certain, key=lambda each: each.end, default=None)
+    maybe_revoked_from = min((each.start for each in revocations if login.start < each.end), default=math.inf)
+    proof = revoked
+    """The session was revoked by the end of this operation."""
+    accepted: list[Operation] = []
     for previous, each in zip([login, *protected], protected, strict=False):
         verdict.protected += 1
         if not each.is_expected:
             verdict.counterexamples.append(Counterexample(Fault.UNEXPECTED, each, [previous]))
             continue
-        is_refused = each.status == HTTPStatus.UNAUTHORIZED
-        if over is not None and over.end < each.start:
-            if not is_refused:
-                before = {login, *let_in[-1:], over, *(c for c in changes if _enabled_between(over, c, each))}
+        is_rejected = each.status == HTTPStatus.UNAUTHORIZED
+        if proof is not None and proof.end < each.start:
+            if not is_rejected:
+                before = {login, *accepted[-1:], proof, *(c for c in changes if _enabled_between(proof, c, each))}
                 story = sorted(before, key=lambda each: each.start)
-                verdict.counterexamples.append(Counterexample(Fault.LET_IN, each, story))
+                verdict.counterexamples.append(Counterexample(Fault.ACCEPTED, each, story))
             elif revoked is not None and revoked.end < each.start:
-                verdict.refused[revoked.kind] += 1
+                verdict.rejected[revoked.kind] += 1
             else:
                 verdict.either_way += 1
             continue
-        if perhaps < each.end:
+        if maybe_revoked_from < each.end:
             verdict.either_way += 1
-            if is_refused and (over is None or each.end < over.end):
-                over = each
-        elif not is_refused:
-            verdict.let_in += 1
-        elif each.end < each.good_until:
-            verdict.counterexamples.append(Counterexample(Fault.REFUSED, each, [login, *let_in[-1:]]))
-        if not is_refused and each.kind not in REVOCATIONS:
-            let_in.append(each)
+            if is_rejected and (proof is None or each.end < proof.end):
+                proof = each
+        elif not is_rejected:
+            verdict.accepted += 1
+        elif each.end < each.valid_until:
+            verdict.counterexamples.append(Counterexample(Fault.REJECTED, each, [login, *accepted[-1:]]))
+        if not is_rejected and each.kind not in REVOCATIONS:
+            accepted.append(each)
 
 
-def _is_about(login: Operation, revocation: Operation) -> bool:
-    """Whether it ends the session of this login, if that one was before."""
+def _concerns(login: Operation, revocation: Operation) -> bool:
+    """Whether the revocation revokes the session of this login, if the login came first."""
     match revocation.kind:
         case Kind.LOG_OUT:
             return revocation.session == login.session
-        case Kind.END_SESSION:
+        case Kind.REVOKE_SESSION:
             return revocation.target == login.session
         case Kind.CHANGE_PASSWORD:
-            return revocation.session != login.session  # Whoever changes the password stays logged in.
+            return revocation.session != login.session  # The session that changes the password stays valid.
         case _:
             return True
 
 
 def _was_before(login: Operation, revocation: Operation, changes: Sequence[Operation]) -> bool:
-    """Whether the login was before the revocation for sure, by the times or by what else is known."""
+    """Whether the login certainly came before the revocation, by the times or by other facts."""
     if login.end < revocation.start:
         return True
     match revocation.kind:
-        case Kind.LOG_OUT | Kind.END_SESSION | Kind.DELETE_ACCOUNT:
-            return True  # Only a session that is there can be ended, and nobody logs in to a deleted account.
+        case Kind.LOG_OUT | Kind.REVOKE_SESSION | Kind.DELETE_ACCOUNT:
+            return True  # Only an existing session can be revoked, and a deleted account has no logins.
         case Kind.CHANGE_PASSWORD:
-            return _password(login) <= _password(revocation)  # Nobody logs in with a password that was replaced.
+            return _password(login) <= _password(revocation)  # A replaced password allows no login.
         case Kind.DISABLE:
-            # Nobody logs in to a disabled account before somebody has enabled it.
+            # A disabled account allows no login until it is enabled.
             enablings = (each for each in changes if each.kind is Kind.ENABLE)
             return not any(each.end > revocation.start and each.start < login.end for each in enablings)
         case _:
@@ -250,12 +251,12 @@ def _was_before(login: Operation, revocation: Operation, changes: Sequence[Opera
 
 def _password(operation: Operation) -> int:
     if operation.password is None:
-        raise ValueError(f"a history has to tell which password it was: {operation}")
+        raise ValueError(f"the history lacks the number of the password: {operation}")
     return operation.password
 
 
-def _enabled_between(over: Operation, change: Operation, operation: Operation) -> bool:
-    return change.kind is Kind.ENABLE and over.start < change.end and change.start < operation.end
+def _enabled_between(revoked: Operation, change: Operation, operation: Operation) -> bool:
+    return change.kind is Kind.ENABLE and revoked.start < change.end and change.start < operation.end
 
 
 def _described(operation: Operation) -> str:
@@ -263,5 +264,5 @@ def _described(operation: Operation) -> str:
     if operation.target is not None:
         words += f", session {operation.target}"
     if operation.session is not None:
-        words += f", {'opens' if operation.kind is Kind.LOG_IN else 'with the token of'} session {operation.session}"
+        words += f", {'creates' if operation.kind is Kind.LOG_IN else 'with the token of'} session {operation.session}"
     return words

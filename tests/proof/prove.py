@@ -1,15 +1,15 @@
-"""Does a revocation take effect at once, everywhere and for ever? Asks both services, as real processes, and a checker.
+"""Searches for a request that succeeds after its session was revoked, with both services as real processes.
 
-    python3 dev.py prove                                         about two minutes; 0 where no counterexample is found
+    python3 dev.py prove                                         two minutes; exits with 0 without a counterexample
     python3 dev.py prove --operations 2000 --database sqlite     fewer operations, on one database
-    python3 dev.py prove --break cache                           a cache of a second, which has to be found: 1
+    python3 dev.py prove --break cache                           with a cache of a second, which must be found: 1
 
-On each database several actors make random requests to accounts that they share: they log in, call what is protected,
-and take sessions away from each other in every way there is. Every request is written down with its start, its end and
-its status, and `histories` says which of them could not have been answered so. Meanwhile some clients do nothing but
-wait between two protected calls, for as long as connections between the services are kept, and a little less or more.
+On each database, several actors send random requests about accounts that they share: they log in, make protected calls,
+and revoke each other's sessions in every possible way. Every request is recorded with its start, its end and its
+status, and `histories` finds those with an impossible response. Meanwhile, other clients only wait between two
+protected calls, about as long as idle connections between the services are kept.
 
-The seed decides what each actor tries. It does not decide who of them comes first, so that two runs are never the same.
+The seed decides what each actor tries. It does not decide which request comes first, so no two runs are the same.
 """
 
 import argparse
@@ -36,9 +36,9 @@ from tests.proof.workload import Population, act, idle
 
 OPERATIONS = 10_000
 PAUSES = ((80,), (76, 4), (74, 6), (60,), (31, 29))
-"""Seconds. The ones of a row follow each other at a product service of their own.
+"""In seconds. Each row is a sequence of pauses, with a product service of its own.
 
-The product service lets go of a connection to the user service that has rested for 30 s, the user service for 75 s.
+The product service closes a connection to the user service that was idle for 30 s, the user service after 75 s.
 """
 MOST_SHOWN = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,7 +46,7 @@ NAMES = {SQLITE: "SQLite", POSTGRESQL: "PostgreSQL"}
 
 
 class CachingService(Service):
-    """The product service that keeps what it was told for a second; see caching_product_service.py."""
+    """The product service that caches validations for a second; see caching_product_service.py."""
 
     @property
     def module(self) -> str:
@@ -55,7 +55,7 @@ class CachingService(Service):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the run on one database."""
+    """The result of the run on one database."""
 
     verdict: Verdict
     seconds: float
@@ -63,7 +63,7 @@ class Outcome:
 
 @contextmanager
 def databases(backend: str, folder: Path) -> Iterator[NewDatabase]:
-    """What makes empty databases, which are gone at the end, on the server of TEST_POSTGRES_URL or one of our own."""
+    """Makes temporary databases, on the server of TEST_POSTGRES_URL or on a temporary one."""
     with ExitStack() as cleanup:
         if backend == POSTGRESQL and not os.environ.get("TEST_POSTGRES_URL"):
             server = Server()
@@ -75,7 +75,7 @@ def databases(backend: str, folder: Path) -> Iterator[NewDatabase]:
 
 @contextmanager
 def running(folder: Path, new_database: NewDatabase, *, cached: bool) -> Iterator[Services]:
-    """Both services, ready to answer."""
+    """Both services, ready for requests."""
     with services_in(folder, lambda: new_database(None), LOG_LEVEL="WARNING") as services, ExitStack() as cleanup:
         if cached:
             settings = {name: value for name, value in services.products.environment.items() if name in SETTINGS}
@@ -89,11 +89,11 @@ def running(folder: Path, new_database: NewDatabase, *, cached: bool) -> Iterato
 
 
 def run(backend: str, folder: Path, args: argparse.Namespace, stop: Event) -> Outcome:
-    """Let all clients loose on both services, and look at what they have heard.
+    """Run all clients against both services, and check the history.
 
-    :param stop: ends it before its time; set here too when something goes wrong, so that the other run ends with this
+    :param stop: stops the run early; also set here after an error, so that the other run stops too
     """
-    pauses = () if args.broken else PAUSES  # What is broken on purpose need not be waited for.
+    pauses = () if args.broken else PAUSES  # A broken service is detected without them.
     folder.mkdir()
     with ExitStack() as cleanup:
         try:
@@ -101,16 +101,16 @@ def run(backend: str, folder: Path, args: argparse.Namespace, stop: Event) -> Ou
             services = cleanup.enter_context(running(folder, new_database, cached=args.broken == "cache"))
             population = Population(services)
             threads = cleanup.enter_context(ThreadPoolExecutor(len(PAUSES)))
-            resting = []
+            idling = []
             for row in pauses:
                 settings = {"DATABASE_URL": new_database(None), "USER_SERVICE_URL": services.users.url}
-                service = Service("product-service", folder / f"resting-{row[0]}", LOG_LEVEL="WARNING", **settings)
+                service = Service("product-service", folder / f"idle-{row[0]}", LOG_LEVEL="WARNING", **settings)
                 cleanup.callback(service.close)
-                resting.append(threads.submit(idle, population, service.start(), row, stop))
+                idling.append(threads.submit(idle, population, service.start(), row, stop))
             started = time.monotonic()
             act(population, args.operations, args.seed, stop)
             seconds = time.monotonic() - started
-            for each in resting:
+            for each in idling:
                 each.result()
             return Outcome(check(population.history), seconds)
         except BaseException:
@@ -123,16 +123,16 @@ def run(backend: str, folder: Path, args: argparse.Namespace, stop: Event) -> Ou
 
 def print_report(name: str, outcome: Outcome) -> None:
     verdict = outcome.verdict
-    operations, refused = sum(verdict.operations.values()), sum(verdict.refused.values())
+    operations, rejected = sum(verdict.operations.values()), sum(verdict.rejected.values())
     print(f"\n{name}: {operations:,} operations in {outcome.seconds:.0f} s, {verdict.protected:,} of them protected")
-    print(f"{'had to be let in, and were':<36}{verdict.let_in:>10,}")
-    print(f"{'had to be refused, and were':<36}{refused:>10,}")
-    print(f"{'at the same time as a revocation':<36}{verdict.either_way:>10,}")
-    print(f"{'spurious 503':<36}{verdict.count(Fault.UNEXPECTED, HTTPStatus.SERVICE_UNAVAILABLE):>10,}")
+    print(f"{'had to be accepted, and were':<36}{verdict.accepted:>10,}")
+    print(f"{'had to be rejected, and were':<36}{rejected:>10,}")
+    print(f"{'overlapped with a revocation':<36}{verdict.either_way:>10,}")
+    print(f"{'unexplained 503':<36}{verdict.count(Fault.UNEXPECTED, HTTPStatus.SERVICE_UNAVAILABLE):>10,}")
     print(f"{'counterexamples':<36}{len(verdict.counterexamples):>10,}")
-    print(f"{'revocation':<24}{'succeeded':>12}{'refused after it':>20}")
+    print(f"{'revocation':<24}{'succeeded':>12}{'rejected after it':>20}")
     for kind in REVOCATIONS:
-        print(f"{kind:<24}{verdict.revocations[kind]:>12,}{verdict.refused[kind]:>20,}")
+        print(f"{kind:<24}{verdict.revocations[kind]:>12,}{verdict.rejected[kind]:>20,}")
     for counterexample in verdict.counterexamples[:MOST_SHOWN]:
         print(f"\n{counterexample}")
     if len(verdict.counterexamples) > MOST_SHOWN:
@@ -147,23 +147,23 @@ def arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(
         prog="prove",
-        description="Show that after a revocation no protected request succeeds that starts later.",
-        epilog="Ends with 0 if no counterexample was found, with 1 if there is one, with 2 if nothing was proven.",
+        description="Search for protected requests that succeed although they start after a revocation.",
+        epilog="Exit status: 0 without counterexamples, 1 with counterexamples, 2 if the run is inconclusive.",
     )
     parser.add_argument("--operations", type=number, default=OPERATIONS, help="requests on each database (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of what the actors try (%(default)s)")
-    parser.add_argument("--database", choices=list(NAMES), help="only this one; both, at the same time, if left out")
+    parser.add_argument("--seed", type=int, default=1, help="decides what the actors try (%(default)s)")
+    parser.add_argument("--database", choices=list(NAMES), help="default: both at the same time")
     parser.add_argument(
         "--break",
         dest="broken",
         choices=["cache"],
-        help="put a cache of one second into the product service, which has to be found",
+        help="add a cache of one second to the product service, which the run must detect",
     )
     return parser.parse_args()
 
 
 def end(number: int, _: FrameType | None) -> NoReturn:
-    # An exception, so that the services are ended on the way out. A second one would leave some of them behind.
+    # An exception, so that the services are stopped on the way out. A second signal would leave some of them running.
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
@@ -176,7 +176,7 @@ def main() -> int:
     backends = [args.database] if args.database else list(NAMES)
     print(
         f"{args.operations:,} operations on {' and on '.join(NAMES[each] for each in backends)}, seed {args.seed}; "
-        "who comes first is not the seed's to decide.",
+        "the seed does not decide which request comes first.",
         flush=True,
     )
     stop = Event()
@@ -188,23 +188,23 @@ def main() -> int:
             finally:
                 stop.set()
     except NoPostgreSQL as reason:
-        print(f"prove: no PostgreSQL is to be had ({reason}): install one, or say --database sqlite.", file=sys.stderr)
+        print(f"prove: PostgreSQL is not available ({reason}). Install it, or use --database sqlite.", file=sys.stderr)
         return 2
-    except Exception as problem:  # Whatever it was: a run that broke off must not pass for a proof.
-        print(f"prove: nothing was proven: {type(problem).__name__}: {problem}", file=sys.stderr)
+    except Exception as problem:  # An aborted run must not pass for a proof.
+        print(f"prove: the run is inconclusive: {type(problem).__name__}: {problem}", file=sys.stderr)
         return 2
     for backend, outcome in outcomes.items():
         print_report(NAMES[backend], outcome)
     verdicts = [each.verdict for each in outcomes.values()]
     found = sum(len(each.counterexamples) for each in verdicts)
-    unseen = {kind for each in verdicts for kind in REVOCATIONS if not each.refused[kind]}
+    unseen = {kind for each in verdicts for kind in REVOCATIONS if not each.rejected[kind]}
     if found:
-        print(f"\n{'The break was found' if args.broken else 'NOT SO'}: {found:,} counterexamples.")
+        print(f"\n{'The fault was found' if args.broken else 'FAILED'}: {found:,} counterexamples.")
         return 1
     if unseen:
-        print(f"\nToo few operations: no request came after some of the kinds of revocation: {', '.join(unseen)}.")
+        print(f"\nToo few operations: no request started after these kinds of revocation: {', '.join(unseen)}.")
         return 2
-    print("\nThe break was NOT found." if args.broken else "\nNo counterexample: what was revoked was over at once.")
+    print("\nThe fault was NOT found." if args.broken else "\nNo counterexample: every revocation took effect at once.")
     return 0
 
 

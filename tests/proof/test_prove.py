@@ -1,4 +1,4 @@
-"""The proof in small: sequences against a model, actors against each other, and a broken service that is found out."""
+"""The proof on a small scale: sequences against a model, concurrent actors, and a broken service that is detected."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def population(services_on_both: Services) -> Population:
 
 
 class Sequences(RuleBasedStateMachine):
-    """One request after the other, to two accounts; the model is the set of the sessions that go on."""
+    """Sequential requests about two accounts; the model is the set of valid sessions."""
 
     sessions = Bundle[Session]("sessions")
 
@@ -37,7 +37,7 @@ class Sequences(RuleBasedStateMachine):
         super().__init__()
         self.client = Client(population)
         self.all: list[Session] = []
-        self.alive: set[Session] = set()
+        self.valid: set[Session] = set()
         self.disabled: set[Account] = set()
 
     @initialize(target=sessions)
@@ -54,11 +54,11 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(session=sessions)
     def refresh(self, session: Session) -> None:
-        assert self.client.refresh(session) == (200 if session in self.alive else 401)
+        assert self.client.refresh(session) == (200 if session in self.valid else 401)
 
     @rule(session=sessions, kind=strategies.sampled_from(CALLS), token=strategies.sampled_from((0, -1)))
     def call(self, session: Session, kind: Kind, token: int) -> None:
-        assert self.client.call(session, kind, token) in ((200, 201) if session in self.alive else (401,))
+        assert self.client.call(session, kind, token) in ((200, 201) if session in self.valid else (401,))
 
     @rule(by=sessions)
     def log_out(self, by: Session) -> None:
@@ -66,26 +66,26 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(by=sessions)
     def log_out_everywhere(self, by: Session) -> None:
-        self._revoke(Kind.LOG_OUT_EVERYWHERE, by, self._of(by.account))
+        self._revoke(Kind.LOG_OUT_EVERYWHERE, by, self._valid_of(by.account))
 
     @rule(by=sessions, other=sessions)
-    def end_a_session(self, by: Session, other: Session) -> None:
-        self._revoke(Kind.END_SESSION, by, {other}, may=other in self._of(by.account), target=other)
+    def revoke_a_session(self, by: Session, other: Session) -> None:
+        self._revoke(Kind.REVOKE_SESSION, by, {other}, allowed=other in self._valid_of(by.account), target=other)
 
     @rule(by=sessions)
     def change_the_password(self, by: Session) -> None:
-        self._revoke(Kind.CHANGE_PASSWORD, by, self._of(by.account) - {by})
+        self._revoke(Kind.CHANGE_PASSWORD, by, self._valid_of(by.account) - {by})
 
     @rule(by=sessions)
     def delete_the_account(self, by: Session) -> None:
-        if self._revoke(Kind.DELETE_ACCOUNT, by, self._of(by.account)):
+        if self._revoke(Kind.DELETE_ACCOUNT, by, self._valid_of(by.account)):
             self.accounts[self.accounts.index(by.account)] = self.client.register()
 
-    @rule(of=sessions)
-    def disable(self, of: Session) -> None:
-        if of.account in self.accounts:
-            self._revoke(Kind.DISABLE, of, self._of(of.account), by_admin=True)
-            self.disabled.add(of.account)
+    @rule(session=sessions)
+    def disable(self, session: Session) -> None:
+        if session.account in self.accounts:
+            self._revoke(Kind.DISABLE, session, self._valid_of(session.account), by_admin=True)
+            self.disabled.add(session.account)
 
     @precondition(lambda self: self.disabled)
     @rule()
@@ -96,59 +96,59 @@ class Sequences(RuleBasedStateMachine):
         session = self.client.log_in(account)
         assert session is not None
         self.all.append(session)
-        self.alive.add(session)
+        self.valid.add(session)
         return session
 
-    def _of(self, account: Account) -> set[Session]:
-        return {session for session in self.alive if session.account is account}
+    def _valid_of(self, account: Account) -> set[Session]:
+        return {session for session in self.valid if session.account is account}
 
     def _revoke(
         self,
         kind: Kind,
         by: Session,
-        ends: set[Session],
+        revokes: set[Session],
         *,
-        may: bool = True,
+        allowed: bool = True,
         target: Session | None = None,
         by_admin: bool = False,
     ) -> bool:
-        """Whether it was done, which has to be as the model says; what it ends is refused at once."""
-        done = self.client.revoke(kind, by, target or by) is not None
-        assert done == (by_admin or (may and by in self.alive))
-        if done:
-            self.alive -= ends
-            for session in ends:
+        """Whether it succeeded, which must be as the model says; the revoked sessions are rejected at once."""
+        succeeded = self.client.revoke(kind, by, target or by) is not None
+        assert succeeded == (by_admin or (allowed and by in self.valid))
+        if succeeded:
+            self.valid -= revokes
+            for session in revokes:
                 assert self.client.call(session) == 401
-        return done
+        return succeeded
 
     def teardown(self) -> None:
         with self.client:
             for session in self.all:
-                assert self.client.call(session) == (201 if session in self.alive else 401)
+                assert self.client.call(session) == (201 if session in self.valid else 401)
 
 
-def test_whatever_was_done_before_a_session_goes_on_until_it_is_ended_and_not_longer(population: Population) -> None:
+def test_a_session_is_valid_exactly_until_it_is_revoked(population: Population) -> None:
     run_state_machine_as_test(
-        lambda: Sequences(population),  # type: ignore[arg-type] # A factory will do, as its documentation says.
+        lambda: Sequences(population),  # type: ignore[arg-type] # It accepts a factory, as documented.
         settings=settings(SETTINGS, max_examples=12, stateful_step_count=25),
     )
     verdict = check(population.history)
     assert verdict.counterexamples == []
-    # Nothing overlapped: only of a revocation that ends the session that asks can the checker not tell the answer.
+    # Nothing overlapped; the checker is uncertain only about revocations of the sender's own session.
     assert verdict.either_way <= sum(verdict.revocations.values())
-    assert all(verdict.refused[kind] for kind in REVOCATIONS)
+    assert all(verdict.rejected[kind] for kind in REVOCATIONS)
 
 
-def test_no_request_that_starts_after_a_revocation_is_let_in_however_many_ask_at_once(population: Population) -> None:
+def test_no_request_is_accepted_after_a_revocation_under_concurrency(population: Population) -> None:
     act(population, 300, seed=1, stop=Event())
     verdict = check(population.history)
     assert [str(each) for each in verdict.counterexamples] == []
-    assert verdict.let_in > 50
-    assert sum(verdict.refused.values()) > 50
+    assert verdict.accepted > 50
+    assert sum(verdict.rejected.values()) > 50
     assert verdict.either_way > 5
 
 
-def test_a_client_that_rests_makes_a_call_before_and_after_each_pause(population: Population) -> None:
+def test_an_idle_client_makes_a_call_before_and_after_each_pause(population: Population) -> None:
     pauses = (0.3, 0.1)
     idle(population, population.services.products, pauses, Event())
     calls = [each for each in population.history if each.kind is Kind.CREATE_PRODUCT]
@@ -157,12 +157,12 @@ def test_a_client_that_rests_makes_a_call_before_and_after_each_pause(population
         assert after.start - before.end >= pause
 
 
-def test_a_cache_of_a_second_is_found_and_its_counterexample_printed_without_a_token() -> None:
+def test_a_cache_is_detected_and_the_report_contains_no_token() -> None:
     options = ["--break", "cache", "--database", "sqlite", "--operations", "200"]
     command = [sys.executable, "-m", "tests.proof.prove", *options]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stderr) == (1, "")
-    assert ran.stdout.splitlines()[-1].startswith("The break was found: ")
-    assert " was let in after its session had been ended:\n" in ran.stdout
+    assert ran.stdout.splitlines()[-1].startswith("The fault was found: ")
+    assert " was accepted after its session was revoked:\n" in ran.stdout
     assert "  <-- this one" in ran.stdout
     assert "eyJ" not in ran.stdout

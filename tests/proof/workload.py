@@ -1,7 +1,7 @@
-"""Random requests of many at once around a few accounts, with every request written down.
+"""Random concurrent requests about a few accounts, with every request recorded.
 
-Each actor is a thread with a connection of its own to either service. The actors share what they know of an account. It
-may be out of date by the time it is used, which only decides what is tried: what is right is for `histories` to say.
+Each actor is a thread with its own connection to each service. The actors share what they know of an account. That may
+be outdated when it is used, which only affects what they try: `histories` decides what is correct.
 """
 
 import json
@@ -22,14 +22,14 @@ from testkit.processes import Endpoint, Services
 from tests.proof.histories import REVOCATIONS, SUCCESS, Kind, Operation
 
 ACTORS = 8
-ACCOUNTS = 4  # Fewer than actors, so that these meet.
-SESSIONS = 3  # Of an account, at most about so many at a time.
+ACCOUNTS = 4  # Fewer than actors, so that several actors use one account.
+SESSIONS = 3  # The approximate maximum per account.
 EXPIRY_MARGIN = 2.0
-"""Seconds by which a token may expire before an answer says so: in the token a moment is a whole second."""
+"""Seconds by which a token may expire earlier than the response says: in the token, times are whole seconds."""
 
 CALLS = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK, Kind.READ_ACCOUNT)
-"""Protected requests that end nothing."""
-_AT_THE_PRODUCT_SERVICE = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK)
+"""Protected requests that revoke nothing."""
+_PRODUCT_SERVICE_KINDS = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK)
 
 
 @dataclass(eq=False)
@@ -40,45 +40,45 @@ class Account:
     password: int = 0
     is_active: bool = True
     live: list["Session"] = field(default_factory=list)
-    """The sessions that nobody is known to have ended."""
-    over: deque["Session"] = field(default_factory=lambda: deque(maxlen=8))
-    """The last ones that were ended."""
+    """The sessions that are not known to be revoked."""
+    revoked: deque["Session"] = field(default_factory=lambda: deque(maxlen=8))
+    """The sessions revoked last."""
     products: list[int] = field(default_factory=list)
 
     def password_text(self, number: int) -> str:
-        return f"{self.username} has the password {number}"
+        return f"{self.username}, password {number}"
 
-    def note_end(self, sessions: Sequence["Session"]) -> None:
+    def note_revoked(self, sessions: Sequence["Session"]) -> None:
         for each in sessions:
-            with suppress(ValueError):  # Another actor has noted it already.
+            with suppress(ValueError):  # Another actor noted it first.
                 self.live.remove(each)
-                self.over.append(each)
+                self.revoked.append(each)
 
 
 @dataclass(eq=False)
 class Session:
-    """What somebody has who has logged in."""
+    """A session, as a client that has logged in knows it."""
 
     name: str
     account: Account
     refresh_token: str
     access_tokens: list[tuple[str, float]]
-    """Each with the moment at which it expires; those from before a refresh are as good as the last one."""
+    """Each with the time when it expires; a refresh does not invalidate earlier ones."""
     refreshing: Lock = field(default_factory=Lock)
-    """Held during a refresh: to send the same refresh token twice may end the session."""
+    """Held during a refresh: sending the same refresh token twice may revoke the session."""
 
 
 class Population:
-    """The accounts that the actors share, an admin, and the history of all that they do."""
+    """The accounts that the actors share, an admin, and the history of all requests."""
 
     def __init__(self, services: Services) -> None:
-        """Open the account of the admin."""
+        """Register the account of the admin."""
         self.services = services
         self.tag = secrets.token_hex(4)
-        """Keeps the names of accounts apart from those of other populations of the same services."""
+        """Distinguishes the names of accounts from those of other populations."""
         self.history: list[Operation] = []
         self.sessions: list[Session] = []
-        """All that there ever were."""
+        """All sessions that were ever created."""
         self.accounts: list[Account] = []
         self.account_numbers = count()
         self.session_numbers = count(1)
@@ -87,18 +87,18 @@ class Population:
             services.users.sql("UPDATE users SET is_admin = true WHERE id = :id", id=account.id)
             admin = client.log_in(account)
         if admin is None:
-            raise RuntimeError("a new account cannot log in")
+            raise RuntimeError("a new account can't log in")
         self.admin = admin
 
 
 class Client:
-    """Makes one request after the other, on a connection to each service, and writes them into the history."""
+    """Sends one request after the other, on one connection to each service, and records them in the history."""
 
     def __init__(self, population: Population, products: Endpoint | None = None) -> None:
         """
-        :param products: another product service than the one of the population
+        :param products: a product service other than that of the population
         """
-        self._of = population
+        self._population = population
         services = (population.services.users, products or population.services.products)
         self._users, self._products = (HTTPConnection("127.0.0.1", each.port, timeout=30) for each in services)
 
@@ -109,56 +109,60 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the next request opens them anew."""
+        """Close the connections; the next request opens new ones."""
         self._users.close()
         self._products.close()
 
     def register(self) -> Account:
-        """A new account; raises RuntimeError where there is none."""
-        number = next(self._of.account_numbers)
-        account = Account(number, 0, f"somebody-{self._of.tag}-{number}")
+        """Register an account; raises RuntimeError if that fails."""
+        number = next(self._population.account_numbers)
+        account = Account(number, 0, f"user-{self._population.tag}-{number}")
         credentials = {"username": account.username, "password": account.password_text(0)}
-        status, answer = self._ask(Kind.REGISTER, account, "POST", "/register", credentials)
+        status, answer = self._send(Kind.REGISTER, account, "POST", "/register", credentials)
         if status != SUCCESS[Kind.REGISTER]:
-            raise RuntimeError(f"an account cannot be opened: {status}")
+            raise RuntimeError(f"the registration failed: {status}")
         account.id = answer["id"]
         return account
 
     def log_in(self, account: Account) -> Session | None:
-        """A new session of the account, or None where the answer is no."""
+        """Log in; None if the login is rejected."""
         number = account.password
-        name = f"{account.number}.{next(self._of.session_numbers)}"
+        name = f"{account.number}.{next(self._population.session_numbers)}"
         credentials = {"username": account.username, "password": account.password_text(number)}
-        # The list of sessions shows the user agent: there the session is found by its name.
+        # The list of sessions shows the user agent, so the session can be found by its name.
         agent = {"User-Agent": name}
         started = time.monotonic()
-        status, answer = self._ask(
+        status, answer = self._send(
             Kind.LOG_IN, account, "POST", "/login", credentials, agent, session=name, password=number
         )
         if status != SUCCESS[Kind.LOG_IN]:
             if account.password == number:
-                account.is_active = False  # So it seems; to enable it once too often does no harm.
+                account.is_active = False  # Probably; enabling it without need does no harm.
             return None
         session = Session(name, account, answer["refresh_token"], [_access_token(answer, started)])
         account.live.append(session)
-        self._of.sessions.append(session)
+        self._population.sessions.append(session)
         return session
 
     def refresh(self, session: Session) -> int | None:
-        """Get the session's next tokens; the status."""
+        """Get the session's next tokens.
+
+        :return: the status
+        """
         with session.refreshing:
             body = {"refresh_token": session.refresh_token}
             started = time.monotonic()
-            status, answer = self._ask(Kind.REFRESH, session.account, "POST", "/refresh", body, session=session.name)
+            status, answer = self._send(Kind.REFRESH, session.account, "POST", "/refresh", body, session=session.name)
             if status == SUCCESS[Kind.REFRESH]:
                 session.refresh_token = answer["refresh_token"]
                 session.access_tokens.append(_access_token(answer, started))
         return status
 
     def call(self, session: Session, kind: Kind = Kind.CREATE_PRODUCT, token: int = -1) -> int | None:
-        """Make one of the CALLS; the status.
+        """Make one of the CALLS.
 
-        :param token: which of the session's access tokens, as an index
+        :param token: the index of one of the session's access tokens
+        :return: the status
         """
         account = session.account
         if not account.products and kind is not Kind.READ_ACCOUNT:
@@ -170,16 +174,17 @@ class Client:
             Kind.CHANGE_STOCK: ("POST", f"{product}/stock", {"delta": 1, "reason": "delivered"}),
             Kind.READ_ACCOUNT: ("GET", "/me", None),
         }
-        status, answer = self._ask_as(session, kind, account, *requests[kind], token=token)
+        status, answer = self._send_as(session, kind, account, *requests[kind], token=token)
         if kind is Kind.CREATE_PRODUCT and status == SUCCESS[kind]:
             account.products.append(answer["id"])
         return status
 
     def revoke(self, kind: Kind, by: Session, target: Session) -> list[Session] | None:
-        """Try one of the REVOCATIONS on the account of `by`; the known sessions that it has ended, None if refused.
+        """Try one of the REVOCATIONS on the account of `by`.
 
-        :param by: whose token is sent, unless it is that of the admin
-        :param target: the session that END_SESSION is to end
+        :param by: the session whose token is sent, unless the admin's is
+        :param target: the session for REVOKE_SESSION to revoke
+        :return: the known sessions that were revoked; None if the request was rejected
         """
         account, number, live = by.account, by.account.password, list(by.account.live)
         proof = {"current_password": account.password_text(number)}
@@ -191,17 +196,17 @@ class Client:
             Kind.DELETE_ACCOUNT: ("DELETE", "/me", proof),
             Kind.DISABLE: ("PATCH", f"/users/{account.id}", {"is_active": False}),
         }
-        noted: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if kind is Kind.CHANGE_PASSWORD:
-            noted["password"] = number
-        if kind is Kind.END_SESSION:
-            noted["target"] = target.name
+            fields["password"] = number
+        if kind is Kind.REVOKE_SESSION:
+            fields["target"] = target.name
             listed = self._list_sessions(by)
             if target.name not in listed:
                 return None
             requests[kind] = ("DELETE", f"/sessions/{listed[target.name]}", None)
-        asks = self._of.admin if kind is Kind.DISABLE else by
-        status, _ = self._ask_as(asks, kind, account, *requests[kind], **noted)
+        sender = self._population.admin if kind is Kind.DISABLE else by
+        status, _ = self._send_as(sender, kind, account, *requests[kind], **fields)
         if status != SUCCESS[kind]:
             return None
         if kind is Kind.CHANGE_PASSWORD:
@@ -209,21 +214,24 @@ class Client:
             return [each for each in live if each is not by]
         if kind is Kind.DISABLE:
             account.is_active = False
-        return {Kind.LOG_OUT: [by], Kind.END_SESSION: [target]}.get(kind, live)
+        return {Kind.LOG_OUT: [by], Kind.REVOKE_SESSION: [target]}.get(kind, live)
 
     def enable(self, account: Account) -> int | None:
-        """Have the admin enable an account; the status."""
+        """Have the admin enable an account.
+
+        :return: the status
+        """
         path, body = f"/users/{account.id}", {"is_active": True}
-        status, _ = self._ask_as(self._of.admin, Kind.ENABLE, account, "PATCH", path, body)
+        status, _ = self._send_as(self._population.admin, Kind.ENABLE, account, "PATCH", path, body)
         account.is_active = True
         return status
 
-    def _list_sessions(self, of: Session) -> dict[str, int]:
-        """The ids of the sessions of an account by their names; none where the answer is no."""
-        status, answer = self._ask_as(of, Kind.LIST_SESSIONS, of.account, "GET", "/sessions")
+    def _list_sessions(self, session: Session) -> dict[str, int]:
+        """The ids of an account's sessions, by name; empty if the request is rejected."""
+        status, answer = self._send_as(session, Kind.LIST_SESSIONS, session.account, "GET", "/sessions")
         return {each["user_agent"]: each["id"] for each in answer} if status == SUCCESS[Kind.LIST_SESSIONS] else {}
 
-    def _ask_as(
+    def _send_as(
         self,
         session: Session,
         kind: Kind,
@@ -232,14 +240,14 @@ class Client:
         path: str,
         body: Mapping[str, Any] | None = None,
         token: int = -1,
-        **noted: Any,
+        **fields: Any,
     ) -> tuple[int | None, Any]:
-        access_token, good_until = session.access_tokens[token]
+        access_token, valid_until = session.access_tokens[token]
         headers = {"Authorization": f"Bearer {access_token}"}
-        noted = {"session": session.name, "good_until": good_until, **noted}
-        return self._ask(kind, account, method, path, body, headers, **noted)
+        fields = {"session": session.name, "valid_until": valid_until, **fields}
+        return self._send(kind, account, method, path, body, headers, **fields)
 
-    def _ask(
+    def _send(
         self,
         kind: Kind,
         account: Account,
@@ -247,13 +255,14 @@ class Client:
         path: str,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        **noted: Any,
+        **fields: Any,
     ) -> tuple[int | None, Any]:
-        """The status and the decoded body of the answer; None for both where no answer comes.
+        """Send a request, and record it in the history.
 
-        :param noted: further fields of the operation
+        :param fields: further fields of the operation
+        :return: the status and the decoded body of the response; None for both without a response
         """
-        connection = self._products if kind in _AT_THE_PRODUCT_SERVICE else self._users
+        connection = self._products if kind in _PRODUCT_SERVICE_KINDS else self._users
         content = None if body is None else json.dumps(body).encode()
         headers = {**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})}
         status: int | None = None
@@ -268,23 +277,23 @@ class Client:
         except (OSError, HTTPException):
             end = time.monotonic()
             connection.close()
-        self._of.history.append(Operation(kind, account.number, start, end, status, **noted))
+        self._population.history.append(Operation(kind, account.number, start, end, status, **fields))
         return status, answer
 
 
-def _access_token(answer: Mapping[str, Any], asked: float) -> tuple[str, float]:
-    return answer["access_token"], asked + answer["expires_in"] - EXPIRY_MARGIN
+def _access_token(answer: Mapping[str, Any], sent: float) -> tuple[str, float]:
+    return answer["access_token"], sent + answer["expires_in"] - EXPIRY_MARGIN
 
 
 # The actors
 
 
 def step(client: Client, population: Population, rng: random.Random) -> None:
-    """What an actor does next: one request, or a revocation and at once a call with each token that it ended."""
+    """An actor's next step: one request, or a revocation followed by a call with each revoked session."""
     account = rng.choice(population.accounts)
-    live, over = list(account.live), list(account.over)
-    if over and rng.random() < 0.1:
-        client.call(rng.choice(over), rng.choice(CALLS), token=rng.choice((0, -1)))
+    live, revoked = list(account.live), list(account.revoked)
+    if revoked and rng.random() < 0.1:
+        client.call(rng.choice(revoked), rng.choice(CALLS), token=rng.choice((0, -1)))
     elif not account.is_active:
         client.enable(account) if rng.random() < 0.5 else client.log_in(account)
     elif not live or (len(live) < SESSIONS and rng.random() < 0.5):
@@ -295,19 +304,19 @@ def step(client: Client, population: Population, rng: random.Random) -> None:
         client.call(rng.choice(live), rng.choice(CALLS), token=rng.choice((0, -1)))
     else:
         kind = rng.choice(REVOCATIONS)
-        ended = client.revoke(kind, rng.choice(live), rng.choice(live))
-        if ended is None:
+        revoked_now = client.revoke(kind, rng.choice(live), rng.choice(live))
+        if revoked_now is None:
             return
-        # At once, mostly on the other connection, and before the other actors are told, who go on with these tokens.
-        for session in ended:
+        # At once, mostly on the other connection, and before the other actors know: they still use these tokens.
+        for session in revoked_now:
             client.call(session, rng.choice(CALLS))
-        account.note_end(ended)
+        account.note_revoked(revoked_now)
         if kind is Kind.DELETE_ACCOUNT:
             population.accounts[population.accounts.index(account)] = client.register()
 
 
 def act(population: Population, operations: int, seed: int, stop: Event) -> None:
-    """Let the actors go on until there are so many operations; at the end ask once more with every token there was."""
+    """Run the actors until there are this many operations; at the end, make one more call with every token."""
 
     def actor(number: int) -> None:
         rng = random.Random(f"{seed} {number}")
@@ -315,7 +324,7 @@ def act(population: Population, operations: int, seed: int, stop: Event) -> None
             while len(population.history) < operations and not stop.is_set():
                 step(client, population, rng)
 
-    def last_look(sessions: Sequence[Session]) -> None:
+    def try_all_tokens(sessions: Sequence[Session]) -> None:
         with Client(population) as client:
             for session in sessions:
                 for token in range(len(session.access_tokens)):
@@ -326,22 +335,22 @@ def act(population: Population, operations: int, seed: int, stop: Event) -> None
         population.accounts = [client.register() for _ in range(ACCOUNTS)]
     with ThreadPoolExecutor(ACTORS) as threads:
         list(threads.map(actor, range(ACTORS)))
-        list(threads.map(last_look, [population.sessions[number::ACTORS] for number in range(ACTORS)]))
+        list(threads.map(try_all_tokens, [population.sessions[number::ACTORS] for number in range(ACTORS)]))
 
 
 def idle(population: Population, products: Endpoint, pauses: Sequence[float], stop: Event) -> None:
-    """Make a protected call, and after each of the pauses another one.
+    """Make a protected call, and another one after each of the pauses.
 
-    :param products: a product service, just started, that nobody else calls: its connections rest as this client does
+    :param products: a product service, just started, without other clients, so its connections are idle meanwhile
     """
     products.wait_ready()
     with Client(population, products) as client:
         session = client.log_in(client.register())
         if session is None:
-            raise RuntimeError("a new account cannot log in")
+            raise RuntimeError("a new account can't log in")
         client.call(session)
         for pause in pauses:
-            client.close()  # Otherwise it would be this connection that has rested, and not the services' own.
+            client.close()  # Otherwise this connection would be idle too, not only those between the services.
             if stop.wait(pause):
                 return
             client.call(session)

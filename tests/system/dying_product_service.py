@@ -1,4 +1,4 @@
-"""The product service, which dies between the commit of a write and its answer, as often as there is a file for it."""
+"""The product service, except that it dies between the commit of a write and the response if a file tells it to."""
 
 import os
 import runpy
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from chassis.database.transactions import Database
 
 ORDER = Path("die-after-the-next-commit")
-"""In the current folder; the order is taken down by being followed."""
+"""The file, in the current folder; the service deletes it before it dies."""
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ _write = Database.write
 
 async def write_and_die(self: Database[Any], work: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     result = await _write(self, work, *args, **kwargs)
-    if os.path.exists(ORDER):  # noqa: ASYNC240, PTH110 - what is about to die may block.
+    if os.path.exists(ORDER):  # noqa: ASYNC240, PTH110 - blocking is harmless here.
         os.unlink(ORDER)  # noqa: PTH108
         os.kill(os.getpid(), signal.SIGKILL)
     return result

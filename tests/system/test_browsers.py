@@ -1,4 +1,4 @@
-"""What a script in a browser may do and read: CORS on every kind of answer, a 500 included."""
+"""CORS: what a script in a browser may send and read, on every kind of response, including a 500."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import pytest
 from testkit.processes import Account, Service, Services, problem
 
 FOREIGN = "https://elsewhere.example"
-READABLE = {
+EXPOSED_HEADERS = {
     *("etag", "idempotency-replayed", "link", "location", "retry-after", "www-authenticate", "x-request-id"),
     "x-total-count",
 }
-SENDABLE = {
+ALLOWED_HEADERS = {
     *("authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "x-request-id"),
     *("x-requested-with", "traceparent"),
 }
@@ -45,7 +45,7 @@ def products(services: Services) -> Iterator[httpx.Client]:
 
 
 def origins(services: Services) -> list[str]:
-    """The documentation pages of both services."""
+    """The origins of both documentation pages."""
     return [services.users.url, services.products.url, services.products.url.replace("127.0.0.1", "localhost")]
 
 
@@ -64,28 +64,28 @@ def words(header: str) -> set[str]:
     return {word.strip().lower() for word in header.split(",")}
 
 
-def readable(answer: httpx.Response, origin: str) -> None:
-    """Assert that a script of this origin may read the answer and what it needs of its headers."""
+def assert_readable(answer: httpx.Response, origin: str) -> None:
+    """Assert that a script of this origin may read the response and the headers it needs."""
     assert answer.headers["access-control-allow-origin"] == origin
     assert "origin" in words(answer.headers["vary"])
     assert "access-control-allow-credentials" not in answer.headers
-    assert words(answer.headers["access-control-expose-headers"]) == READABLE
+    assert words(answer.headers["access-control-expose-headers"]) == EXPOSED_HEADERS
     assert answer.headers["x-request-id"]
 
 
-def test_a_preflight_of_an_allowed_origin_is_answered(services: Services, client: httpx.Client) -> None:
+def test_a_preflight_of_an_allowed_origin_is_accepted(services: Services, client: httpx.Client) -> None:
     for origin in origins(services):
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            answer = preflight(client, origin, method, ", ".join(sorted(SENDABLE)))
+            answer = preflight(client, origin, method, ", ".join(sorted(ALLOWED_HEADERS)))
             assert answer.status_code == 200
             assert answer.headers["access-control-allow-origin"] == origin
             assert method.lower() in words(answer.headers["access-control-allow-methods"])
-            assert words(answer.headers["access-control-allow-headers"]) >= SENDABLE
+            assert words(answer.headers["access-control-allow-headers"]) >= ALLOWED_HEADERS
             assert "access-control-allow-credentials" not in answer.headers
             assert answer.headers["x-request-id"]
 
 
-def test_a_preflight_of_a_foreign_origin_or_header_is_refused(services: Services, client: httpx.Client) -> None:
+def test_a_preflight_outside_the_policy_is_rejected(services: Services, client: httpx.Client) -> None:
     own = services.users.url
     for origin, method, headers in (
         (FOREIGN, "PUT", "authorization"),
@@ -101,7 +101,7 @@ def test_a_preflight_of_a_foreign_origin_or_header_is_refused(services: Services
             assert "access-control-allow-origin" not in answer.headers
 
 
-def test_an_answer_of_any_status_may_be_read_by_an_allowed_origin_alone(
+def test_only_allowed_origins_can_read_a_response_of_any_status(
     services: Services, client: httpx.Client, owner: Account
 ) -> None:
     paths = set(client.get("/openapi.json").json()["paths"])
@@ -120,23 +120,23 @@ def test_an_answer_of_any_status_may_be_read_by_an_allowed_origin_alone(
             answer = client.request(method, path, headers={**owner.bearer, "Origin": origin}, **body)
             assert answer.status_code in statuses
             if origin in origins(services):
-                readable(answer, origin)
+                assert_readable(answer, origin)
             else:
                 assert not [name for name in answer.headers if name.startswith("access-control-allow")]
 
 
-def test_a_401_may_be_read(services: Services, products: httpx.Client) -> None:
+def test_an_allowed_origin_can_read_a_401(services: Services, products: httpx.Client) -> None:
     for authorization in ("", "Bearer abc"):
         answer = products.delete("/products/1", headers={"Origin": services.users.url, "Authorization": authorization})
         problem(answer, 401)
-        readable(answer, services.users.url)
+        assert_readable(answer, services.users.url)
 
 
-def test_an_unexpected_exception_is_a_500_that_may_be_read_and_says_nothing(
+def test_an_unexpected_exception_is_a_readable_500_without_details(
     services: Services, products: httpx.Client, owner: Account
 ) -> None:
     product = services.create_product(owner)
-    # Nothing that a client can send makes an exception; a row that the service did not write does.
+    # No request causes an exception, but a row that the service did not write does.
     with closing(sqlite3.connect(services.products.database, timeout=10)) as connection:
         connection.execute("UPDATE products SET created_at = 'yesterday' WHERE id = ?", (product["id"],))
         connection.commit()
@@ -144,7 +144,7 @@ def test_an_unexpected_exception_is_a_500_that_may_be_read_and_says_nothing(
     try:
         answer = products.get(f"/products/{product['id']}", headers={"Origin": origin, "X-Request-ID": request_id})
         body = problem(answer, 500, "internal-error")
-        readable(answer, origin)
+        assert_readable(answer, origin)
         assert body["request_id"] == request_id
         assert "yesterday" not in answer.text
         assert products.head(f"/products/{product['id']}").content == b""
@@ -161,7 +161,7 @@ def test_an_unexpected_exception_is_a_500_that_may_be_read_and_says_nothing(
     services.products.wait_for_log_line("request", request_id=request_id, status=500, level="warning")
 
 
-def test_a_503_may_be_read(services: Services, products: httpx.Client, owner: Account) -> None:
+def test_an_allowed_origin_can_read_a_503(services: Services, products: httpx.Client, owner: Account) -> None:
     origin = services.users.url
     services.users.pause()
     try:
@@ -170,5 +170,5 @@ def test_a_503_may_be_read(services: Services, products: httpx.Client, owner: Ac
     finally:
         services.users.resume()
     problem(answer, 503, "auth-unavailable")
-    readable(answer, origin)
+    assert_readable(answer, origin)
     assert answer.headers["x-request-id"] == "the-503"

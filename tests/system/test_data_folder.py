@@ -1,4 +1,4 @@
-"""The folder of the data: closed to others, and said to be unusable in one line where it is."""
+"""DATA_DIR: private to its owner, and reported in one line if it is unusable."""
 
 import stat
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from testkit.processes import Service
 
 
-def test_the_folder_and_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_has_access_to_the_folder_and_its_files(tmp_path: Path) -> None:
     service = Service("user-service", tmp_path / "users")
     try:
         service.start().wait_ready()
@@ -18,14 +18,14 @@ def test_the_folder_and_the_files_are_for_their_owner_alone(tmp_path: Path) -> N
         service.close()
 
 
-def test_a_key_that_cannot_be_read_stops_the_start_before_any_worker(tmp_path: Path) -> None:
+def test_an_unreadable_key_stops_the_service_before_it_starts_workers(tmp_path: Path) -> None:
     service = Service("user-service", tmp_path / "users", WORKERS="2")
     (service.data / "secret-key").mkdir(parents=True)
     try:
         assert service.start().wait_ended() == 2
-        told = [line for line in service.log.splitlines() if line.startswith("cannot start: ")]
-        assert len(told) == 1
-        assert "secret-key" in told[0]
+        reasons = [line for line in service.log.splitlines() if line.startswith("cannot start: ")]
+        assert len(reasons) == 1
+        assert "secret-key" in reasons[0]
         assert "Traceback" not in service.log
     finally:
         service.close()

@@ -1,4 +1,4 @@
-"""The databases under the running services: away and back, not migrated, of another version, of somebody else."""
+"""Databases of running services: lost and restored connections, missing migrations, other versions and services."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +17,14 @@ from tests.streams import Stream, assert_kept, create, names_of_products
 
 @pytest.fixture
 def stopped(databases: Databases, tmp_path: Path) -> Iterator[Services]:
-    """Both services on databases that are still empty, not started."""
+    """Both services on empty databases, not started."""
     with databases.made() as make, services_in(tmp_path, lambda: make(None)) as services:
         yield services
 
 
 @pytest.fixture
 def server(backend: str) -> Iterator[Server]:
-    """A server of our own, which may be restarted."""
+    """A PostgreSQL server that the test may restart."""
     server = Server()
     yield server
     server.stop()
@@ -32,7 +32,7 @@ def server(backend: str) -> Iterator[Server]:
 
 @pytest.fixture
 def on_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
-    """Both services, each with a database of the server that may be restarted."""
+    """Both services, each with a database on that server."""
     monkeypatch.setenv("TEST_POSTGRES_URL", server.url)
     databases = Databases(POSTGRESQL, tmp_path)
     with databases.made() as make, running_services(tmp_path, lambda: make(None)) as services:
@@ -40,7 +40,7 @@ def on_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def migrate(url: str) -> None:
-    """Bring a database to the schema of the product service."""
+    """Migrate a database to the schema of the product service."""
     product_service.migrations(Settings.model_construct(database_url=url)).upgrade()
 
 
@@ -49,7 +49,7 @@ def read(client: httpx.Client, _: str) -> httpx.Response:
 
 
 @pytest.mark.postgresql
-def test_connections_that_are_cut_cost_at_most_one_503_for_a_request_in_flight(services_on_both: Services) -> None:
+def test_a_cut_connection_costs_at_most_one_503(services_on_both: Services) -> None:
     services = services_on_both
     owner = services.sign_up()
     before = (services.users.pid, services.products.pid)
@@ -72,7 +72,7 @@ def test_connections_that_are_cut_cost_at_most_one_503_for_a_request_in_flight(s
     assert writes.counts[503] <= rounds * clients
     assert_kept(writes, names_of_products(services, "cut"))
     with services.products.client(headers=owner.bearer) as client:
-        for number in range(20):  # As many as there are connections in both pools.
+        for number in range(20):  # As many as both pools have connections.
             assert create(client, f"afterwards-{number}").status_code == 201
             assert read(client, "").status_code == 200
     assert (services.users.pid, services.products.pid) == before
@@ -81,9 +81,7 @@ def test_connections_that_are_cut_cost_at_most_one_503_for_a_request_in_flight(s
 
 
 @pytest.mark.postgresql
-def test_a_server_that_is_restarted_is_used_again_by_itself_and_nothing_acknowledged_is_lost(
-    on_server: Services, server: Server
-) -> None:
+def test_services_recover_from_a_restart_of_the_server_and_lose_nothing(on_server: Services, server: Server) -> None:
     services = on_server
     owner = services.sign_up()
     before = (services.users.pid, services.products.pid)
@@ -99,7 +97,7 @@ def test_a_server_that_is_restarted_is_used_again_by_itself_and_nothing_acknowle
     assert set(reads.counts) <= {200, 503}
     assert set(writes.counts) <= {201, 503}
     assert_kept(writes, names_of_products(services, "restart"))
-    # Nobody asks anything meanwhile, so that all pooled connections are dead ones: nobody notices that either.
+    # No requests come meanwhile, so all pooled connections are dead. Clients don't notice that either.
     server.restart()
     with Stream(services.products, create, clients=8, prefix="after", headers=owner.bearer) as writes:
         writes.flows(20)
@@ -110,7 +108,7 @@ def test_a_server_that_is_restarted_is_used_again_by_itself_and_nothing_acknowle
     assert services.products.is_running
 
 
-def test_a_service_is_ready_only_at_the_revision_that_it_knows_and_does_not_start_at_a_newer_one(
+def test_a_service_is_ready_only_at_its_own_revision_and_does_not_start_at_a_newer_one(
     stopped: Services,
 ) -> None:
     service = stopped.products
@@ -118,12 +116,12 @@ def test_a_service_is_ready_only_at_the_revision_that_it_knows_and_does_not_star
     service.start()
     service.wait_for_log_line("Application startup complete.", 30)
     with service.client() as client:
-        refused = client.get("/health/ready")
-        problem(refused, 503, "migrations-behind")
-        assert int(refused.headers["retry-after"]) >= 1
+        behind = client.get("/health/ready")
+        problem(behind, 503, "migrations-behind")
+        assert int(behind.headers["retry-after"]) >= 1
         assert client.get("/health/live").status_code == 200
         problem(client.get("/products"), 503, "database-unavailable")
-        migrate(service.database_url)  # As somebody else may do, beside the running service.
+        migrate(service.database_url)  # Like an operator, while the service runs.
         assert client.get("/health/ready").status_code == 200
         assert client.get("/products").json() == []
         service.sql("UPDATE alembic_version SET version_num = 'product_service_9999'")
@@ -136,7 +134,7 @@ def test_a_service_is_ready_only_at_the_revision_that_it_knows_and_does_not_star
     assert line.startswith("cannot start: the database is at revision product_service_9999")
 
 
-def test_the_database_of_one_service_is_refused_by_the_other(stopped: Services) -> None:
+def test_a_service_rejects_the_database_of_the_other(stopped: Services) -> None:
     migrate(stopped.users.database_url)
     assert stopped.users.start().wait_ended(30) == 2
     (line,) = stopped.users.log.splitlines()

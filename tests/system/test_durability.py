@@ -1,4 +1,4 @@
-"""Acknowledged means stored: services that are killed, commits that fail, and many who write at once."""
+"""Durability: an acknowledged write is stored, despite kill -9, failing commits, a full disk and concurrent writers."""
 
 import sys
 from collections import Counter
@@ -12,8 +12,8 @@ from testkit.processes import Account, Service, Services, eventually, problem
 from tests.streams import Stream, assert_kept, create, names_of_products
 
 PASSWORD = "correct horse battery staple"
-LATE_REFUSAL = {
-    # A row that refers to nothing, which only the commit finds out.
+FAIL_AT_COMMIT = {
+    # A row with a dangling reference, which only the commit detects.
     "sqlite": [
         "CREATE TABLE late (id INTEGER REFERENCES {table} (id) DEFERRABLE INITIALLY DEFERRED)",
         (
@@ -48,28 +48,28 @@ def register(client: httpx.Client, name: str) -> httpx.Response:
     return client.post("/register", json={"username": name, "password": PASSWORD})
 
 
-def refuse_at_commit(service: Service, backend: str, table: str, column: str) -> None:
-    """See to it that a row with the value `too-late` gets as far as the commit, and no further."""
-    for statement in LATE_REFUSAL[backend]:
+def fail_at_commit(service: Service, backend: str, table: str, column: str) -> None:
+    """Make the commit of a row with the value `too-late` fail."""
+    for statement in FAIL_AT_COMMIT[backend]:
         service.sql(statement.format(table=table, column=column))
 
 
-def test_products_that_were_acknowledged_outlive_kill_9(services: Services, owner: Account) -> None:
+def test_acknowledged_products_survive_kill_9(services: Services, owner: Account) -> None:
     with Stream(services.products, create, prefix="killed", headers=owner.bearer) as stream:
         stream.flows(50)
         services.products.kill()
-        eventually(lambda: stream.counts[None] >= 4, 10, "every client has noticed")
+        eventually(lambda: stream.counts[None] >= 4, 10, "all clients lost their connection")
         services.products.start().wait_ready()
         stream.flows(50)
     assert set(stream.counts) == {201, None}
     assert_kept(stream, names_of_products(services, "killed"))
 
 
-def test_accounts_that_were_acknowledged_outlive_kill_9(services: Services) -> None:
+def test_acknowledged_accounts_survive_kill_9(services: Services) -> None:
     with Stream(services.users, register, prefix="killed") as stream:
         stream.flows(50)
         services.users.kill()
-        eventually(lambda: stream.counts[None] >= 4, 10, "every client has noticed")
+        eventually(lambda: stream.counts[None] >= 4, 10, "all clients lost their connection")
         services.users.start().wait_ready()
         stream.flows(20)
     assert set(stream.counts) == {201, None}
@@ -79,23 +79,23 @@ def test_accounts_that_were_acknowledged_outlive_kill_9(services: Services) -> N
     assert services.log_in(newest, PASSWORD)
 
 
-def test_a_product_whose_commit_fails_gets_no_2xx_and_is_not_there(
+def test_a_failing_commit_of_a_product_is_a_500_and_stores_nothing(
     services: Services, owner: Account, backend: str
 ) -> None:
-    refuse_at_commit(services.products, backend, "products", "name")
+    fail_at_commit(services.products, backend, "products", "name")
     with services.products.client(headers=owner.bearer) as client:
         for _ in range(3):
             answer = create(client, "too-late")
             problem(answer, 500)
             assert "location" not in answer.headers
-            # The same connection, if it is the same, is fit for the next one.
+            # The connection is usable for the next request.
             assert create(client, "in-time").status_code == 201
     assert names_of_products(services, "too-late") == {}
     assert names_of_products(services, "in-time") == {"in-time": 3}
 
 
-def test_an_account_whose_commit_fails_gets_no_2xx_and_is_not_there(services: Services, backend: str) -> None:
-    refuse_at_commit(services.users, backend, "users", "username")
+def test_a_failing_commit_of_an_account_is_a_500_and_stores_nothing(services: Services, backend: str) -> None:
+    fail_at_commit(services.users, backend, "users", "username")
     with services.users.client() as client:
         problem(register(client, "too-late"), 500)
         assert register(client, "in-time").status_code == 201
@@ -105,15 +105,13 @@ def test_an_account_whose_commit_fails_gets_no_2xx_and_is_not_there(services: Se
 
 
 @pytest.mark.sqlite
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a running process can be given limits")
-def test_a_disk_that_is_full_is_heard_of_in_time_and_forgotten_when_there_is_room_again(
-    services: Services, owner: Account
-) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can set limits of a running process")
+def test_a_full_disk_is_a_503_until_there_is_room_again(services: Services, owner: Account) -> None:
     import resource  # Windows has no such module.
 
     service = services.products
     files = [service.log_file, *Path(service.database_url.removeprefix("sqlite:///")).parent.iterdir()]
-    full = max(file.stat().st_size for file in files) + 2**16  # Bytes that no file of the service may exceed.
+    full = max(file.stat().st_size for file in files) + 2**16  # The size limit of each file of the service, in bytes.
     limits = resource.prlimit(service.pid, resource.RLIMIT_FSIZE)
     with Stream(service, create, prefix="full", headers=owner.bearer) as stream, service.client() as client:
         stream.flows(5)
@@ -128,10 +126,10 @@ def test_a_disk_that_is_full_is_heard_of_in_time_and_forgotten_when_there_is_roo
     assert set(names_of_products(services, "full")) == stream.names(201)
 
 
-def test_fifty_who_write_at_once_all_succeed_and_reads_flow_meanwhile(services: Services, owner: Account) -> None:
+def test_fifty_concurrent_writers_succeed_and_do_not_block_reads(services: Services, owner: Account) -> None:
     def write(number: int) -> list[int]:
         with services.products.client(headers=owner.bearer) as client:
-            return [create(client, f"fifty-{number}-{turn}").status_code for turn in range(4)]
+            return [create(client, f"fifty-{number}-{n}").status_code for n in range(4)]
 
     def read(client: httpx.Client, _: str) -> httpx.Response:
         return client.get("/products?limit=5")

@@ -1,9 +1,9 @@
-"""Changing the signing key under two replicas on one database, each restarted while the other one answers.
+"""Rotation of the signing key with two replicas on one database; each restarts while the other one answers.
 
-The procedure: (a) both sign with the old key; (b) the new one is added to SECRET_KEYS_ACCEPTED; (c) the two change
-places; (d) after the end of the last token that the old key has signed, the old one is removed. It is walked through
-once, without waiting for that end, and the tests look at what happened on the way. Keys are no matter of the database,
-so that this is on the one that replicas share in production.
+The steps: (a) both sign with the old key; (b) the new key is added to SECRET_KEYS_ACCEPTED; (c) the keys are swapped;
+(d) the old key is removed, once the last token that it signed has expired. The fixture goes through the steps once,
+without waiting for that expiry, and the tests check what happened on the way. Keys don't depend on the database, so
+this runs only on PostgreSQL, which replicas share in production.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ REMOVED = Step("d", NEW)
 
 
 class Replica:
-    """One of the two, and the step that it is at."""
+    """A replica, and its current step."""
 
     def __init__(self, service: Service, step: Step) -> None:
         self.service = service
@@ -50,7 +50,7 @@ class Replica:
         service.environment.update(step.settings)
 
     def begin_restart(self, step: Step) -> None:
-        """Stop it, and start it with the keys of this step; do not wait for it."""
+        """Stop the replica, and start it with the keys of this step, without waiting until it is ready."""
         self.service.stop()
         self.service.environment.update(step.settings)
         self.service.start()
@@ -59,42 +59,42 @@ class Replica:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a replica said of an access token."""
+    """Whether a replica accepted an access token."""
 
     issued_at: Step
-    judged_at: Step
+    validated_at: Step
     valid: bool
 
 
 @dataclass(frozen=True)
 class Refresh:
-    """What came of refreshing."""
+    """The result of a refresh."""
 
     at: Step
     answer: httpx.Response
 
 
 @dataclass
-class Walk:
-    """Both replicas on the way, the tokens that they have issued, and what they said of them."""
+class Rotation:
+    """Both replicas, the tokens that they issued, and how they validated them."""
 
     replicas: tuple[Replica, Replica]
     access_tokens: list[tuple[Step, str]] = field(default_factory=list)
     unused: list[tuple[Step, str]] = field(default_factory=list)
-    """Refresh tokens of a session each, which nobody has used on the way."""
+    """Refresh tokens, each of a session of its own, not used during the rotation."""
     tabs: list[str] = field(default_factory=list)
     """The refresh token of one session, as each of two tabs knows it."""
     verdicts: list[Verdict] = field(default_factory=list)
     refreshes: list[Refresh] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Open the account, and the session of the two tabs."""
+        """Register the account, and create the session of the two tabs."""
         with self.replicas[0].service.client() as client:
             assert client.post("/register", json=CREDENTIALS).status_code == 201
             self.tabs = [client.post("/login", json=CREDENTIALS).json()["refresh_token"]] * 2
 
-    def look(self, *up: Replica) -> None:
-        """Get tokens of those replicas that are up, have each of them judge all there are, and refresh."""
+    def observe(self, *up: Replica) -> None:
+        """Get tokens from the running replicas, have each of them validate all tokens so far, and refresh."""
         with ExitStack() as cleanup:
             clients = [(replica.step, cleanup.enter_context(replica.service.client())) for replica in up]
             for step, client in clients:
@@ -109,8 +109,8 @@ class Walk:
                 self._refresh_in_both_tabs(first, second)
 
     def _refresh_in_both_tabs(self, *clients: tuple[Step, httpx.Client]) -> None:
-        # The second tab sends again what the first one has just used. Had it got another successor than the first
-        # one, it would be thrown out the next time, for its token would be neither the newest nor the one before.
+        # The second tab repeats the token that the first one has just used. If it got another successor than the first,
+        # the session would be revoked the next time: its token would be neither the current nor the previous one.
         for tab, (step, client) in enumerate(clients):
             answer = client.post("/refresh", json={"refresh_token": self.tabs[tab]})
             self.refreshes.append(Refresh(step, answer))
@@ -119,23 +119,23 @@ class Walk:
 
 
 @pytest.fixture(scope="module")
-def walk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
-    """The whole procedure; at its end both replicas run, without the old key."""
+def rotation(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rotation]:
+    """The whole rotation; at its end both replicas run without the old key."""
     folder = tmp_path_factory.mktemp("replicas")
     with databases.made() as new_database, ExitStack() as cleanup:
         address = new_database(None)
         one, two = (Service("user-service", folder / name, DATABASE_URL=address) for name in ("one", "two"))
         for service in (one, two):
             cleanup.callback(service.close)
-        # To spare a restart, the second one begins where the first one will be after its first restart.
-        walk = Walk((Replica(one, BEFORE), Replica(two, ADDED)))
-        for replica in walk.replicas:
+        # To save a restart, the second replica begins where the first will be after its first restart.
+        rotation = Rotation((Replica(one, BEFORE), Replica(two, ADDED)))
+        for replica in rotation.replicas:
             replica.service.start()
-        for replica in walk.replicas:
+        for replica in rotation.replicas:
             replica.service.wait_ready()
-        walk.begin()
-        walk.look(*walk.replicas)
-        first, second = walk.replicas
+        rotation.begin()
+        rotation.observe(*rotation.replicas)
+        first, second = rotation.replicas
         for replica, other, step in (
             (first, second, ADDED),
             (second, first, SWITCHED),
@@ -144,44 +144,48 @@ def walk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iter
             (second, first, REMOVED),
         ):
             replica.begin_restart(step)
-            walk.look(other)
+            rotation.observe(other)
             replica.service.wait_ready()
-            walk.look(first, second)
-        yield walk
+            rotation.observe(first, second)
+        yield rotation
 
 
-def test_no_token_is_refused_before_its_key_is_removed(walk: Walk) -> None:
-    judged = [
+def test_no_token_is_rejected_before_its_key_is_removed(rotation: Rotation) -> None:
+    relevant = [
         verdict
-        for verdict in walk.verdicts
-        if verdict.judged_at is not REMOVED or verdict.issued_at.signs == REMOVED.signs
+        for verdict in rotation.verdicts
+        if verdict.validated_at is not REMOVED or verdict.issued_at.signs == REMOVED.signs
     ]
-    assert [verdict for verdict in judged if not verdict.valid] == []
-    # A replica at any step has judged tokens of one at the step before, and of one at the step after.
-    met = {(verdict.issued_at.name, verdict.judged_at.name) for verdict in judged}
+    assert [verdict for verdict in relevant if not verdict.valid] == []
+    # A replica at each step has validated tokens of a replica one step before, and one step after.
+    met = {(verdict.issued_at.name, verdict.validated_at.name) for verdict in relevant}
     assert met >= {("a", "b"), ("b", "a"), ("b", "c"), ("c", "b"), ("c", "d"), ("d", "c"), ("a", "c"), ("d", "d")}
 
 
-def test_what_the_old_key_has_signed_is_refused_once_it_is_removed(walk: Walk) -> None:
-    judged = [verdict for verdict in walk.verdicts if verdict.judged_at is REMOVED and verdict.issued_at.signs == OLD]
-    assert [verdict for verdict in judged if verdict.valid] == []
-    assert {verdict.issued_at for verdict in judged} == {BEFORE, ADDED}
+def test_tokens_of_the_old_key_are_rejected_once_it_is_removed(rotation: Rotation) -> None:
+    relevant = [
+        verdict for verdict in rotation.verdicts if verdict.validated_at is REMOVED and verdict.issued_at.signs == OLD
+    ]
+    assert [verdict for verdict in relevant if verdict.valid] == []
+    assert {verdict.issued_at for verdict in relevant} == {BEFORE, ADDED}
 
 
-def test_a_session_is_refreshed_through_all_steps_and_by_both_replicas_with_the_same_successor(walk: Walk) -> None:
-    failed = [(refresh.at.name, refresh.answer.text) for refresh in walk.refreshes if refresh.answer.status_code != 200]
+def test_both_replicas_return_the_same_successor_at_every_step(rotation: Rotation) -> None:
+    failed = [
+        (refresh.at.name, refresh.answer.text) for refresh in rotation.refreshes if refresh.answer.status_code != 200
+    ]
     assert failed == []
-    assert {refresh.at for refresh in walk.refreshes} == {BEFORE, ADDED, SWITCHED, REMOVED}
+    assert {refresh.at for refresh in rotation.refreshes} == {BEFORE, ADDED, SWITCHED, REMOVED}
 
 
-def test_a_refresh_token_of_any_step_is_good_after_the_old_key_is_removed_with_the_same_successor_at_either_replica(
-    walk: Walk,
+def test_unused_refresh_tokens_of_every_step_survive_the_rotation(
+    rotation: Rotation,
 ) -> None:
     with ExitStack() as cleanup:
-        clients = [cleanup.enter_context(replica.service.client()) for replica in walk.replicas]
+        clients = [cleanup.enter_context(replica.service.client()) for replica in rotation.replicas]
         answers = [
             (step, [client.post("/refresh", json={"refresh_token": token}) for client in clients])
-            for step, token in walk.unused
+            for step, token in rotation.unused
         ]
     assert {step for step, _ in answers} == {BEFORE, ADDED, SWITCHED, REMOVED}
     assert {step.name for step, both in answers for answer in both if answer.status_code != 200} == set()

@@ -1,4 +1,4 @@
-"""The user service is killed and started again under a load of reads and writes of the product service."""
+"""The user service is killed and restarted while clients read from and write to the product service."""
 
 import time
 
@@ -11,7 +11,7 @@ RECOVERED_WITHIN = 2.0
 """Seconds after the user service is ready again."""
 
 
-def test_reads_never_fail_writes_are_503_in_between_and_all_is_well_soon_after_the_restart(services: Services) -> None:
+def test_reads_never_fail_and_writes_recover_soon_after_the_restart(services: Services) -> None:
     owner = services.sign_up()
     product_service = services.products.pid
     began: dict[str, float] = {}
@@ -21,7 +21,7 @@ def test_reads_never_fail_writes_are_503_in_between_and_all_is_well_soon_after_t
         answer = create(client, name)
         if answer.status_code != 201:
             problem(answer, 503, "auth-unavailable")
-            time.sleep(0.02)  # A refusal costs so little that the load would be one of refusals alone.
+            time.sleep(0.02)  # A 503 takes so little time that there would be hardly any other requests.
         return answer
 
     def read(client: httpx.Client, name: str) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""A service that is killed between the commit and the answer, and a client that sends its request again."""
+"""A service that is killed between the commit and the response, and a client that repeats its request."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ LAMP = {"name": "Lamp", "price": "19.99", "quantity": 3}
 
 
 class DyingService(Service):
-    """The product service as a process that can be ordered to die after the next commit."""
+    """The product service as a process that dies after the next commit if told to."""
 
     @property
     def module(self) -> str:
@@ -41,10 +41,8 @@ def owner(services_on_both: Services) -> Account:
     return services_on_both.sign_up()
 
 
-def test_a_creation_is_made_once_and_the_retry_hears_what_the_first_would_have_heard(
-    products: DyingService, owner: Account
-) -> None:
-    headers = {**owner.bearer, "Idempotency-Key": "the-key-of-a-creation"}
+def test_a_creation_is_carried_out_once_and_the_retry_gets_its_response(products: DyingService, owner: Account) -> None:
+    headers = {**owner.bearer, "Idempotency-Key": "a-creation"}
     with products.client(headers=headers) as client:
         products.die_after_the_next_commit()
         with pytest.raises(httpx.TransportError):
@@ -59,10 +57,10 @@ def test_a_creation_is_made_once_and_the_retry_hears_what_the_first_would_have_h
         assert len(client.get("/products?q=lamp").json()) == 1
 
 
-def test_a_change_of_the_stock_is_made_once(services_on_both: Services, products: DyingService, owner: Account) -> None:
+def test_a_stock_change_is_carried_out_once(services_on_both: Services, products: DyingService, owner: Account) -> None:
     product = services_on_both.create_product(owner, name="Chair", quantity=3)
     path = f"/products/{product['id']}"
-    headers = {**owner.bearer, "Idempotency-Key": "the-key-of-a-sale"}
+    headers = {**owner.bearer, "Idempotency-Key": "a-sale"}
     sale = {"delta": -1, "reason": "sold"}
     with products.client(headers=headers) as client:
         products.die_after_the_next_commit()

@@ -1,4 +1,4 @@
-"""The product service while the user service is away, and after it has come back."""
+"""The product service during and after an outage of the user service."""
 
 import secrets
 import socket
@@ -28,7 +28,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 @contextmanager
 def outage(users: Service, kind: str) -> Iterator[None]:
-    """The user service is away; afterwards it is back, with the same data and the same address."""
+    """An outage of the user service; afterwards it is back, with the same data and the same address."""
     {"stopped": users.stop, "killed": users.kill, "hanging": users.pause}[kind]()
     try:
         yield
@@ -41,7 +41,7 @@ def outage(users: Service, kind: str) -> Iterator[None]:
 
 
 def call_protected(client: httpx.Client, owner: Account, product_id: int) -> list[httpx.Response]:
-    """One call to each protected operation, none of which takes longer than it may."""
+    """Call three protected operations, and assert that none exceeds the deadline."""
     answers = []
     for method, path, body in (
         ("POST", "/products", DRAFT),
@@ -55,7 +55,7 @@ def call_protected(client: httpx.Client, owner: Account, product_id: int) -> lis
 
 
 @pytest.mark.parametrize("kind", ["killed", "hanging"])
-def test_without_the_user_service_protected_calls_are_503_and_reads_go_on(services: Services, kind: str) -> None:
+def test_during_an_outage_protected_calls_are_503_and_reads_work(services: Services, kind: str) -> None:
     owner = services.sign_up()
     product = services.create_product(owner)
     address = f"/products/{product['id']}"
@@ -66,7 +66,7 @@ def test_without_the_user_service_protected_calls_are_503_and_reads_go_on(servic
                 problem(answer, 503, "auth-unavailable")
                 assert int(answer.headers["retry-after"]) >= 1
                 assert "www-authenticate" not in answer.headers
-                # What can be told without asking is told as ever.
+                # Errors that need no call to the user service are unchanged.
                 problem(client.delete(address), 401, "not-authenticated")
                 problem(client.delete(address, headers={b"Authorization": "Bearer ä".encode()}), 401)
                 assert client.get("/products?limit=100").json() == before
@@ -77,7 +77,7 @@ def test_without_the_user_service_protected_calls_are_503_and_reads_go_on(servic
         assert client.put(address, json={"quantity": 4}, headers=owner.bearer).json()["quantity"] == 4
 
 
-def test_reads_are_quick_while_many_protected_calls_wait(services: Services) -> None:
+def test_reads_are_fast_while_many_protected_calls_wait(services: Services) -> None:
     owner = services.sign_up()
     with services.products.client() as client, ThreadPoolExecutor(30) as threads, outage(services.users, "hanging"):
 
@@ -99,7 +99,7 @@ def test_reads_are_quick_while_many_protected_calls_wait(services: Services) -> 
             assert took < DEADLINE + 1
 
 
-def test_health_tells_of_the_outage_and_of_its_end_and_needs_no_restart(services: Services) -> None:
+def test_health_shows_the_outage_and_the_recovery(services: Services) -> None:
     owner = services.sign_up()
     product_service = services.products.pid
 
@@ -116,7 +116,7 @@ def test_health_tells_of_the_outage_and_of_its_end_and_needs_no_restart(services
             for answer in call_protected(client, owner, 1):
                 problem(answer, 503, "auth-unavailable")
             assert client.get("/health").json()["database"] == "ok"
-        # The breaker may be open for a second yet; /health may be some seconds late.
+        # The breaker may stay open for another second; /health may lag by some seconds.
         eventually(
             lambda: client.post("/products", json=DRAFT, headers=owner.bearer).status_code == 201, 2, "a success"
         )
@@ -126,9 +126,7 @@ def test_health_tells_of_the_outage_and_of_its_end_and_needs_no_restart(services
 
 
 @pytest.mark.parametrize("kind", ["killed", "hanging"])
-def test_all_protected_calls_succeed_again_within_two_seconds_of_the_end_of_an_outage(
-    services: Services, kind: str
-) -> None:
+def test_protected_calls_recover_within_two_seconds(services: Services, kind: str) -> None:
     owner = services.sign_up()
     with (
         Stream(services.products, create, prefix=kind, headers=owner.bearer) as stream,
@@ -140,7 +138,7 @@ def test_all_protected_calls_succeed_again_within_two_seconds_of_the_end_of_an_o
             assert client.get("/health").json()["user_service"]["breaker"] in ("open", "half-open")
             assert client.get("/health/ready").status_code == 200
         eventually(lambda: create(client, "probe").status_code == 201, RECOVERED_WITHIN, "validations succeed")
-        # What was refused a moment before may be noted a moment later.
+        # A call that was rejected just before may be recorded just after.
         stream.flows(20)
         lost = stream.names(503)
         stream.flows(50)
@@ -149,7 +147,7 @@ def test_all_protected_calls_succeed_again_within_two_seconds_of_the_end_of_an_o
     assert set(stream.counts) == {201, 503}
 
 
-def test_a_token_outlives_a_restart_of_the_user_service(services: Services) -> None:
+def test_a_token_survives_a_restart_of_the_user_service(services: Services) -> None:
     key_file = services.users.data / "secret-key"
     key = key_file.read_bytes()
     owner = services.sign_up()
@@ -164,7 +162,7 @@ def test_a_token_outlives_a_restart_of_the_user_service(services: Services) -> N
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
 
 
-def test_no_log_holds_a_password_a_token_or_the_key(services: Services) -> None:
+def test_logs_contain_no_password_token_or_key(services: Services) -> None:
     owner = services.sign_up(password="a-password-" + secrets.token_hex(8))
     product = services.create_product(owner)
     wrong, short, stray = (f"{kind}-password-{secrets.token_hex(8)}" for kind in ("wrong", "short", "stray"))
@@ -208,7 +206,7 @@ def test_no_log_holds_a_password_a_token_or_the_key(services: Services) -> None:
 
     key = (services.users.data / "secret-key").read_text(encoding="ascii")
     parts = [*owner.token.split("."), forged.rpartition(".")[2]]
-    # A token's first part is the same for all tokens and no secret; the others are.
+    # The first part of a token is the same for all tokens and not secret; the others are.
     for service in (services.users, services.products):
         log = service.log
         assert '"level": "warning"' in log if service is services.products else '"POST"' in log
@@ -217,7 +215,7 @@ def test_no_log_holds_a_password_a_token_or_the_key(services: Services) -> None:
 
 
 def _send_nonsense(service: Service, secret: str) -> None:
-    """What the HTTP parser itself refuses."""
+    """Send requests that the HTTP parser itself rejects."""
     for request in (f"GET /{secret}\r\n\r\n", f"GET / HTTP/1.1\r\nAuthorization {secret}\r\n\r\n", f"{secret}\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
             connection.sendall(request.encode())

@@ -1,4 +1,4 @@
-"""Starting, serving with several processes, and ending."""
+"""Processes: start, several workers, shutdown, and invalid configurations."""
 
 import errno
 import os
@@ -18,13 +18,13 @@ from product_service.settings import Settings as ProductSettings
 from testkit.processes import Service, eventually, problem
 from user_service.settings import SAMPLE_KEYS
 
-SECRET = "hunter2-which-no-output-may-hold"
+SECRET = "hunter2-must-not-be-printed"
 Make = Callable[..., Service]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes a service with these settings; it is ended with the test."""
+    """Makes services with given settings, and stops them after the test."""
     with ExitStack() as cleanup:
 
         def make(name: str, folder: str = "one", **environment: str) -> Service:
@@ -48,38 +48,38 @@ def workers_of(service: Service) -> list[int]:
     return [int(message.strip("]").rpartition("[")[2]) for message in started]
 
 
-def test_with_two_workers_the_parent_migrates_once_and_both_answer_and_end(make: Make) -> None:
+def test_two_workers_both_answer_and_stop_and_the_parent_migrates_once(make: Make) -> None:
     service = make("user-service", WORKERS="2").start().wait_ready()
     workers = eventually(lambda: pids if len(pids := workers_of(service)) == 2 else None, 20, "two workers")
     assert service.pid not in workers
     migrated = [line["message"] for line in service.log_lines if line["message"].startswith("database ")]
     assert migrated == ["database migrated"]
     assert service.log.count("each worker counts attempts by itself: set RATE_LIMIT_STORAGE_URL") == 1
-    eventually(lambda: service.log.count("Application startup complete") == 2, 20, "both have started")
+    eventually(lambda: service.log.count("Application startup complete") == 2, 20, "both workers have started")
 
     credentials = {"username": "ada", "password": "correct horse battery staple"}
     with service.client() as client:
         assert client.post("/register", json=credentials).status_code == 201
     tokens = []
     for paused in workers:
-        # While one is held, what is answered is answered by the other; what the held one has taken is tried again.
+        # While one worker is paused, only the other answers; a request that the paused one accepted is repeated.
         os.kill(paused, signal.SIGSTOP)
         try:
-            tokens.append(eventually(lambda: _log_in(service, credentials), 20, "the other one answers"))
+            tokens.append(eventually(lambda: _log_in(service, credentials), 20, "the other answers"))
         finally:
             os.kill(paused, signal.SIGCONT)
     for paused in workers:
         os.kill(paused, signal.SIGSTOP)
         try:
             for token in tokens:
-                assert eventually(lambda token=token: _validate(service, token), 20, "the other one answers")["valid"]  # type: ignore[misc]
+                assert eventually(lambda token=token: _validate(service, token), 20, "the other answers")["valid"]  # type: ignore[misc]
         finally:
             os.kill(paused, signal.SIGCONT)
 
     service.stop()
-    eventually(lambda: not any(is_alive(pid) for pid in workers), 10, "the workers have ended")
-    with closing(socket.socket()) as again:
-        again.bind(("127.0.0.1", service.port))
+    eventually(lambda: not any(is_alive(pid) for pid in workers), 10, "the workers have stopped")
+    with closing(socket.socket()) as reused:
+        reused.bind(("127.0.0.1", service.port))
 
 
 def _log_in(service: Service, credentials: dict[str, str]) -> str | None:
@@ -99,17 +99,17 @@ def _validate(service: Service, token: str) -> dict[str, object] | None:
         return None
 
 
-def test_several_processes_that_start_at_once_on_a_fresh_database_all_serve(make: Make, tmp_path: Path) -> None:
+def test_processes_that_start_at_once_on_a_new_database_all_work(make: Make, tmp_path: Path) -> None:
     data = str(tmp_path / "shared")
     services = [make("user-service", f"number-{n}", DATA_DIR=data) for n in range(4)]
     for service in services:
         service.start()
     for service in services:
         service.wait_ready(60)
-    said = [line["message"] for service in services for line in service.log_lines]
-    assert said.count("database migrated") == 1
-    assert said.count("database is up to date") == 3
-    # They have one key and one database.
+    messages = [line["message"] for service in services for line in service.log_lines]
+    assert messages.count("database migrated") == 1
+    assert messages.count("database is up to date") == 3
+    # They share a key and a database.
     credentials = {"username": "ada", "password": "correct horse battery staple"}
     with services[0].client() as first, services[3].client() as last:
         account = first.post("/register", json=credentials).json()
@@ -117,7 +117,7 @@ def test_several_processes_that_start_at_once_on_a_fresh_database_all_serve(make
         assert first.get("/me", headers={"Authorization": f"Bearer {token}"}).json() == account
 
 
-def test_sigterm_lets_a_request_finish_and_answers_that_it_is_draining(make: Make) -> None:
+def test_after_sigterm_requests_finish_and_readiness_is_draining(make: Make) -> None:
     service = make("user-service", DRAIN_SECONDS="1").start().wait_ready()
     body = b'{"username": "ada", "password": "correct horse battery staple"}'
     head = (
@@ -126,7 +126,7 @@ def test_sigterm_lets_a_request_finish_and_answers_that_it_is_draining(make: Mak
     )
     with socket.create_connection(("127.0.0.1", service.port), 20) as slow, service.client() as client:
         slow.sendall(head.encode())
-        # The service says so when it begins to read the body: from here on the request is in progress.
+        # The service sends this when it begins to read the body: now the request is in progress.
         assert slow.recv(1000).startswith(b"HTTP/1.1 100")
         service.process.send_signal(signal.SIGTERM)
 
@@ -134,9 +134,9 @@ def test_sigterm_lets_a_request_finish_and_answers_that_it_is_draining(make: Mak
             answer = client.get("/health/ready")
             return answer if answer.status_code == 503 else None
 
-        refused = eventually(draining, 10, "draining")
-        problem(refused, 503, "draining")
-        assert refused.headers["retry-after"]
+        not_ready = eventually(draining, 10, "draining")
+        problem(not_ready, 503, "draining")
+        assert not_ready.headers["retry-after"]
         assert client.get("/health/live").status_code == 200
         service.wait_for_log_line("Shutting down")
         slow.sendall(body)
@@ -146,7 +146,7 @@ def test_sigterm_lets_a_request_finish_and_answers_that_it_is_draining(make: Mak
         assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
 
 
-def test_sigterm_ends_an_idle_service_that_has_open_connections(make: Make) -> None:
+def test_sigterm_stops_an_idle_service_with_open_connections(make: Make) -> None:
     service = make("product-service").start().wait_ready()
     with service.client() as client:
         assert client.get("/products").json() == []
@@ -154,7 +154,7 @@ def test_sigterm_ends_an_idle_service_that_has_open_connections(make: Make) -> N
     assert not list(service.data.glob("*.db-wal"))
 
 
-def _of_a_newer_schema(folder: Path, name: str) -> None:
+def _make_newer_database(folder: Path, name: str) -> None:
     database = folder / "data" / f"{name}.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(database)) as connection:
@@ -164,56 +164,56 @@ def _of_a_newer_schema(folder: Path, name: str) -> None:
 
 
 PRODUCTION = {"ENVIRONMENT": "production", "BCRYPT_COST": "12"}
-REFUSALS: dict[str, tuple[str, dict[str, str], list[str]]] = {
+INVALID_STARTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     "production without a key": ("user-service", PRODUCTION, ["SECRET_KEY"]),
-    "production with the sample": ("user-service", {**PRODUCTION, "SECRET_KEY": SAMPLE_KEYS[0]}, ["SECRET_KEY"]),
+    "production with the sample key": ("user-service", {**PRODUCTION, "SECRET_KEY": SAMPLE_KEYS[0]}, ["SECRET_KEY"]),
     "production with a short key": ("user-service", {**PRODUCTION, "SECRET_KEY": SECRET[:31]}, ["SECRET_KEY"]),
     "production with cheap hashes": (
         "user-service",
         {**PRODUCTION, "SECRET_KEY": SECRET, "BCRYPT_COST": "11"},
         ["BCRYPT_COST"],
     ),
-    "four mistakes": (
+    "four invalid settings": (
         "user-service",
         {
             "PORT": "80001",
             "BCRYPT_COST": "three",
             "LOG_LEVEL": "loud",
-            "DATABASE_URL": f"mysql://somebody:{SECRET}@localhost/shop",
+            "DATABASE_URL": f"mysql://someone:{SECRET}@localhost/shop",
             "SECRET_KEY": SECRET,
         },
         ["PORT", "BCRYPT_COST", "LOG_LEVEL", "DATABASE_URL"],
     ),
-    "a user service with a password in its address": (
+    "a user service URL with a password": (
         "product-service",
-        {"USER_SERVICE_URL": f"http://somebody:{SECRET}@localhost:8001", "DATABASE_URL": "sqlite://", "PORT": "http"},
+        {"USER_SERVICE_URL": f"http://someone:{SECRET}@localhost:8001", "DATABASE_URL": "sqlite://", "PORT": "http"},
         ["USER_SERVICE_URL", "DATABASE_URL", "PORT"],
     ),
     "a database of a newer version": ("product-service", {}, ["9999"]),
     "a database of the other service": ("user-service", {}, ["another service"]),
-    "a file that is no database": ("product-service", {}, ["database"]),
-    "a data folder that cannot be made": ("user-service", {"DATA_DIR": "occupied"}, ["folder"]),
+    "a file that is not a database": ("product-service", {}, ["database"]),
+    "a data folder that can't be created": ("user-service", {"DATA_DIR": "occupied"}, ["folder"]),
 }
 
 
 def prepare(what: str, service: Service) -> None:
-    """Put what is to be refused in its place."""
+    """Put the database or folder of this case in place."""
     service.data.mkdir()
     if what == "a database of a newer version":
-        _of_a_newer_schema(service.folder, service.name)
+        _make_newer_database(service.folder, service.name)
     elif what == "a database of the other service":
         url = f"sqlite:///{service.database}"
         product_service.migrations(ProductSettings.model_construct(database_url=url)).upgrade()
-    elif what == "a file that is no database":
+    elif what == "a file that is not a database":
         service.database.write_bytes(b"This is a text of more than a hundred bytes, and not a database. " * 20)
-    elif what == "a data folder that cannot be made":
+    elif what == "a data folder that can't be created":
         (service.folder / "occupied").write_text("by a file")
 
 
-def test_a_service_that_cannot_start_says_why_in_one_line_for_each_mistake(make: Make) -> None:
+def test_an_invalid_configuration_is_reported_in_one_line_per_error(make: Make) -> None:
     services = {
         what: make(name, f"number-{number}", **settings)
-        for number, (what, (name, settings, _)) in enumerate(REFUSALS.items())
+        for number, (what, (name, settings, _)) in enumerate(INVALID_STARTS.items())
     }
 
     def start(what: str) -> int:
@@ -223,7 +223,7 @@ def test_a_service_that_cannot_start_says_why_in_one_line_for_each_mistake(make:
     with ThreadPoolExecutor(2) as threads:
         statuses = dict(zip(services, threads.map(start, services), strict=True))
     for what, service in services.items():
-        _, _, named = REFUSALS[what]
+        _, _, named = INVALID_STARTS[what]
         lines = service.log.splitlines()
         assert statuses[what] == 2, (what, lines)
         assert len(lines) == len(named), (what, lines)
@@ -233,7 +233,7 @@ def test_a_service_that_cannot_start_says_why_in_one_line_for_each_mistake(make:
         assert SECRET[:16] not in service.log, what
 
 
-def test_an_address_that_nothing_can_listen_at_is_said_in_a_line(make: Make) -> None:
+def test_an_unusable_address_is_reported_in_one_line(make: Make) -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

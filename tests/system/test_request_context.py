@@ -1,4 +1,4 @@
-"""What says which request a call belongs to, in the logs of both services."""
+"""Request ids and traces in the logs of both services."""
 
 import secrets
 from typing import Any
@@ -11,7 +11,7 @@ DRAFT = {"name": "Lamp", "price": "19.99", "quantity": 3}
 
 
 def logged(services: Services, request_id: str) -> dict[str, Any]:
-    """The lines of both services for one protected request, which have to be there."""
+    """The log lines of both services for one protected request; fails if one is missing."""
     found = {}
     for service, route in ((services.products, "/products"), (services.users, "/validate-token")):
         found[route] = service.wait_for_log_line("request", request_id=request_id, route=route)
@@ -19,7 +19,7 @@ def logged(services: Services, request_id: str) -> dict[str, Any]:
     return {**found, "asked": asked}
 
 
-def test_a_protected_request_is_found_under_its_id_and_its_trace_in_both_logs(services: Services) -> None:
+def test_both_logs_have_the_request_id_and_the_trace_id(services: Services) -> None:
     owner = services.sign_up()
     request_id, trace_id = secrets.token_hex(8), secrets.token_hex(16)
     headers = {"X-Request-ID": request_id, "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
@@ -30,7 +30,7 @@ def test_a_protected_request_is_found_under_its_id_and_its_trace_in_both_logs(se
 
 
 @pytest.mark.parametrize("traceparent", [None, "hunter2", f"00-{'0' * 32}-{'1' * 16}-01"])
-def test_without_a_sane_trace_neither_logs_one(services: Services, traceparent: str | None) -> None:
+def test_a_missing_or_malformed_traceparent_is_not_logged(services: Services, traceparent: str | None) -> None:
     owner = services.sign_up()
     with services.products.client(headers=owner.bearer) as client:
         answer = client.post("/products", json=DRAFT, headers={"traceparent": traceparent} if traceparent else {})

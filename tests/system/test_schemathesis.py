@@ -1,4 +1,4 @@
-"""Both services against their own OpenAPI documents: schemathesis makes the requests, and runs all of its checks."""
+"""Both services against their OpenAPI documents: schemathesis generates the requests and runs all of its checks."""
 
 import subprocess
 import sys
@@ -9,14 +9,14 @@ import pytest
 from testkit.processes import Services
 
 CONFIGURATION = """
-# Which currencies there are, and how many decimals a price may have in which, is no matter of a schema: a product that
-# is valid by the schema may be refused for these two reasons (the others are in tests/system/test_bad_input.py).
+# A schema can't say which currencies exist, nor how many decimals each has. So a product that is valid by the schema
+# may be rejected for these two reasons. (tests/system/bad_input tests the others.)
 [[operations]]
 include-name = ["POST /products", "PUT /products/{product_id}", "PATCH /products/{product_id}"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422"]
 
-# No schema could make up a cursor, or says which roles go together, that two prices are a range, or what a word is; and
-# what is sent as a condition is not always what the schema of the header says.
+# A schema can't generate a cursor, nor say which roles go together, that two prices form a range, or what a word is.
+# And the condition headers that schemathesis sends don't always match their schema.
 [[operations]]
 include-name = [
     "GET /users", "PATCH /users/{user_id}", "GET /products", "GET /products/{product_id}",
@@ -24,13 +24,13 @@ include-name = [
 ]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "304", "401", "403", "404", "409", "412", "422"]
 
-# The history goes on after the product was deleted.
+# The history outlives the product.
 [[operations]]
 include-name = ["GET /products/{product_id}/history"]
 checks.use_after_free.enabled = false
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "422"]
 
-# Not every text is a file that can be imported, and whatever is sent is a text.
+# The schema of a file is any text, but not every text is an importable file.
 [[operations]]
 include-name = "GET /products/export"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "422"]
@@ -50,7 +50,7 @@ import schemathesis
 from schemathesis.cli import schemathesis as command_line
 
 @schemathesis.serializer("application/x-ndjson", "text/csv")
-def as_it_is(context, text):
+def unchanged(context, text):
     return str(text).encode()
 
 command_line()
@@ -58,21 +58,21 @@ command_line()
 
 
 @pytest.mark.parametrize("name", ["users", "products"])
-def test_a_service_does_as_its_document_says(services: Services, name: str, tmp_path: Path) -> None:
+def test_a_service_conforms_to_its_document(services: Services, name: str, tmp_path: Path) -> None:
     service = getattr(services, name)
-    # The sessions with small numbers are those of others, so that a number made up does not end the one that is used.
+    # The sessions with small ids belong to other accounts, so a generated id does not revoke the session in use.
     for _ in range(10):
         services.sign_up()
-    somebody = services.sign_up()
-    services.users.sql("UPDATE users SET is_admin = true WHERE id = :id", id=somebody.id)
-    services.create_product(somebody)
+    account = services.sign_up()
+    services.users.sql("UPDATE users SET is_admin = true WHERE id = :id", id=account.id)
+    services.create_product(account)
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION, encoding="utf-8")
     run = subprocess.run(
         [
             *(sys.executable, "-c", PROGRAM),
             *("--config-file", "schemathesis.toml", "run", f"{service.url}/openapi.json"),
             *("--checks", "all", "--generation-deterministic", "--max-examples", "5", "--continue-on-failure"),
-            *("--header", f"Authorization: Bearer {somebody.token}", "--no-color"),
+            *("--header", f"Authorization: Bearer {account.token}", "--no-color"),
         ],
         cwd=tmp_path,
         capture_output=True,
@@ -81,7 +81,7 @@ def test_a_service_does_as_its_document_says(services: Services, name: str, tmp_
     )
     assert run.returncode == 0, run.stdout + run.stderr
     answered = {(line["method"], line["route"], line["status"]) for line in service.log_lines if "route" in line}
-    # It got beyond the bearer's token and the schemas: there are successes and refusals of each operation.
+    # Requests got past authentication and validation: operations succeeded, and rejected requests, too.
     successes = {
         "users": {
             *(("POST", "/register", 201), ("POST", "/validate-token", 200), ("GET", "/me", 200)),

@@ -1,4 +1,4 @@
-"""The seed, run as people run it: as a process, against both services."""
+"""The seed command, run as a process against both services."""
 
 import subprocess
 import sys
@@ -15,19 +15,17 @@ from product_service.demo.seed import CATALOGUE, PASSWORD
 from product_service.main import documented_app
 from testkit.processes import Services, free_port, running_services
 
-pytestmark = pytest.mark.xdist_group("system-seed")
-
 
 @pytest.fixture
 def fresh_services(tmp_path: Path) -> Iterator[Services]:
-    """Services that nobody has used, for those tests that need them."""
+    """New services, for tests that need empty databases."""
     with running_services(tmp_path) as services:
         yield services
 
 
 @pytest.fixture
-def stranger() -> Iterator[str]:
-    """The address of a server that is none of ours."""
+def foreign_server() -> Iterator[str]:
+    """The URL of a server that is not one of the services."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -38,7 +36,7 @@ def stranger() -> Iterator[str]:
             self.wfile.write(b"<html")
 
         def log_message(self, format: str, *arguments: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -63,19 +61,19 @@ def catalogue(services: Services) -> list[dict[str, Any]]:
     return products
 
 
-def refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a seed which failed ends with."""
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+def error_of(seeded: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a failed seed prints."""
+    assert seeded.returncode == 1
+    (line,) = seeded.stderr.splitlines()
     assert line.startswith("seed: ")
     return line
 
 
-def test_it_makes_two_accounts_and_a_catalogue_that_is_theirs(fresh_services: Services) -> None:
+def test_the_seed_creates_two_accounts_and_their_products(fresh_services: Services) -> None:
     services = fresh_services
-    done = seed(services.users.url, services.products.url)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
+    seeded = seed(services.users.url, services.products.url)
+    assert (seeded.returncode, seeded.stderr) == (0, "")
+    assert seeded.stdout.splitlines() == [
         "ada: 21 products created, 0 already exist",
         "grace: 20 products created, 0 already exist",
         f'Log in as ada or grace, with the password "{PASSWORD}".',
@@ -95,7 +93,7 @@ def test_it_makes_two_accounts_and_a_catalogue_that_is_theirs(fresh_services: Se
         assert [product["owner_id"] for product in products].count(account["id"]) == owned
 
 
-def test_the_second_run_changes_nothing_and_the_third_brings_back_what_was_deleted(services: Services) -> None:
+def test_a_second_run_changes_nothing_and_a_third_restores_deleted_products(services: Services) -> None:
     seed(services.users.url, services.products.url)
     before = catalogue(services)
 
@@ -114,31 +112,31 @@ def test_the_second_run_changes_nothing_and_the_third_brings_back_what_was_delet
     assert third.stdout.splitlines()[1] == "grace: 1 products created, 19 already exist"
 
 
-def test_it_leaves_the_example_of_the_documentation_page_to_be_sent_as_it_stands() -> None:
+def test_the_seed_leaves_the_sku_of_the_documented_example_free() -> None:
     (example,) = documented_app().openapi()["components"]["schemas"]["ProductCreate"]["examples"]
     assert example["sku"] not in CATALOGUE.read_text(encoding="utf-8")
 
 
-def test_an_account_with_another_password_is_left_alone_and_named(fresh_services: Services) -> None:
+def test_an_existing_account_with_another_password_is_reported(fresh_services: Services) -> None:
     services = fresh_services
     services.sign_up("Ada", "a password of her own")
-    line = refusal(seed(services.users.url, services.products.url))
+    line = error_of(seed(services.users.url, services.products.url))
     assert line == 'seed: The account "ada" already exists with a different password.'
     assert catalogue(services) == []
 
 
-def test_a_service_that_is_not_there_is_named(services: Services) -> None:
+def test_an_unreachable_service_is_reported(services: Services) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    assert f"{nowhere}/register is unreachable" in refusal(seed(nowhere, services.products.url))
-    assert f"{nowhere}/products is unreachable" in refusal(seed(services.users.url, nowhere))
-    assert "nonsense/register is unreachable" in refusal(seed("nonsense", services.products.url))
+    assert f"{nowhere}/register is unreachable" in error_of(seed(nowhere, services.products.url))
+    assert f"{nowhere}/products is unreachable" in error_of(seed(services.users.url, nowhere))
+    assert "nonsense/register is unreachable" in error_of(seed("nonsense", services.products.url))
 
 
-def test_a_refusal_is_told_with_its_reason(services: Services) -> None:
-    mistaken = refusal(seed(services.products.url, services.users.url))
-    assert mistaken.endswith("/register returned 404: There is no resource at this URL.")
+def test_a_rejection_is_reported_with_its_reason(services: Services) -> None:
+    error = error_of(seed(services.products.url, services.users.url))
+    assert error.endswith("/register returned 404: There is no resource at this URL.")
 
 
-def test_a_server_that_is_none_of_ours_is_not_believed(services: Services, stranger: str) -> None:
-    for urls in ((stranger, services.products.url), (services.users.url, stranger)):
-        assert "returned 200 with an unexpected body" in refusal(seed(*urls))
+def test_a_foreign_server_is_reported(services: Services, foreign_server: str) -> None:
+    for urls in ((foreign_server, services.products.url), (services.users.url, foreign_server)):
+        assert "returned 200 with an unexpected body" in error_of(seed(*urls))

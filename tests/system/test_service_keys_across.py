@@ -1,4 +1,4 @@
-"""Service keys between running services: the right one, another one, none, and a change from one to the next."""
+"""Service keys between running services: the right key, a wrong key, no key, and replacing a key."""
 
 import secrets
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SECOND = f"product-service-next:{NEXT_KEY}"
 
 @dataclass(frozen=True)
 class Shop:
-    """One user service, and three replicas of the product service, which share a database and differ in their keys."""
+    """One user service, and three replicas of the product service with one database and different keys."""
 
     users: Service
     with_key: Service
@@ -31,7 +31,7 @@ class Shop:
         return self.with_key, self.with_next_key, self.without_key
 
     def accept(self, keys: str) -> None:
-        """Restart the user service with these SERVICE_KEYS, unless it has them already."""
+        """Restart the user service with these SERVICE_KEYS, unless it already has them."""
         if self.users.environment.get("SERVICE_KEYS") != keys:
             self.users.environment["SERVICE_KEYS"] = keys
             self.users.restart()
@@ -39,7 +39,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """All of them, running, and logging as much as they can."""
+    """All services, running, with debug logs."""
     folder = tmp_path_factory.mktemp("services")
     with services_in(folder, LOG_LEVEL="DEBUG") as services, ExitStack() as cleanup:
         replicas = []
@@ -59,16 +59,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture
 def owner(shop: Shop) -> Account:
-    """Somebody who has logged in, for which no service key is needed."""
+    """A new account; registering and logging in need no service key."""
     return Pair(shop.users, shop.with_key).sign_up()
 
 
-def questions(replica: Service) -> list[dict[str, Any]]:
-    """The log lines about what this replica asked the user service."""
+def validations(replica: Service) -> list[dict[str, Any]]:
+    """The log lines of this replica's calls to the user service."""
     return [line for line in replica.log_lines if line["message"] == "called user-service"]
 
 
-def test_with_its_key_a_service_learns_what_a_token_is_worth(shop: Shop, owner: Account) -> None:
+def test_a_service_with_its_key_can_validate_tokens(shop: Shop, owner: Account) -> None:
     shop.accept(FIRST)
     with shop.with_key.client() as client:
         client.headers.update(owner.bearer)
@@ -78,22 +78,20 @@ def test_with_its_key_a_service_learns_what_a_token_is_worth(shop: Shop, owner: 
 
 
 @pytest.mark.parametrize("which", ["with_next_key", "without_key"])
-def test_without_a_key_that_is_accepted_protected_calls_are_503_and_never_401_and_reads_go_on(
-    shop: Shop, owner: Account, which: str
-) -> None:
+def test_without_an_accepted_key_protected_calls_are_503_and_reads_work(shop: Shop, owner: Account, which: str) -> None:
     shop.accept(FIRST)
     product = Pair(shop.users, shop.with_key).create_product(owner)
     address = f"/products/{product['id']}"
     replica: Service = getattr(shop, which)
     with replica.client() as client:
-        # Good or not, no token is judged by somebody who is not told what it is worth.
+        # Whether a token is valid or not, the service can't know without an answer.
         for token in (owner.token, f"{owner.token}x"):
             client.headers["Authorization"] = f"Bearer {token}"
             for answer in (create(client, "lamp"), client.put(address, json={"quantity": 1}), client.delete(address)):
                 problem(answer, 503, "auth-unavailable")
                 assert int(answer.headers["retry-after"]) >= 1
                 assert "www-authenticate" not in answer.headers
-            assert questions(replica)[-1]["status"] == 401
+            assert validations(replica)[-1]["status"] == 401
             assert client.get(address).json() == product
             assert client.get("/products").status_code == 200
         del client.headers["Authorization"]
@@ -101,15 +99,15 @@ def test_without_a_key_that_is_accepted_protected_calls_are_503_and_never_401_an
         assert client.get("/health/ready").status_code == 200
 
 
-def test_while_the_key_is_changed_step_by_step_no_question_is_refused(shop: Shop, owner: Account) -> None:
+def test_replacing_a_key_step_by_step_rejects_no_validation(shop: Shop, owner: Account) -> None:
     shop.accept(FIRST)
     old, new = shop.with_key, shop.with_next_key
-    asked = {replica.port: len(questions(replica)) for replica in (old, new)}
+    before = {replica.port: len(validations(replica)) for replica in (old, new)}
     with Stream(old, create, clients=1, prefix="old", headers=owner.bearer) as calls_of_old:
         calls_of_old.flows(5)
         shop.accept(BOTH)
         calls_of_old.flows(5)
-        # A replica with the new key takes over from one with the old key.
+        # A replica with the new key replaces one with the old key.
         with Stream(new, create, clients=1, prefix="new", headers=owner.bearer) as calls_of_new:
             calls_of_new.flows(5)
             calls_of_old.flows(5)
@@ -119,22 +117,22 @@ def test_while_the_key_is_changed_step_by_step_no_question_is_refused(shop: Shop
         later_calls_of_new.flows(5)
 
     assert set(calls_of_new.counts) == {201}
-    # While the user service is restarted, nobody is there to be asked; that is all that ever fails.
+    # Only during a restart of the user service may calls fail.
     assert set(calls_of_old.counts) | set(later_calls_of_new.counts) <= {201, 503}
     for replica in (old, new):
-        answered = [line["status"] for line in questions(replica)[asked[replica.port] :]]
+        answered = [line["status"] for line in validations(replica)[before[replica.port] :]]
         assert set(answered) <= {200, 503, None}
-    # Now the old key is worth nothing.
+    # Now the old key is rejected.
     with old.client(headers=owner.bearer) as client:
         problem(create(client, "lamp"), 503, "auth-unavailable")
-    assert questions(old)[-1]["status"] == 401
+    assert validations(old)[-1]["status"] == 401
 
 
-def test_no_log_holds_a_service_key(shop: Shop, owner: Account) -> None:
+def test_logs_contain_no_service_key(shop: Shop, owner: Account) -> None:
     for replica in shop.replicas:
         with replica.client(headers=owner.bearer) as client:
             create(client, "lamp")
-        assert questions(replica)
+        assert validations(replica)
     with shop.users.client() as client:
         for key in (KEY, NEXT_KEY):
             answer = client.post("/validate-token", json={"token": key}, headers={"X-Service-Key": key})

@@ -1,4 +1,4 @@
-"""What a user does with the two services, from the registration to the last deletion, and what is logged of it."""
+"""A user's way through both services, from the registration to the last deletion, and what is logged."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def products(services: Services) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_user_registers_logs_in_and_keeps_a_catalogue(users: httpx.Client, products: httpx.Client) -> None:
+def test_a_user_registers_logs_in_and_maintains_a_product(users: httpx.Client, products: httpx.Client) -> None:
     credentials = {"username": "Ada.Lovelace", "password": "Grüße an die 機械, 1843"}
     registered = users.post("/register", json=credentials)
     assert registered.status_code == 201
@@ -79,7 +79,7 @@ def test_a_user_registers_logs_in_and_keeps_a_catalogue(users: httpx.Client, pro
     assert product["id"] not in [each["id"] for each in products.get("/products").json()]
 
 
-def test_only_its_owner_may_change_a_product(services: Services, products: httpx.Client) -> None:
+def test_only_the_owner_can_change_a_product(services: Services, products: httpx.Client) -> None:
     owner, other = services.sign_up(), services.sign_up()
     product = services.create_product(owner)
     address = f"/products/{product['id']}"
@@ -93,7 +93,7 @@ def test_only_its_owner_may_change_a_product(services: Services, products: httpx
     assert products.get(address).json() == product
 
 
-def test_twenty_registrations_of_one_name_at_once_open_one_account(services: Services, users: httpx.Client) -> None:
+def test_concurrent_registrations_of_one_name_open_one_account(services: Services, users: httpx.Client) -> None:
     spellings = ["Grace", "grace", "GRACE", "gRaCe"] * 5
     with ThreadPoolExecutor(len(spellings)) as threads:
         answers = list(
@@ -107,12 +107,12 @@ def test_twenty_registrations_of_one_name_at_once_open_one_account(services: Ser
     assert len(taken) == 19
     name = opened["username"]
     assert services.log_in(name, f"password of {name}")
-    for loser in {*spellings} - {name}:
-        answer = users.post("/login", json={"username": name, "password": f"password of {loser}"})
+    for other in {*spellings} - {name}:
+        answer = users.post("/login", json={"username": name, "password": f"password of {other}"})
         problem(answer, 401, "invalid-credentials")
 
 
-def test_products_with_one_sku_created_at_once_are_one(services: Services, products: httpx.Client) -> None:
+def test_concurrent_creations_with_one_sku_create_one_product(services: Services, products: httpx.Client) -> None:
     owner = services.sign_up()
     draft = {"name": "Lamp", "price": 1, "quantity": 1, "sku": "one-of-its-kind"}
     with ThreadPoolExecutor(10) as threads:
@@ -123,7 +123,7 @@ def test_products_with_one_sku_created_at_once_are_one(services: Services, produ
             problem(answer, 409, "sku-taken")
 
 
-def test_changes_made_at_once_are_all_counted(services: Services, products: httpx.Client) -> None:
+def test_concurrent_changes_are_all_counted(services: Services, products: httpx.Client) -> None:
     owner = services.sign_up()
     address = f"/products/{services.create_product(owner, quantity=1000)['id']}"
     with ThreadPoolExecutor(10) as threads:
@@ -136,21 +136,21 @@ def test_changes_made_at_once_are_all_counted(services: Services, products: http
     assert products.get(address).json() == last
 
 
-def test_a_list_is_walked_by_its_links_from_end_to_end(services: Services, products: httpx.Client) -> None:
+def test_following_the_links_visits_every_product_once(services: Services, products: httpx.Client) -> None:
     owner = services.sign_up()
-    made = [services.create_product(owner, name=f"Lamp {n}")["id"] for n in range(5)]
+    created = [services.create_product(owner, name=f"Lamp {n}")["id"] for n in range(5)]
     seen: list[int] = []
-    address: str | None = "/products?limit=2"
-    while address:
-        page = products.get(address)
+    url: str | None = "/products?limit=2"
+    while url:
+        page = products.get(url)
         assert 1 <= len(page.json()) <= 2
         seen += [product["id"] for product in page.json()]
-        address = page.links.get("next", {}).get("url")
+        url = page.links.get("next", {}).get("url")
     assert seen == sorted(set(seen))
-    assert set(made) <= set(seen)
+    assert set(created) <= set(seen)
 
 
-def test_a_request_id_goes_through_both_services_and_their_logs(services: Services, products: httpx.Client) -> None:
+def test_a_request_id_is_in_the_logs_of_both_services(services: Services, products: httpx.Client) -> None:
     owner = services.sign_up()
     request_id = "from-the-client:42_a.b"
     answer = products.post(
@@ -168,13 +168,13 @@ def test_a_request_id_goes_through_both_services_and_their_logs(services: Servic
     assert (at_users["method"], at_users["route"], at_users["status"]) == ("POST", "/validate-token", 200)
 
 
-@pytest.mark.parametrize("mad", [b"", b"with space", b"x" * 129, b"a\tb", b"caf\xc3\xa9", b'"}{"level":"error'])
-def test_a_request_id_that_is_not_sane_is_replaced(products: httpx.Client, mad: bytes) -> None:
-    answer = products.get("/health/live", headers={b"X-Request-ID": mad})
+@pytest.mark.parametrize("malformed", [b"", b"with space", b"x" * 129, b"a\tb", b"caf\xc3\xa9", b'"}{"level":"error'])
+def test_a_malformed_request_id_is_replaced(products: httpx.Client, malformed: bytes) -> None:
+    answer = products.get("/health/live", headers={b"X-Request-ID": malformed})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-def test_the_line_of_a_request_has_the_documented_fields_and_the_caller(
+def test_the_log_line_of_a_request_has_the_documented_fields(
     services: Services, users: httpx.Client, products: httpx.Client
 ) -> None:
     owner = services.sign_up()
@@ -210,7 +210,7 @@ def test_the_line_of_a_request_has_the_documented_fields_and_the_caller(
         ) == 1
 
 
-def test_head_is_answered_wherever_get_is(services: Services) -> None:
+def test_head_works_wherever_get_does(services: Services) -> None:
     owner = services.sign_up()
     services.users.sql("UPDATE users SET is_admin = true WHERE id = :id", id=owner.id)
     product = services.create_product(owner)
@@ -230,7 +230,7 @@ def test_head_is_answered_wherever_get_is(services: Services) -> None:
                 }
 
 
-def test_every_other_method_is_answered_with_the_ones_that_there_are(services: Services) -> None:
+def test_any_other_method_is_a_405_that_lists_the_allowed_ones(services: Services) -> None:
     product = services.create_product(services.sign_up())
     for service in (services.users, services.products):
         with service.client() as client:
@@ -249,7 +249,7 @@ def test_every_other_method_is_answered_with_the_ones_that_there_are(services: S
                     assert set(answer.headers["allow"].split(", ")) == allowed, (method, path)
 
 
-def test_an_unknown_address_is_a_problem_for_every_method(users: httpx.Client, products: httpx.Client) -> None:
+def test_an_unknown_path_is_a_404_for_every_method(users: httpx.Client, products: httpx.Client) -> None:
     for client in (users, products):
         for address in ("/", "/nothing", "/register/", "/products/1/", "//products", "/docs/assets/../../x", "/%00"):
             for method in ("GET", "POST", "DELETE"):

@@ -1,0 +1,106 @@
+"""The OpenAPI documents: statuses, headers, security, names and schemas."""
+
+import re
+from typing import Any
+
+from tests.openapi.documents import DOCUMENTS, PROBLEM, PUBLIC, operations
+
+STATUSES = {
+    "POST /register": {201, 400, 409, 413, 415, 422, 429, 503},
+    "GET /me": {200, 401, 422, 503},
+    "POST /me/password": {204, 400, 401, 403, 413, 415, 422, 429, 503},
+    "DELETE /me": {204, 400, 401, 403, 409, 413, 415, 422, 429, 503},
+    "POST /login": {200, 400, 401, 413, 415, 422, 429, 503},
+    "POST /refresh": {200, 400, 401, 413, 415, 422, 429, 503},
+    "POST /logout": {204, 401, 422, 503},
+    "POST /logout-all": {204, 401, 422, 503},
+    "GET /sessions": {200, 401, 422, 503},
+    "DELETE /sessions/{session_id}": {204, 401, 404, 422, 503},
+    "POST /validate-token": {200, 400, 401, 413, 415, 422, 503},
+    "GET /users": {200, 401, 403, 422, 503},
+    "GET /users/{user_id}": {200, 401, 403, 404, 422, 503},
+    "PATCH /users/{user_id}": {200, 400, 401, 403, 404, 409, 413, 415, 422, 503},
+    "GET /products": {200, 422, 503},
+    "GET /products/{product_id}": {200, 304, 404, 422, 503},
+    "POST /products": {201, 400, 401, 409, 413, 415, 422, 503},
+    "PUT /products/{product_id}": {200, 400, 401, 403, 404, 409, 412, 413, 415, 422, 503},
+    "PATCH /products/{product_id}": {200, 400, 401, 403, 404, 409, 412, 413, 415, 422, 503},
+    "DELETE /products/{product_id}": {204, 401, 403, 404, 412, 422, 503},
+    "POST /products/{product_id}/stock": {200, 400, 401, 403, 404, 409, 412, 413, 415, 422, 503},
+    "POST /products/import": {200, 400, 401, 413, 415, 422, 503},
+    "GET /products/export": {200, 401, 422, 503},
+    "GET /products/{product_id}/history": {200, 401, 403, 404, 422, 503},
+    "GET /health": {200, 422},
+    "GET /health/live": {200, 422},
+    "GET /health/ready": {200, 422, 503},
+}
+HEADERS = {201: "Location", 304: "ETag", 401: "WWW-Authenticate", 412: "ETag", 429: "Retry-After", 503: "Retry-After"}
+# The JSON Schema keywords that the documents use; any other is a constraint that clients would ignore.
+KEYWORDS = {
+    *("type", "enum", "const", "anyOf", "$ref", "title", "description", "default", "examples", "format", "pattern"),
+    *("properties", "required", "additionalProperties", "items", "minLength", "maxLength", "maxItems", "not"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+}
+
+
+def test_every_operation_documents_its_statuses() -> None:
+    found = {name: set(map(int, each["responses"])) for one in DOCUMENTS.values() for name, each in operations(one)}
+    assert found == STATUSES
+
+
+def test_every_response_documents_its_headers_and_every_error_is_a_problem(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            header = HEADERS.get(int(status), "X-Request-ID")
+            assert {header, "X-Request-ID"} <= set(answer["headers"]), f"{name} {status}"
+            expected = [] if status in ("204", "304") else [PROBLEM if int(status) >= 400 else "application/json"]
+            if (name, status) == ("GET /products/export", "200"):
+                expected = ["text/csv", "application/x-ndjson"]
+            assert list(answer.get("content", {})) == expected, f"{name} {status}"
+    page = DOCUMENTS["product-service"]["paths"]["/products"]["get"]["responses"]["200"]
+    assert {"Link", "X-Total-Count"} <= set(page["headers"])
+
+
+def test_exactly_the_protected_operations_require_the_login(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        # A client needs a service key only if SERVICE_KEYS is set.
+        public: list[dict[str, Any]] | None = [{"Service key": []}, {}] if name == "POST /validate-token" else None
+        assert operation.get("security") == (public if name in PUBLIC else [{"Login": []}]), name
+
+
+def test_operations_have_summaries_and_ids_for_generated_clients(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    for name, operation in operations(document):
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", operation["operationId"])
+        assert not operation["operationId"].endswith(("_get", "_post", "_put", "_delete")), name
+        assert re.fullmatch(r"[A-Z][a-z].+", operation["summary"])
+        for answer in operation["responses"].values():
+            assert answer["description"] not in ("", "Successful Response"), name
+
+
+def test_tags_and_paths_are_in_the_order_a_newcomer_needs() -> None:
+    tags = {}
+    for name, document in DOCUMENTS.items():
+        tags[name] = list(dict.fromkeys(tag for _, operation in operations(document) for tag in operation["tags"]))
+    assert tags == {
+        "user-service": ["accounts", "sessions", "tokens", "administration", "health"],
+        "product-service": ["products", "health"],
+    }
+    assert next(iter(DOCUMENTS["user-service"]["paths"])) == "/register"
+    assert all("Authorize" in document["info"]["description"] for document in DOCUMENTS.values())
+
+
+def test_schemas_use_only_known_keywords(document: dict[str, Any]) -> None:
+    def check(schema: dict[str, Any]) -> int:
+        assert set(schema) <= KEYWORDS
+        inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", ())]
+        inner += [schema["items"]] if "items" in schema else []
+        return 1 + sum(map(check, inner))
+
+    checked = sum(map(check, document["components"]["schemas"].values()))
+    for _, operation in operations(document):
+        checked += sum(check(parameter["schema"]) for parameter in operation.get("parameters", ()))
+        for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+            checked += sum(check(content["schema"]) for content in body.get("content", {}).values())
+    assert checked > 50
