@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_service.domain import money
-from product_service.models.products import Money
+from product_service.models.products import ExactDecimal
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ AMOUNTS = st.decimals(min_value=0, max_value=Decimal("9999999999.9999"), places=
 
 @given(AMOUNTS)
 def test_stored_amount_is_loaded_unchanged(amount: Decimal) -> None:
-    column = Money()
+    column = ExactDecimal()
     stored = column.process_bind_param(amount, None)  # type: ignore[arg-type]
     assert type(stored) is int
     assert column.process_result_value(stored, None) == amount  # type: ignore[arg-type]

@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 
-from tests.documents import DOCUMENTS, ROOT, anchors, links, prose, shell_words
+from tests.documents import DOCUMENTS, ROOT, anchors, links, prose, read, shell_words
+from tests.pages import steps
 
 _PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*\.(?:py|md|sh|bat|toml|txt|json|example)")
 
@@ -37,8 +38,9 @@ def test_every_relative_link_has_a_target(document: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_named_file_exists(document: str) -> None:
     folder = (ROOT / document).parent
+    written = {step.path for step in steps(read(document)) if step.kind == "write"}
     for word in re.findall(r"`([^`\n]+)`", prose(document)):
-        if _PATH.fullmatch(word):
+        if _PATH.fullmatch(word) and word not in written:
             found = (ROOT / word).exists() or (folder / word).exists() or any(ROOT.glob(f"*/{word}"))
             # A module may be named as imported, `chassis/errors.py`, or within its service, `api/products.py`.
             patterns = (f"{sources}/{word}" for sources in ("*/src", "*/src/*", "libs/*", "libs/*/src", "libs/*/src/*"))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 from pydantic_core import PydanticUndefined
 
 from chassis.text import NotBlank
-from product_service.domain.fields import MAX_QUANTITY, OUTPUT_TYPES, ProductFields, snapshot
+from product_service.domain.fields import EXAMPLE, MAX_QUANTITY, OUTPUT_TYPES, ProductFields, snapshot
 from product_service.domain.history import MAX_REASON_LENGTH, Action
 
 if TYPE_CHECKING:
@@ -16,19 +16,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 
-_EXAMPLE: dict[str, Any] = {
-    "name": "Mechanical keyboard",
-    "description": "Eighty-seven keys, hot-swappable switches.",
-    "price": "89.90",
-    "currency": "USD",
-    "quantity": 12,
-    "sku": "KB-87-BLK",
-    "category": "peripherals",
-}
-
-
 class ProductCreate(ProductFields):
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
 
 def _unset() -> Any:
@@ -70,7 +59,7 @@ class ProductRead(_ProductOutput):
             "examples": [
                 {
                     "id": 1,
-                    **_EXAMPLE,
+                    **EXAMPLE,
                     "owner_id": 1,
                     "version": 1,
                     "created_at": "2026-01-31T12:00:00.000000Z",

@@ -32,9 +32,7 @@ def _add_username(parser: argparse.ArgumentParser) -> None:
 
 def _create_admin(settings: Settings, arguments: argparse.Namespace) -> None:
     registration = _registration(arguments.username)
-    user = _with_services(
-        settings, lambda services: services.accounts.create(registration.username, registration.password, is_admin=True)
-    )
+    user = _with_services(settings, lambda services: services.accounts.create(registration, is_admin=True))
     print(f"Created admin {user.username} with id {user.id}.")
 
 

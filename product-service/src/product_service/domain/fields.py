@@ -93,6 +93,17 @@ class ProductFields(BaseModel):
     category: Category | None = None
 
 
+EXAMPLE: dict[str, Any] = {
+    "name": "Mechanical keyboard",
+    "description": "Eighty-seven keys, hot-swappable switches.",
+    "price": "89.90",
+    "currency": "USD",
+    "quantity": 12,
+    "sku": "KB-87-BLK",
+    "category": "peripherals",
+}
+"""The fields of a product in the examples of the OpenAPI document."""
+
 _ANNOTATIONS: dict[str, Any] = get_type_hints(ProductFields, include_extras=True)
 
 EDITABLE_FIELDS = tuple(_ANNOTATIONS)

@@ -14,23 +14,23 @@ _AMOUNT = re.compile(PATTERN)
 _UPPER_BOUND = Decimal(10) ** 10
 
 
-def parse(value: Any) -> Decimal:
+def parse(value: Any, noun: str = "A price") -> Decimal:
     """Parse a string or a JSON number (an int, or the Decimal that the body was decoded to).
 
-    Raises ValueError with a message for the client.
+    Raises ValueError with a message for the client, in which `noun` names the amount.
     """
     if isinstance(value, str):
         if not _AMOUNT.fullmatch(value):
-            raise ValueError("A price looks like 19.99: up to 10 digits, then up to 4 decimals")
+            raise ValueError(f"{noun} looks like 19.99: up to 10 digits, then up to 4 decimals")
         return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError('A price is a number, or a string like "19.99"')
+        raise ValueError(f'{noun} is a number, or a string like "19.99"')
     # Check the range first: expanded, 1e400 has 401 digits.
     if not 0 <= value < _UPPER_BOUND:
-        raise ValueError("A price has up to 10 digits before the decimal point")
+        raise ValueError(f"{noun} has up to 10 digits before the decimal point")
     amount = Decimal(value)
     if amount != round(amount, DECIMALS):
-        raise ValueError("A price has up to 4 decimals")
+        raise ValueError(f"{noun} has up to 4 decimals")
     return amount
 
 

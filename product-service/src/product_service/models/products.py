@@ -43,7 +43,7 @@ On PostgreSQL a column and its index, on SQLite a virtual table.
 """
 
 
-class Money(TypeDecorator[Decimal]):
+class ExactDecimal(TypeDecorator[Decimal]):
     """An amount, stored as an integer number of ten-thousandths: SQLite would store a NUMERIC as a float."""
 
     impl = BigInteger
@@ -78,7 +78,7 @@ class Product(Numbered, Base):
     # The editable fields, as declared in `domain.fields`.
     name: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH))
     description: Mapped[str | None] = mapped_column(String(MAX_DESCRIPTION_LENGTH))
-    price: Mapped[Decimal] = mapped_column(Money)
+    price: Mapped[Decimal] = mapped_column(ExactDecimal)
     currency: Mapped[str] = mapped_column(String(3))
     quantity: Mapped[int] = mapped_column(Integer)
     sku: Mapped[str | None] = mapped_column(String(MAX_SKU_LENGTH))

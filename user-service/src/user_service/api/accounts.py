@@ -26,7 +26,7 @@ def router(accounts: Accounts) -> Router:
     )
     async def register(registration: Registration, request: Request, response: Response) -> UserRead:
         """Public. Usernames are case-insensitive."""
-        user = await accounts.register(registration.username, registration.password, client_address(request))
+        user = await accounts.register(registration, client_address(request))
         request.state.user_id = user.id
         response.headers["Location"] = f"/users/{user.id}"
         return UserRead.model_validate(user)

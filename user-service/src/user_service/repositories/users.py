@@ -1,9 +1,9 @@
 """Repository for accounts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import literal, select
 
@@ -27,12 +27,15 @@ class UserRepository(BaseRepository[User]):
     model = User
     conflicts: ClassVar[dict[str, type[DomainError]]] = {"users.username_key": UsernameTaken}
 
-    def create(self, username: str, password_hash: str, now: datetime, *, is_admin: bool) -> User:
-        """Insert an active account; raises UsernameTaken."""
+    def create(self, fields: Mapping[str, Any], password_hash: str, now: datetime, *, is_admin: bool) -> User:
+        """Insert an active account; raises UsernameTaken.
+
+        :param fields: what the user gives at registration, except the password
+        """
         return self.add(
             User(
-                username=username,
-                username_key=username_key(username),
+                **fields,
+                username_key=username_key(fields["username"]),
                 password_hash=password_hash,
                 is_active=True,
                 is_admin=is_admin,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chassis.errors import FieldError, Invalid, InvalidToken
 from chassis.use_cases import Service, Transactions, writes
@@ -17,6 +17,7 @@ from user_service.usernames import username_key
 if TYPE_CHECKING:
     from user_service.models import User
     from user_service.repositories import Repositories
+    from user_service.schemas import Registration
     from user_service.services.sessions import Identity
 
 
@@ -38,15 +39,16 @@ class Accounts(Service["Repositories"]):
         self._registrations = registrations
         self._logins = logins
 
-    async def register(self, username: str, password: str, ip: str | None) -> User:
+    async def register(self, registration: Registration, ip: str | None) -> User:
         """Create an account, within the limits for registrations; raises TooManyAttempts and the errors of `create`."""
-        await self._registrations.count_attempt(ip, username_key(username))
-        return await self.create(username, password)
+        await self._registrations.count_attempt(ip, username_key(registration.username))
+        return await self.create(registration)
 
-    async def create(self, username: str, password: str, *, is_admin: bool = False) -> User:
+    async def create(self, registration: Registration, *, is_admin: bool = False) -> User:
         """Create an account; raises UsernameTaken, or Invalid if the password is too short or too common."""
-        self._check_new_password(password, "/password")
-        user = await self._insert(username, await self._passwords.hash(password), is_admin=is_admin)
+        self._check_new_password(registration.password, "/password")
+        fields = registration.model_dump(exclude={"password"})
+        user = await self._insert(fields, await self._passwords.hash(registration.password), is_admin=is_admin)
         audit.log("account opened", user_id=user.id, roles=user.roles)
         return user
 
@@ -88,8 +90,8 @@ class Accounts(Service["Repositories"]):
         audit.log("account deleted", user_id=user.id, ip=ip)
 
     @writes
-    def _insert(self, repos: Repositories, username: str, password_hash: str, *, is_admin: bool) -> User:
-        return repos.users.create(username, password_hash, datetime.now(UTC), is_admin=is_admin)
+    def _insert(self, repos: Repositories, fields: dict[str, Any], password_hash: str, *, is_admin: bool) -> User:
+        return repos.users.create(fields, password_hash, datetime.now(UTC), is_admin=is_admin)
 
     @writes
     def _change_password(
