@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from auth_client import pool
 from product_service import main
 from product_service.settings import Settings
 from testkit.applications import running
@@ -29,13 +30,24 @@ def empty_url(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def make_settings(database_url: str, user_service: UserServiceStub) -> MakeSettings:
-    """Settings with a database of its own and the stub of the user service."""
+    """Settings with a database of its own and the stub of the user service.
+
+    The timeouts are long, so that a busy machine does not cause an error; tests of a timeout set a short one.
+    """
 
     def make(**changes: Any) -> Settings:
-        values = {"database_url": database_url, "user_service_url": user_service.url}
+        values: dict[str, Any] = {"database_url": database_url, "user_service_url": user_service.url}
+        values |= {"database_pool_timeout": 20, "database_timeout": 40, "validation_timeout": 20}
         return Settings(_env_file=None, **{**values, **changes})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def patient_connections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine connect to the stub of the user service; the table of faults has limits of its own."""
+    if not request.module.__name__.endswith("test_token_validation_faults"):
+        monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 20)
 
 
 @pytest.fixture
