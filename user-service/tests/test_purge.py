@@ -68,7 +68,7 @@ async def test_concurrent_purges_delete_each_session_once(
 async def test_the_service_purges_periodically_and_survives_an_outage(
     make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "PURGE_EVERY", 0.05)
+    monkeypatch.setattr(main, "PURGE_INTERVAL", 0.05)
     async with running(create_app(make_settings())) as client:
         await sign_up(client)
         with database.begin() as connection:

@@ -36,7 +36,7 @@ To get started, create an account with `POST /register`. Then press "Authorize" 
 """
 
 
-PURGE_EVERY = 600.0
+PURGE_INTERVAL = 600.0
 """Seconds between two purges of expired sessions."""
 
 
@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        purging = asyncio.create_task(purge_periodically(services.sessions.purge, PURGE_EVERY))
+        purging = asyncio.create_task(purge_periodically(services.sessions.purge, PURGE_INTERVAL))
         with readiness.draining_on_sigterm(settings.drain_seconds):
             yield
         purging.cancel()
