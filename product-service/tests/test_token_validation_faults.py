@@ -355,14 +355,16 @@ async def test_reads_stay_fast_while_protected_requests_hang(make_settings: Make
         assert user_service.connections == CALL_SLOTS
 
 
-async def test_concurrent_calls_succeed(make_settings: MakeSettings) -> None:
+async def test_concurrent_calls_succeed(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", NO_DEADLINE)
+
     async def responds_slowly(request: Request) -> None:
         await asyncio.sleep(0.02)
         await request.send(answer(valid()))
 
     async with (
         FaultyUserService(responds_slowly) as user_service,
-        product_service(make_settings, user_service.url, 2) as client,
+        product_service(make_settings, user_service.url, NO_DEADLINE) as client,
     ):
         calls = [client.delete("/products/1", headers=bearer(ADA)) for _ in range(100)]
         statuses: set[Any] = {each.status_code for each in await asyncio.gather(*calls)}

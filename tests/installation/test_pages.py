@@ -19,21 +19,15 @@ FIELD = list(steps(read("docs/add-a-field.md")))
 SERVICE = list(steps(read("docs/add-a-service.md")))
 
 
-def calls(page: list[Step]) -> str:
-    """The block of the page that calls running services."""
-    [block] = [step.content for step in page if step.kind == "run" and "curl" in step.content]
-    return block
+def block(page: list[Step], word: str) -> str:
+    """The only block of commands with this word in it."""
+    [content] = [step.content for step in page if step.kind == "run" and word in step.content]
+    return content
 
 
-def tests(page: list[Step]) -> str:
-    """The block of the page that runs its tests."""
-    [block] = [step.content for step in page if step.kind == "run" and "dev.py test" in step.content]
-    return block
-
-
-def run(block: str, project: Path) -> None:
+def run(content: str, project: Path) -> None:
     """Run the commands of a block in the copy; each must succeed."""
-    for line in block.splitlines():
+    for line in content.splitlines():
         command = line.replace("python3 ", f"'{sys.executable}' ", 1)
         ended = subprocess.run(["sh", "-c", command], cwd=project, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, f"{line}\n{ended.stdout[-4000:]}\n{ended.stderr[-4000:]}"
@@ -69,11 +63,11 @@ def ports(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
         terminal.close()
 
 
-def paste(block: str, ports: dict[str, int], folder: Path) -> None:
+def paste(content: str, ports: dict[str, int], folder: Path) -> None:
     """Paste a block into a shell: each command prints last what the page says."""
-    block = re.sub(r"localhost:(800\d)", lambda address: f"localhost:{ports[address[1]]}", block)
+    content = re.sub(r"localhost:(800\d)", lambda address: f"localhost:{ports[address[1]]}", content)
     with Shell(folder) as shell:
-        for command in commands(block):
+        for command in commands(content):
             status, printed = shell.run(command.text)
             last = printed[-1] if printed and command.expected else command.expected
             assert (status, last) == (0, command.expected), f"{command.text} printed {printed}"
@@ -103,13 +97,13 @@ def test_migrations_are_generated(project: Path) -> None:
 
 
 def test_new_fields_are_created_changed_recorded_exported_and_imported(ports: dict[str, int], tmp_path: Path) -> None:
-    paste(calls(FIELD), ports, tmp_path)
+    paste(block(FIELD, "curl"), ports, tmp_path)
 
 
 def test_a_third_service_validates_tokens_with_a_real_user_service(ports: dict[str, int], tmp_path: Path) -> None:
     # Both pages register the same account.
-    paste(calls(SERVICE).replace("ada", "grace"), ports, tmp_path)
+    paste(block(SERVICE, "curl").replace("ada", "grace"), ports, tmp_path)
 
 
 def test_the_tests_and_checks_of_a_third_service_pass(project: Path) -> None:
-    run(tests(SERVICE), project)
+    run(block(SERVICE, "dev.py test"), project)

@@ -89,7 +89,8 @@ def test_check_runs_every_tool_and_names_the_failed_ones(standin: Path, terminal
     assert passed.status() == 0
     ran = [line for line in passed.output.splitlines() if " in " in line]
     expected = ["ruff ['check']", "ruff ['format', '--check']", "mypy []"]
-    expected += [f"mypy ['{folder}-service/src', '{folder}-service/tests']" for folder in ("product", "user")]
+    packages = ("libs/auth-client", "libs/chassis", "libs/testkit", "product-service", "user-service")
+    expected += [f"mypy ['{package}/src', '{package}/tests']" for package in packages]
     expected += ["lint-imports []", "hadolint ['product-service/Dockerfile', 'user-service/Dockerfile']"]
     assert ran == [f"{tool} in {standin.name}" for tool in expected]
 

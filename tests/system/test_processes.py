@@ -18,7 +18,7 @@ from product_service.settings import Settings as ProductSettings
 from testkit.processes import Service, eventually, problem
 from user_service.settings import SAMPLE_KEYS
 
-SECRET = "hunter2-must-not-be-printed"
+SECRET = "hunter2-must-never-be-printed-anywhere"
 Make = Callable[..., Service]
 
 
@@ -54,7 +54,7 @@ def test_two_workers_both_answer_and_stop_and_the_parent_migrates_once(make: Mak
     assert service.pid not in workers
     migrated = [line["message"] for line in service.log_lines if line["message"].startswith("database ")]
     assert migrated == ["database migrated"]
-    assert service.log.count("each worker counts attempts by itself: set RATE_LIMIT_STORAGE_URL") == 1
+    assert service.log.count("each worker counts attempts separately: set RATE_LIMIT_STORAGE_URL") == 1
     eventually(lambda: service.log.count("Application startup complete") == 2, 20, "both workers have started")
 
     credentials = {"username": "ada", "password": "correct horse battery staple"}
