@@ -150,16 +150,17 @@ async def test_at_most_eight_frames_lie_between_the_endpoint_and_the_insert(prod
     assert len(frames[: endpoint + 1]) <= 8, frames[: endpoint + 1]
 
 
-async def test_an_insert_folds_name_and_description_once(
+async def test_name_and_description_are_folded_once_per_insert(
     products: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folded: list[tuple[str | None, ...]] = []
-    words = search_text.words
+    folded: list[str] = []
+    fold = search_text.fold
 
-    def counted(*texts: str | None) -> list[str]:
-        folded.append(texts)
-        return words(*texts)
+    def counted(text: str) -> str:
+        folded.append(text)
+        return fold(text)
 
-    monkeypatch.setattr(model, "words", counted)
+    monkeypatch.setattr(search_text, "fold", counted)
+    monkeypatch.setattr(model, "fold", counted)
     assert (await products.post("/products", json=DRAFT)).status_code == 201
-    assert folded == [("Lamp", "of brass")]
+    assert folded == ["Lamp", "of brass"]

@@ -33,6 +33,13 @@ BENCHMARKS = ["endpoint-styles", "login-timing", "validation-client"]  # Each is
 PASSING_ALL_ON: tuple[Action, ...] = (test, test_installation, test_large, test_containers, prove)
 
 
+def products_option(text: str) -> list[str]:
+    """The option of the seed for so many products."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("the number of products is a whole number")
+    return [f"--products={int(text)}"]
+
+
 def port_number(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 1 << 16):
         raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
@@ -64,7 +71,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "--products",
         metavar="N",
         dest="more",
-        type=lambda text: [f"--products={int(text)}"],
+        type=products_option,
         default=[],
         help="add N more products directly to the database of the product service",
     )

@@ -28,7 +28,7 @@ def data_folder(data_dir: str, service: Service) -> str:
 
 
 def environments(data_dir: str | None, ports: Mapping[Service, int] = DEFAULT_PORTS) -> dict[Service, dict[str, str]]:
-    """The environment of each service: the caller's, with the ports, the data folders and the address of the users."""
+    """The environment of each service: the caller's, with its port, its data folder and the URL of the user service."""
     common = {name: value for name, value in os.environ.items() if value}  # To the services, empty means unset too.
     if "DATABASE_URL" in common:
         raise CommandError(
@@ -36,9 +36,9 @@ def environments(data_dir: str | None, ports: Mapping[Service, int] = DEFAULT_PO
         )
     data_dir = data_dir or common.get("DATA_DIR")
     defaults = {"USER_SERVICE_PUBLIC_URL": f"http://localhost:{ports[USER]}"}
-    if ports != DEFAULT_PORTS:
-        origins = itertools.product(("localhost", "127.0.0.1"), (*ports.values(), *FRONTEND_PORTS))
-        defaults["ALLOWED_ORIGINS"] = ",".join(f"http://{host}:{port}" for host, port in origins)
+    # The documentation page of each service logs in at the user service.
+    origins = itertools.product(("localhost", "127.0.0.1"), (*ports.values(), *FRONTEND_PORTS))
+    defaults["ALLOWED_ORIGINS"] = ",".join(f"http://{host}:{port}" for host, port in origins)
     common |= {"USER_SERVICE_URL": f"http://127.0.0.1:{ports[USER]}", "MIGRATE_ON_START": "true"}
     result = {}
     for service, port in ports.items():

@@ -1,17 +1,20 @@
 """The migrations of the product service."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, NullPool, create_engine, inspect, text
+from sqlalchemy import Engine, NullPool, bindparam, create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
+from chassis.database.models import UtcDateTime
 from product_service.main import create_app
 from product_service.models.products import search_columns
 from product_service.settings import Settings
 from testkit.applications import running
 from testkit.databases import check_every_migration
-from testkit.products import migrations_of, product, store
+from testkit.products import DRAFT, MakeSettings, bearer, migrations_of, product, store
+from testkit.user_service_stub import ADA
 
 
 def test_migrated_database_matches_the_models(empty_url: str) -> None:
@@ -109,3 +112,33 @@ def test_names_are_compared_byte_by_byte(database: Engine) -> None:
     column = "SELECT collation_name FROM information_schema.columns WHERE column_name = 'name_key'"
     with database.connect() as connection:
         assert connection.execute(text(column)).scalar_one() == "C"
+
+
+KEPT_ANSWER = text(
+    "INSERT INTO kept_answers (caller_id, key, method, path, request_hash, created_at, status, headers, body) "
+    "VALUES (1, 'a-key', 'POST', :path, 'the hash', :now, :status, '{}', :body)"
+)
+
+
+async def test_stored_responses_survive_the_migration_in_both_directions(
+    empty_url: str, make_settings: MakeSettings
+) -> None:
+    migrations = migrations_of(empty_url)
+    migrations.upgrade("product_service_0004")
+    engine = create_engine(empty_url, poolclass=NullPool)
+    kept = {"/products": (201, '{"id":7,"version":1}'), "/products/7/stock": (200, '{"id":7,"version":2}')}
+    with engine.begin() as connection:
+        for path, (status, body) in kept.items():
+            values = {"path": path, "now": datetime.now(UTC), "status": status, "body": body}
+            connection.execute(KEPT_ANSWER.bindparams(bindparam("now", type_=UtcDateTime)), values)
+    migrations.upgrade()
+    async with running(create_app(make_settings(database_url=empty_url))) as client:
+        headers = {**bearer(ADA), "Idempotency-Key": "a-key"}
+        created = await client.post("/products", json=DRAFT, headers=headers)
+        adjusted = await client.post("/products/7/stock", json={"delta": -1, "reason": "sold"}, headers=headers)
+    assert [(answer.status_code, answer.text) for answer in (created, adjusted)] == list(kept.values())
+    assert (created.headers["location"], adjusted.headers["etag"]) == ("/products/7", '"2"')
+    migrations.downgrade("product_service_0004")
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT method, path, status, body FROM kept_answers ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [("POST", path, *rest) for path, rest in kept.items()]

@@ -1,4 +1,4 @@
-"""The system of docker-compose.yml as it comes up: for whom it is open, what it may do, and what it keeps."""
+"""The running system of docker-compose.yml: who can reach it, its privileges, and the data it keeps."""
 
 import stat
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from testkit.processes import Pair
-from tests.containers.composition import DATABASES, SERVICES, Composition
-from tests.documents import follow
+from tests.containers.composition import DATABASES, SERVICES, Composition, docker
+from tests.documents import follow, read
+from tests.launcher.launching import copy_of_the_project
+from tests.pages import follow as follow_step
+from tests.pages import steps
 
 REFUSED = "import socket; socket.create_connection(({!r}, 5432), 3)"
 
@@ -73,7 +76,7 @@ def test_a_database_is_limited_too_and_is_started_again(composed: Composition, d
     assert 0 < host["PidsLimit"] <= 1000
 
 
-def test_the_signing_key_lies_in_its_volume_for_nobody_else_to_read(composed: Composition) -> None:
+def test_only_the_service_can_read_the_signing_key_in_its_volume(composed: Composition) -> None:
     code = "import os; s = os.stat('/data/secret-key'); print(s.st_mode, s.st_uid, s.st_size)"
     mode, owner, size = map(int, composed.run_inside("user-service", "python", "-c", code).stdout.split())
     assert (stat.S_IMODE(mode), owner) == (0o600, 10001)
@@ -135,3 +138,11 @@ def test_stopping_takes_little_time_and_leaves_no_traceback(composed: Compositio
                 assert "Traceback" not in log.log
         finally:
             composed.up()
+
+
+def test_the_composition_with_the_service_of_add_a_service_is_valid(tmp_path: Path) -> None:
+    project = copy_of_the_project(tmp_path / "project")
+    for step in steps(read("docs/add-a-service.md")):
+        if step.path in ("docker-compose.yml", "review-service/compose.yml"):
+            follow_step(step, project)
+    assert "review-service" in docker("compose", "config", "--services", folder=project).splitlines()

@@ -105,5 +105,12 @@ def test_a_third_service_validates_tokens_with_a_real_user_service(ports: dict[s
     paste(block(SERVICE, "curl").replace("ada", "grace"), ports, tmp_path)
 
 
+def test_the_image_of_a_third_service_runs_it_in_production(project: Path) -> None:
+    dockerfile = (project / "review-service" / "Dockerfile").read_text(encoding="utf-8")
+    assert "ENVIRONMENT=production" in dockerfile
+    assert '"review_service"]' in dockerfile
+    assert "product" not in dockerfile.replace("production", "")
+
+
 def test_the_tests_and_checks_of_a_third_service_pass(project: Path) -> None:
     run(block(SERVICE, "dev.py test"), project)

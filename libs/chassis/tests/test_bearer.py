@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from chassis.http.bearer import MAX_TOKEN_LENGTH
-from testkit.library_api import TOKEN, problem
+from testkit.library import client_of, make_app
+from testkit.library_api import TOKEN, books, problem
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,8 @@ async def test_a_malformed_token_is_an_invalid_token(client: httpx.AsyncClient, 
     answer = await client.delete("/books/1", headers={b"Authorization": header})
     problem(answer, 401, "invalid-token")
     assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+async def test_an_application_that_can_not_authenticate_blames_no_token() -> None:
+    async with client_of(make_app(books())) as client:
+        problem(await client.delete("/books/1", headers=TOKEN), 500, "internal-error")

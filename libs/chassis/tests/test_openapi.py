@@ -80,5 +80,9 @@ def test_the_document_names_the_token_url() -> None:
     )
 
 
+def test_a_document_without_protected_operations_names_no_token_url() -> None:
+    assert "securitySchemes" not in document(make_app(login_origin="http://users.test:1"))["components"]
+
+
 def test_documentation_pages_are_not_in_the_document(app: FastAPI) -> None:
     assert not [path for path in document(app)["paths"] if path.startswith(("/docs", "/redoc"))]

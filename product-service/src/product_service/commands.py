@@ -65,7 +65,7 @@ async def _run(
     try:
         await services.imports.run(chunks(), file_format, owner, report, dry_run=dry_run)
     finally:
-        services.close()
+        await services.close()
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:

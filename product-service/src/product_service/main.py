@@ -1,4 +1,4 @@
-"""The composition of the product service."""
+"""Composition root of the product service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,27 +39,29 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database.from_settings(settings, Repositories)
+        self.auth = AuthClient.from_settings(settings)
         self.products = Products(self.database, settings.product_write_access)
         self.imports = Imports(self.products)
         self.idempotency_records = IdempotencyRecords(self.database)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await self.auth.close()
         self.database.close()
 
 
 def create_app(settings: Settings) -> FastAPI:
     services = Services(settings)
-    auth = AuthClient.from_settings(settings)
     readiness = health.Readiness(services.database, migrations(settings))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         purging = asyncio.create_task(purge_periodically(services.idempotency_records.purge, PURGE_INTERVAL))
-        with readiness.draining_on_sigterm(settings.drain_seconds):
-            yield
-        purging.cancel()
-        await auth.close()
-        services.close()
+        try:
+            with readiness.draining_on_sigterm(settings.drain_seconds):
+                yield
+        finally:
+            purging.cancel()
+            await services.close()
 
     app = application.build(
         settings,
@@ -70,10 +72,10 @@ def create_app(settings: Settings) -> FastAPI:
         routers=[
             products.router(services.products),
             import_export.router(services.products, services.imports, settings.max_import_bytes),
-            product_service_health.router(readiness, auth),
+            product_service_health.router(readiness, services.auth),
             health.router(readiness),
         ],
-        authenticate=auth.validate,
+        authenticate=services.auth.validate,
         login_origin=settings.user_service_public_url,
     )
     app.state.services = services

@@ -82,10 +82,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         purging = asyncio.create_task(purge_periodically(services.sessions.purge, PURGE_INTERVAL))
-        with readiness.draining_on_sigterm(settings.drain_seconds):
-            yield
-        purging.cancel()
-        await services.close()
+        try:
+            with readiness.draining_on_sigterm(settings.drain_seconds):
+                yield
+        finally:
+            purging.cancel()
+            await services.close()
 
     app = application.build(
         settings,

@@ -106,6 +106,11 @@ class Unavailable(DomainError):
     retry_after = timedelta(seconds=2)
 
 
+class Draining(Unavailable):
+    code = "draining"
+    detail = "The service is shutting down; please try again."
+
+
 class DatabaseUnavailable(Unavailable):
     code = "database-unavailable"
     detail = "The database is unavailable at the moment. Nothing was changed; please try again."

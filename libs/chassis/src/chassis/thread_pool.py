@@ -42,7 +42,9 @@ class BoundedThreadPool:
         # The slot is released when the thread has finished, even if the waiting request is cancelled earlier.
         future.add_done_callback(self._release_slot)
         async with asyncio.timeout(self._run_timeout):
-            return await asyncio.shield(future)
+            # Leaves the thread alone if this request is cancelled or gives up; nobody reads its result then.
+            await asyncio.wait({future})
+        return future.result()
 
     def _release_slot(self, future: asyncio.Future[Any]) -> None:
         self._slots.release()

@@ -23,10 +23,16 @@ def fold(text: str) -> str:
     return "".join(each for each in decomposed if not unicodedata.category(each).startswith("M")).casefold()
 
 
-def words(*texts: str | None) -> list[str]:
-    """The distinct words of the texts, folded. A word is a run of letters and digits.
+def name_key(folded_name: str) -> str:
+    """What products are sorted by as their name."""
+    return folded_name[:MAX_NAME_KEY_LENGTH]
 
-    Words are cut to MAX_WORD_LENGTH characters.
-    """
-    found = (word[:MAX_WORD_LENGTH] for text in texts if text for word in _WORD.findall(fold(text)))
-    return list(dict.fromkeys(found))
+
+def words(*texts: str | None) -> list[str]:
+    """The distinct words of the texts, folded."""
+    return split_words(*(fold(text) for text in texts if text))
+
+
+def split_words(*folded: str) -> list[str]:
+    """The distinct words of folded texts. A word is a run of letters and digits, cut to MAX_WORD_LENGTH characters."""
+    return list(dict.fromkeys(word[:MAX_WORD_LENGTH] for text in folded for word in _WORD.findall(text)))

@@ -28,13 +28,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_idempotency_records_created_at"), "idempotency_records", ["created_at"])
-    # Keep the stored responses, so that requests repeated after the migration still get them.
+    # Keep the stored responses, so that requests repeated after the migration still get them. The old fingerprints are
+    # those of other data, and are dropped: an empty one matches every request.
     op.execute(
         "INSERT INTO idempotency_records (caller_id, key, operation, fingerprint, created_at, body) "
         "SELECT caller_id, key, "
         "CASE path WHEN '/products' THEN 'create' "
         "ELSE 'adjust-stock ' || replace(replace(path, '/products/', ''), '/stock', '') END, "
-        "request_hash, created_at, body FROM kept_answers ORDER BY id"
+        "'', created_at, body FROM kept_answers ORDER BY id"
     )
     op.drop_index(op.f("ix_kept_answers_created_at"), table_name="kept_answers")
     op.drop_table("kept_answers")

@@ -28,7 +28,7 @@ from product_service.domain.fields import (
     MAX_NAME_LENGTH,
     MAX_SKU_LENGTH,
 )
-from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, fold, words
+from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, fold, name_key, split_words
 from product_service.models.schema import Base
 
 UNMAPPED_OBJECTS = frozenset(
@@ -118,4 +118,5 @@ def _update_search_columns(mapper: Mapper[Product], connection: Connection, prod
 
 def search_columns(name: str, description: str | None) -> tuple[str, str]:
     """The values of `name_key` and `words`, for statements that bypass the model."""
-    return fold(name)[:MAX_NAME_KEY_LENGTH], " ".join(words(name, description))
+    folded_name = fold(name)
+    return name_key(folded_name), " ".join(split_words(folded_name, fold(description or "")))

@@ -11,10 +11,9 @@ from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
 from product_service.domain.criteria import Criteria
 from product_service.domain.fields import EDITABLE_FIELDS, MAX_QUANTITY
-from product_service.domain.search_text import words
+from product_service.domain.search_text import fold, name_key, words
 from product_service.errors import SkuTaken
 from product_service.models import Product
-from product_service.models.products import search_columns
 
 # Words contain only letters and digits, so a quoted word has no special meaning in either query language.
 _SEARCH = {
@@ -83,7 +82,7 @@ class ProductRepository(BaseRepository[Product]):
             .where(
                 Product.owner_id == owner_id,
                 Product.sku.is_(None),
-                Product.name_key.in_({search_columns(name, None)[0] for name in names}),
+                Product.name_key.in_({name_key(fold(name)) for name in names}),
             )
             .group_by(*fields)
         )

@@ -51,7 +51,8 @@ def claim(repos: Repositories, request: IdempotentRequest | None) -> Claim | Rep
     record, earlier = repos.idempotency.claim(request, now, now - RETENTION)
     if earlier is None:
         return Claim(record)
-    if earlier.fingerprint != request.fingerprint:
+    # Records of a version that took the fingerprint of other data have none.
+    if earlier.fingerprint and earlier.fingerprint != request.fingerprint:
         raise IdempotencyKeyReused
     return Replay(earlier.body)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from chassis.errors import FieldError, Invalid, PreconditionFailed
 from chassis.use_cases import Service, Transactions, reads, writes
@@ -103,7 +103,7 @@ class Products(Service["Repositories"]):
         self, repos: Repositories, draft: ProductCreate, owner: Caller, key: str | None = None
     ) -> Product | Replay:
         """Raises SkuTaken, Invalid if the price has more decimals than its currency, and the errors of `claim`."""
-        claimed = claim(repos, _idempotent_request(key, owner, "create", draft.model_dump_json()))
+        claimed = claim(repos, _idempotent_request(key, owner, "create", draft))
         if isinstance(claimed, Replay):
             return claimed
         fields = _validated(draft)
@@ -202,8 +202,7 @@ class Products(Service["Repositories"]):
         `claim`.
         """
         delta = adjustment.delta
-        payload = f"{adjustment.model_dump_json()} {sorted(versions) if versions is not None else None}"
-        claimed = claim(repos, _idempotent_request(key, caller, f"adjust-stock {product_id}", payload))
+        claimed = claim(repos, _idempotent_request(key, caller, f"adjust-stock {product_id}", adjustment, versions))
         if isinstance(claimed, Replay):
             return claimed
         # No lock needed: the owner never changes, and the statement below checks everything else atomically.
@@ -281,8 +280,14 @@ def _page(
     return ProductPage(products[:limit], len(products) > limit, total)
 
 
-def _idempotent_request(key: str | None, caller: Caller, operation: str, payload: str) -> IdempotentRequest | None:
-    return None if key is None else IdempotentRequest(caller.user_id, key, operation, payload)
+def _idempotent_request(
+    key: str | None, caller: Caller, operation: str, body: BaseModel, versions: Versions = None
+) -> IdempotentRequest | None:
+    if key is None:
+        return None
+    # Without nulls, so that a later version with one more optional field makes the same of the same request.
+    payload = f"{body.model_dump_json(exclude_none=True)} {sorted(versions) if versions is not None else None}"
+    return IdempotentRequest(caller.user_id, key, operation, payload)
 
 
 def _store(repos: Repositories, new: Sequence[Product], owner: Caller) -> None:

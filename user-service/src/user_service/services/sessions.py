@@ -209,9 +209,10 @@ class Sessions(Service["Repositories"]):
             session.refreshed_at = session.last_used_at = now
             session.expires_at = now + self._lifetime
             return session, successors[0]
-        if token.hash == session.previous_hash and session.refreshed_at and now - session.refreshed_at <= GRACE:
+        was_just_replaced = hmac.compare_digest(session.previous_hash or "", token.hash)
+        if was_just_replaced and session.refreshed_at and now - session.refreshed_at <= GRACE:
             for successor in successors:
-                if successor.hash == session.refresh_hash:
+                if hmac.compare_digest(successor.hash, session.refresh_hash):
                     return session, successor
         repos.sessions.delete(session)
         return session, None

@@ -27,8 +27,8 @@ Authenticate = Callable[[str], Awaitable[Authenticated]]
 
 
 async def no_authentication(_: str) -> Authenticated:
-    """Reject every token; for applications without accounts."""
-    raise InvalidToken
+    """For applications without protected operations; a mistake must not look like an invalid token."""
+    raise RuntimeError("a protected operation needs application.build(..., authenticate=...)")
 
 
 def bearer_token(request: HTTPConnection) -> str:

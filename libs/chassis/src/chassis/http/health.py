@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.database.migrations import Migrations
 from chassis.database.transactions import Database
-from chassis.errors import READ_ERRORS, Unavailable
+from chassis.errors import READ_ERRORS, Draining, Unavailable
 from chassis.http import problems
 from chassis.http.routing import Router
 
@@ -45,11 +45,6 @@ class NotReady(Unavailable):
 class MigrationsBehind(NotReady):
     code = "migrations-behind"
     detail = "The database has not been migrated to this version of the service yet."
-
-
-class Draining(NotReady):
-    code = "draining"
-    detail = "The service is shutting down."
 
 
 class Readiness:

@@ -33,13 +33,14 @@ def complete(document: dict[str, Any], login_origin: str | None) -> dict[str, An
         _order_examples(schema)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if method == "patch":
+            if method == "patch" and "requestBody" in operation:
                 content = operation["requestBody"]["content"]
                 content[bodies.MERGE_PATCH] = content[bodies.JSON]
             _complete_operation(operation)
             _place_examples(operation, path, schemas)
-    if login_origin is not None:
-        document["components"]["securitySchemes"]["Login"]["flows"]["password"]["tokenUrl"] = f"{login_origin}/login"
+    login = document["components"].get("securitySchemes", {}).get("Login")
+    if login_origin is not None and login is not None:
+        login["flows"]["password"]["tokenUrl"] = f"{login_origin}/login"
     return document
 
 

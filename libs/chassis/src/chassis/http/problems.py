@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from chassis import errors
-from chassis.errors import DomainError
+from chassis.errors import DomainError, Draining
 from chassis.http import etags
 from chassis.validation import error_message, json_pointer
 
@@ -119,9 +119,8 @@ def internal_error(request: Request) -> Response:
 
 def service_stopping(request: Request) -> Response:
     """The response to a request that is cancelled because the service stops."""
-    return respond(
-        request, 503, "draining", "The service is shutting down; please try again.", headers={"Retry-After": "2"}
-    )
+    retry_after = str(math.ceil(Draining.retry_after.total_seconds()))
+    return respond(request, 503, Draining.code, Draining.detail, headers={"Retry-After": retry_after})
 
 
 def rejected_preflight(request: Request, detail: str, headers: dict[str, str]) -> Response:
