@@ -1,7 +1,7 @@
-"""Pages that tell a reader to write files, change files and run commands, followed on a copy of the project.
+"""Parses and applies pages that tell a reader to write files, change files and run commands.
 
-The convention of such a page: a line with a path in backticks stands before the block with the file's content; a `diff`
-block names its file and shows lines to add between lines that are there; `shell` blocks are commands, in their order.
+A path in backticks on a line of its own, followed by a block, is a file and its content. A `diff` block names a file
+and shows the lines to add between existing lines. `shell` blocks are commands.
 """
 
 import re

@@ -1,1 +1,1 @@
-"""What dev.py is made of: the environment, the processes and the commands. It needs only the standard library."""
+"""The implementation of dev.py: the environment, the processes and the commands. It needs only the standard library."""

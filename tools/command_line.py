@@ -76,7 +76,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         help="add N more products directly to the database of the product service",
     )
     benchmark.add_argument("benchmark", metavar="BENCHMARK", choices=BENCHMARKS, help=" or ".join(BENCHMARKS))
-    rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on as it is")
+    rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on unchanged")
 
     takes: dict[Action, list[argparse.ArgumentParser]] = {
         up: [ports, data],

@@ -17,7 +17,7 @@ from tools.environment import (
     install,
     install_for_development,
 )
-from tools.processes import Crew, become, is_ready, require_free, run
+from tools.processes import ServiceGroup, become, is_ready, require_free, run
 from tools.service_settings import data_folder, environments, require_different
 from tools.services import PRODUCT, ROOT, SERVICES, USER, Service, all_libraries, distribution_name
 
@@ -38,7 +38,7 @@ def up(args: argparse.Namespace) -> int:
     install(list(ports))
     for service, port in ports.items():
         require_free(port, service)
-    with Crew() as crew:
+    with ServiceGroup() as crew:
         for service in ports:
             crew.start(service, _module(service), settings[service])
         within = processes.READY_WITHIN

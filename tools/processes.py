@@ -47,7 +47,7 @@ def become(command: Sequence[str], folder: Path = ROOT) -> NoReturn:
     os.execv(command[0], list(command))  # noqa: S606 - there must be no shell in between.
 
 
-class Crew:
+class ServiceGroup:
     """Services that run and stop together, each in a session of its own.
 
     Ctrl-C on a terminal therefore reaches only this process, which passes it on once. The signal handler only records

@@ -16,7 +16,7 @@ from testkit.processes import Endpoint, Pair, free_port
 COMMAND_TIMEOUT = 600.0
 SERVICES = ("user-service", "product-service")
 DATABASES = {"user-service": "user-database", "product-service": "product-database"}
-# What the developer's environment may say of another system than the one that is tested here.
+# Variables of the developer's environment that must not reach the tested system.
 _SETTINGS = re.compile(
     "ENVIRONMENT|SECRET_KEY.*|SERVICE_KEY|TRUSTED_PROXIES|.*_DATABASE_PASSWORD|ALLOWED_ORIGINS|LOG_LEVEL|BIND_ADDRESS"
     "|.*_SERVICE_PORT|COMPOSE_.*"
@@ -24,14 +24,14 @@ _SETTINGS = re.compile(
 
 
 def docker(*words: str, check: bool = True, folder: Path | None = None, **settings: str) -> str:
-    """Run `docker`; what it prints. A failure raises AssertionError, unless it is not to be checked."""
+    """Run `docker` and return its output. Raises AssertionError if it fails, unless `check` is false."""
     result = attempt(*words, folder=folder, **settings)
     assert result.returncode == 0 or not check, f"docker {' '.join(words)}: {result.returncode}\n{result.stdout}"
     return result.stdout.strip()
 
 
 def attempt(*words: str, folder: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run `docker` and see."""
+    """Run `docker` and return its status and output."""
     environment = {name: value for name, value in os.environ.items() if not _SETTINGS.fullmatch(name)}
     return subprocess.run(
         ["docker", *words],

@@ -35,7 +35,7 @@ def outage(composed: Composition, name: str, kind: str) -> Iterator[None]:
 
 
 def kill_from_within(composed: Composition, service: str) -> None:
-    """SIGKILL for the service's process, as when memory runs out: nobody asked for the container's end."""
+    """SIGKILL for the service's process, as when memory runs out; the container is not stopped on purpose."""
     code = KILL % service.replace("-", "_")
     assert "killed" in composed.run_inside(service, "python", "-c", code).stdout
 

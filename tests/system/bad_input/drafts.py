@@ -1,4 +1,4 @@
-"""Valid requests, and what spoils them."""
+"""Valid requests, and changes that make them invalid."""
 
 import json
 from typing import Any
