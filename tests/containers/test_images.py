@@ -63,7 +63,7 @@ def test_an_image_is_for_production_without_root_and_says_how_healthy_it_is(
     assert set(eval(folders)) <= {"/data", "/tmp", "/var/tmp", "/run/lock"}  # A list of strings, printed just there.
 
 
-def test_production_is_refused_without_a_key_or_with_what_everybody_knows(composed: Composition) -> None:
+def test_production_rejects_a_missing_key_and_sample_values(composed: Composition) -> None:
     users, products = (composed.image(service) for service in SERVICES)
     known = "DATABASE_URL=postgresql://service:development-only@user-database/service"
     assert ended(users) == (2, ["cannot start: SECRET_KEY must be set in production"])
@@ -73,7 +73,7 @@ def test_production_is_refused_without_a_key_or_with_what_everybody_knows(compos
         assert lines[0].startswith("cannot start: DATABASE_URL has the sample password of docker-compose.yml")
     status, lines = ended("-e", f"DATABASE_URL={OWN_DATABASE}", products)
     assert (status, len(lines)) == (2, 1), lines
-    assert lines[0].startswith("cannot start: the database cannot be reached")
+    assert lines[0].startswith("cannot start: the database is unavailable")
 
 
 def test_a_sqlite_database_without_a_volume_is_refused_where_nothing_can_be_written(composed: Composition) -> None:
