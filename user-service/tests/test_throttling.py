@@ -337,7 +337,7 @@ class TestSettings:
             make_settings(trusted_proxies=proxies)
 
 
-async def test_a_burst_of_logins_waits_at_most_the_queue_timeout(make_settings: MakeSettings) -> None:
+async def test_a_burst_of_logins_is_shed_and_delays_no_other_request(make_settings: MakeSettings) -> None:
     app = create_app(make_settings(bcrypt_cost=11, password_queue_timeout=0.5))
     async with running(app) as client:
         ada: Person = await sign_up(client)

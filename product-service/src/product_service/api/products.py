@@ -142,17 +142,20 @@ def router(products: Products) -> Router:
     async def create_product(
         draft: ProductCreate, caller: CurrentCaller, key: IdempotencyKey, response: Response
     ) -> ProductRead | Response:
-        product = await products.create(draft, caller, key)
-        if isinstance(product, Replay):
-            return _replay_response(product, 201)
-        response.headers["Location"] = _location(product.id)
-        return _product_response(product, response)
+        result = await products.create(draft, caller, key)
+        if isinstance(result, Replay):
+            return _replay_response(result, 201)
+        response.headers["Location"] = _location(result.id)
+        return _product_response(result, response)
+
+    change_errors = (ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)
+    change_responses = {200: _WITH_ETAG, **_protected_errors(*change_errors)}
 
     @routes.put(
         "/{product_id:product_id}",
         summary="Change a product",
         response_description="The updated product.",
-        responses={200: _WITH_ETAG, **_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
+        responses=change_responses,
     )
     async def change_product(
         product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
@@ -168,7 +171,7 @@ def router(products: Products) -> Router:
         "/{product_id:product_id}",
         summary="Change a product with a merge patch",
         response_description="The updated product.",
-        responses={200: _WITH_ETAG, **_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)},
+        responses=change_responses,
     )
     async def patch_product(
         product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
@@ -208,8 +211,8 @@ def router(products: Products) -> Router:
         response: Response,
     ) -> ProductRead | Response:
         """Atomic: concurrent adjustments cannot take more than is in stock."""
-        product = await products.adjust_stock(product_id, adjustment, caller, versions, key)
-        return _replay_response(product, 200) if isinstance(product, Replay) else _product_response(product, response)
+        result = await products.adjust_stock(product_id, adjustment, caller, versions, key)
+        return _replay_response(result, 200) if isinstance(result, Replay) else _product_response(result, response)
 
     @routes.get(
         "/{product_id:product_id}/history",
