@@ -37,8 +37,9 @@ class Passwords:
             schemes=["bcrypt_sha256", "bcrypt"], deprecated=["bcrypt"], bcrypt_sha256__rounds=cost
         )
         self._threads = BoundedThreadPool("passwords", os.cpu_count() or 1, queue_timeout, PasswordsBusy)
-        # Verified against for unknown usernames, so that they take as long as known ones.
-        self._dummy_hash = self._schemes.hash("")
+        # Verified against for unknown usernames, so that they take as long as known ones. The hash of an unknown
+        # password: making one here would take as long as a login.
+        self._dummy_hash = f"$bcrypt-sha256$v=2,t=2b,r={cost}$jigwQcpdxiT9HsscOs6LzO$86cFAPKysb3EiVrS09zHhGKyprHh71O"
 
     async def hash(self, password: str) -> str:
         """Hash a password. The result includes salt, scheme and cost. Raises PasswordsBusy."""

@@ -76,7 +76,8 @@ def build(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=openapi.operation_id,
+        # `include_router` would build each route again, which takes most of the time to start.
+        routes=[route for router in (*routers, pages.router(title, login_origin)) for route in router.routes],
         middleware=[
             Middleware(RequestContext),
             Middleware(
@@ -95,6 +96,4 @@ def build(
     app.authenticate = authenticate
     problems.install(app)
     app.login_origin = login_origin
-    for router in (*routers, pages.router(title, login_origin)):
-        app.include_router(router)
     return app

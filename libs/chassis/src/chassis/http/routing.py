@@ -4,15 +4,14 @@ from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.dependencies.utils import get_dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import compile_path
 
-from chassis.http import bodies
+from chassis.http import bodies, openapi
 
 
 class QueryParameters(BaseModel):
@@ -31,13 +30,30 @@ class DecodedRequest(Request):
         self._json = float(decoded) if isinstance(decoded, Decimal) else decoded
 
 
+async def _no_query(_: Annotated[QueryParameters, Query()]) -> None:
+    """Only validates its argument.
+
+    A coroutine, because FastAPI runs plain functions in a shared pool of 40 threads. If all of them were busy, every
+    operation without query parameters would wait, including `/health/live`.
+    """
+
+
+_NO_QUERY = get_dependant(path="", call=_no_query)
+
+
 class Route(APIRoute):
-    """A route that decodes its body before anything else, so that 413, 415 and 400 come first."""
+    """A route that decodes its body before anything else, so that 413, 415 and 400 come first.
+
+    An operation without query parameters gets a dependency that rejects all of them. Its errors are collected with the
+    other validation errors, so that 401 comes before 422.
+    """
 
     body_limit: ClassVar[int | None] = None
     """In bytes; None for the limit in the settings."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        if not self.dependant.query_params:
+            self.dependant.dependencies.insert(0, _NO_QUERY)
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
@@ -52,29 +68,10 @@ class Route(APIRoute):
         return decode_and_handle
 
 
-async def _no_query(_: Annotated[QueryParameters, Query()]) -> None:
-    """Only validates its argument.
-
-    A coroutine, because FastAPI runs plain functions in a shared pool of 40 threads. If all of them were busy, every
-    operation without query parameters would wait, including `/health/live`.
-    """
-
-
 class Router(APIRouter):
-    """A router of such routes; `body_limit` applies to all of them.
-
-    An operation without query parameters gets a dependency that rejects all of them. Its errors are collected with the
-    other validation errors, so that 401 comes before 422.
-    """
+    """A router of such routes; `body_limit` applies to all of them."""
 
     def __init__(self, *, body_limit: int | None = None, **options: Any) -> None:
         # The framework's own limit responds in plain text if a request has an unexpected body.
         route_class = type("Route", (Route,), {"body_limit": body_limit})
-        super().__init__(route_class=route_class, **options)
-
-    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        # Without convertors: the framework would read `{id:name}` as the name of the parameter.
-        _, plain_path, _ = compile_path(path)
-        if not get_dependant(path=plain_path, call=endpoint).query_params:
-            options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_no_query)]
-        super().add_api_route(path, endpoint, **options)
+        super().__init__(route_class=route_class, generate_unique_id_function=openapi.operation_id, **options)
