@@ -128,7 +128,7 @@ def test_after_sigterm_requests_finish_and_readiness_is_draining(make: Make) -> 
         slow.sendall(head.encode())
         # The service sends this when it begins to read the body: now the request is in progress.
         assert slow.recv(1000).startswith(b"HTTP/1.1 100")
-        service.process.send_signal(signal.SIGTERM)
+        service.process.terminate()
 
         def draining() -> httpx.Response | None:
             answer = client.get("/health/ready")

@@ -31,6 +31,7 @@ _INSTALLATION_PATTERNS = (
 )
 _EXECUTABLE = ".exe" if sys.platform == "win32" else ""
 _START_TIMEOUT = 60  # seconds
+_MEMORY_NEEDED = 4 * 2**30  # bytes; the tests with a large catalogue take the most
 
 
 class NoPostgreSQL(Exception):
@@ -44,7 +45,7 @@ class Server:
         """Start the server. Raises NoPostgreSQL if there is no installation, or if it doesn't start."""
         reasons: list[str] = []
         for binaries in _installations():
-            self._folder = Path(tempfile.mkdtemp(prefix="postgresql-for-tests-"))
+            self._folder = Path(tempfile.mkdtemp(prefix="postgresql-for-tests-", dir=_memory()))
             self._process: subprocess.Popen[bytes] | None = None
             try:
                 self._start(binaries)
@@ -82,7 +83,8 @@ class Server:
             [
                 self._binaries / f"initdb{_EXECUTABLE}",
                 *("--pgdata", self._folder / "data", "--username", "postgres", "--pwfile", password_file),
-                *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"),
+                # Unlike scram, it does not spend milliseconds of each connection on hashing.
+                *("--auth", "md5", "--encoding", "UTF8", "--locale", "C", "--no-sync"),
             ],
             cwd=self._folder,
             check=True,
@@ -103,6 +105,7 @@ class Server:
             # These databases need not survive a power failure.
             "fsync": "off",
             "full_page_writes": "off",
+            "jit": "off",
         }
         self._process = subprocess.Popen(
             [
@@ -149,6 +152,12 @@ class Server:
         for each in (installation, *shared_libraries):
             shutil.copytree(each, self._folder / each.name, symlinks=True)
         return self._folder / binaries.relative_to(installation.parent)
+
+
+def _memory() -> str | None:
+    """A folder in memory, where databases are made ten times as fast; None if there is none, or too little space."""
+    folder = Path("/dev/shm")
+    return str(folder) if folder.is_dir() and shutil.disk_usage(folder).free >= _MEMORY_NEEDED else None
 
 
 def _installations() -> Iterator[Path]:
