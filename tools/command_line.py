@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from tools.commands import (
     bench,
     check,
+    diagrams,
     fix,
     lock,
     manage,
@@ -93,6 +94,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         migrate: [data],
         revision: [service, message],
         openapi: [],
+        diagrams: [],
         seed: [ports, data, products],
         lock: [upgrade],
     }

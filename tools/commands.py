@@ -178,6 +178,21 @@ def openapi(_: argparse.Namespace) -> int:
     return 0
 
 
+def diagrams(_: argparse.Namespace) -> int:
+    """Render the diagrams of the documentation."""
+    install_for_development()
+    for source in sorted((ROOT / "docs" / "images").glob("*.d2")):
+        render(source, source.with_suffix(".svg"))
+    return 0
+
+
+def render(source: Path, picture: Path) -> None:
+    """Render a D2 diagram as SVG, for light and dark mode; the viewer's browser chooses."""
+    options = ["--theme", "0", "--dark-theme", "200", "--pad", "10", "--omit-version"]
+    if run([str(BIN / "d2"), *options, str(source), str(picture)]).returncode != 0:
+        raise CommandError(f"{source.name} could not be rendered.")
+
+
 def seed(args: argparse.Namespace) -> int:
     """Add two accounts and a few dozen products to the running services, or a large catalogue."""
     ports = _ports(args)

@@ -31,7 +31,7 @@ STANDIN_LIBRARIES = {"libs/auth-client": ["../chassis"], "libs/chassis": [], "li
 SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
 COMMANDS = (
     *("up", "serve", "manage", "test", "test-installation", "test-large", "test-containers", "prove", "check"),
-    *("fix", "bench", "migrate", "revision", "openapi", "seed", "lock"),
+    *("fix", "bench", "migrate", "revision", "openapi", "diagrams", "seed", "lock"),
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(
