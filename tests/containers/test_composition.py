@@ -15,8 +15,9 @@ from tests.pages import steps
 REFUSED = "import socket; socket.create_connection(({!r}, 5432), 3)"
 
 
-def test_the_tour_of_the_readme_leads_through_it(services: Pair, tmp_path: Path) -> None:
-    follow("README.md", tmp_path, services)
+@pytest.mark.parametrize("document", ["README.md", "docs/tour.md"])
+def test_the_tour_works(services: Pair, tmp_path: Path, document: str) -> None:
+    follow(document, tmp_path, services)
 
 
 def test_the_file_is_valid_without_a_warning(composed: Composition) -> None:

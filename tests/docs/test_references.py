@@ -61,6 +61,6 @@ def test_the_commands_of_dev_py_are_found() -> None:
     assert {"up", "test", "check", "seed"} <= dev_commands()
 
 
-def test_the_readme_names_every_command_of_dev_py() -> None:
-    readme = " ".join(shell_words("README.md"))
-    assert not {command for command in dev_commands() if f"dev.py {command}" not in readme}
+def test_the_contribution_guide_names_every_command_of_dev_py() -> None:
+    guide = " ".join(shell_words("CONTRIBUTING.md"))
+    assert not {command for command in dev_commands() if f"dev.py {command}" not in guide}

@@ -42,7 +42,7 @@ def test_every_failing_curl_would_be_noticed(document: str) -> None:
 
 def test_the_guides_are_executed() -> None:
     services = {"user-service/README.md", "product-service/README.md"}
-    assert services | {"README.md", "TESTING.md", "docs/validate-a-token.md"} <= set(EXECUTED)
+    assert services | {"README.md", "TESTING.md", "docs/tour.md", "docs/validate-a-token.md"} <= set(EXECUTED)
 
 
 @pytest.mark.parametrize(
