@@ -79,7 +79,7 @@ def shell_words(document: str) -> Iterator[str]:
 
 
 _EXPECTED = re.compile(r"  # (?P<text>.+)$")
-_WHOLE_DOCUMENT = 120.0
+_WHOLE_DOCUMENT = 600.0
 """Seconds after which a hanging shell is killed."""
 
 

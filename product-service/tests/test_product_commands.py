@@ -153,7 +153,7 @@ def test_progress_is_shown_in_a_terminal(tmp_path: Path, environment: dict[str, 
             stdout=subprocess.PIPE,
             stderr=end,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         # The output fits into the buffer of the terminal.
         shown = os.read(terminal, 100_000).decode()

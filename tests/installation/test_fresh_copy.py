@@ -44,7 +44,7 @@ def first_start(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
         for started in terminal.started:
             started.process.terminate()
         for started in terminal.started:
-            started.status(10)
+            started.status()
     finally:
         terminal.close()
     return terminal.started, ports
@@ -93,7 +93,7 @@ def test_up_on_an_installed_copy_connects_both_services_within_seconds(project: 
 
     begun = time.monotonic()
     started.press_ctrl_c()
-    assert started.status(10) == 128 + signal.SIGINT
+    assert started.status() == 128 + signal.SIGINT
     assert time.monotonic() - begun < 5
     assert started.last_line == "Stopped by SIGINT."
     assert processes_of(project) == []
@@ -108,7 +108,7 @@ def test_a_start_script_works_in_any_current_folder(project: Path, terminal: Ter
     started.serves(port)
     assert (project / "user-service" / "other.db").is_file()
     started.process.terminate()
-    started.status(10)
+    started.status()
     assert processes_of(project) == []
 
 

@@ -16,6 +16,6 @@ def test_each_service_runs_without_the_folder_of_the_other(tmp_path: Path, termi
         started = terminal.start(tree / f"start-{service}.sh", PORT=port)
         started.serves(port)
         started.process.terminate()
-        started.status(10)
+        started.status()
         assert terminal.refused(tree, "up").endswith(f"This copy of the project has no folder {other}.")
         (tmp_path / other).rename(tree / other)

@@ -42,7 +42,7 @@ def test_up_installs_and_starts_a_third_service(three_services: Path, terminal: 
     assert f"http://localhost:{review}" in environment["ALLOWED_ORIGINS"].split(",")
     assert "SECRET_KEY" not in environment
     started.press_ctrl_c()
-    assert started.status(10) == 130
+    assert started.status() == 130
     assert (terminal.folder / REVIEW / "signals").read_text().split() == ["SIGTERM"]
     assert processes_of(three_services) == []
     assert f"{REVIEW}/pyproject.toml" in json.loads((three_services / ".venv" / "installed.json").read_text())

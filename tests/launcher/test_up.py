@@ -27,7 +27,7 @@ pytestmark = posix_only
 def test_ctrl_c_reaches_each_service_once_and_stops_all_processes(standin: Path, terminal: Terminal) -> None:
     started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
     started.press_ctrl_c()
-    assert started.status(10) == 130
+    assert started.status() == 130
     assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
     assert started.output.count("| bye") == 2
     assert started.output.endswith("Stopped by SIGINT.\n")
@@ -40,7 +40,7 @@ def test_a_second_ctrl_c_changes_nothing(standin: Path, terminal: Terminal) -> N
     started.press_ctrl_c()
     started.prints("Stopping")
     started.press_ctrl_c()
-    assert started.status(10) == 130
+    assert started.status() == 130
     assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
     assert "Traceback" not in started.output
     assert processes_of(standin) == []
@@ -51,7 +51,7 @@ def test_sigterm_and_sighup_stop_both_services(name: str, standin: Path, termina
     number = signal.Signals[name]
     started, *_ = terminal.up(standin, "--data-dir", terminal.folder)
     started.process.send_signal(number)
-    assert started.status(10) == 128 + number
+    assert started.status() == 128 + number
     assert started.last_line == f"Stopped by {name}."
     assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
     assert processes_of(standin) == []
@@ -60,7 +60,7 @@ def test_sigterm_and_sighup_stop_both_services(name: str, standin: Path, termina
 def test_when_one_service_dies_the_other_is_stopped(standin: Path, terminal: Terminal) -> None:
     started, _, product = terminal.up(standin, "--data-dir", terminal.folder)
     os.kill(environment_of(product)["PID"], signal.SIGKILL)
-    assert started.status(10) == 1
+    assert started.status() == 1
     assert started.last_line == "dev.py: The product-service stopped by itself (status -9)."
     assert (terminal.folder / "user-service" / "signals").read_text().split() == ["SIGTERM"]
     assert not (terminal.folder / "product-service" / "signals").exists()
@@ -81,10 +81,10 @@ def test_a_service_that_ignores_the_signal_is_killed_with_its_workers(standin: P
     started = terminal.changed(standin, "processes.STOP_WITHIN = 1", *words, STANDIN_PRODUCT="ignore signals")
     started.prints("Press Ctrl-C to stop")
     started.press_ctrl_c()
-    assert started.status(10) == 130
+    assert started.status() == 130
     assert "The product-service did not stop within 1 s. Killing it." in started.output
     assert signals_of(terminal.folder) == [["SIGTERM"], ["SIGTERM"]]
-    until(lambda: "time.sleep(600)" not in "".join(processes_of(standin)), "the worker is gone", within=5)
+    until(lambda: "time.sleep(600)" not in "".join(processes_of(standin)), "the worker is gone")
 
 
 def test_a_service_that_never_becomes_ready_is_named(standin: Path, terminal: Terminal) -> None:
@@ -116,7 +116,7 @@ def test_the_port_of_a_stopped_service_is_free_at_once(standin: Path, terminal: 
         started = terminal.dev(standin, *words)
         started.prints("Press Ctrl-C to stop")
         started.press_ctrl_c()
-        assert started.status(10) == 130
+        assert started.status() == 130
 
 
 def test_one_port_for_both_services_is_rejected(standin: Path, terminal: Terminal) -> None:
@@ -163,4 +163,4 @@ def test_a_terminal_with_a_narrow_encoding_gets_question_marks(standin: Path, te
     started, *_ = terminal.up(standin, PYTHONIOENCODING="ascii")
     assert "user    | listening, ? ?\n" in started.output
     started.press_ctrl_c()
-    assert started.status(10) == 130
+    assert started.status() == 130

@@ -160,7 +160,7 @@ def test_an_idle_client_makes_a_call_before_and_after_each_pause(population: Pop
 def test_a_cache_is_detected_and_the_report_contains_no_token() -> None:
     options = ["--break", "cache", "--database", "sqlite", "--operations", "200"]
     command = [sys.executable, "-m", "tests.proof.prove", *options]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (ran.returncode, ran.stderr) == (1, "")
     assert ran.stdout.splitlines()[-1].startswith("The fault was found: ")
     assert " was accepted after its session was revoked:\n" in ran.stdout

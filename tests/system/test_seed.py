@@ -51,7 +51,7 @@ def seed(users_url: str, products_url: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "product_service.demo.seed", "--users-url", users_url, "--products-url", products_url],
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -224,7 +224,7 @@ def test_a_terminal_prompts_twice_for_the_password_without_echo(
         # Linux raises an error when the other end is closed.
         pass
     os.close(terminal)
-    assert process.wait(10) == status
+    assert process.wait(60) == status
     assert PASSWORD.encode() not in shown
     assert (b"Created admin root" in shown) == (status == 0)
     assert (b"passwords do not match" in shown) == (status == 1)

@@ -151,7 +151,7 @@ async def test_writers_in_several_processes_wait_for_each_other(library: Library
         assert process.stdout is not None
         assert process.stdout.readline().strip() == b"ready"
     for process in processes:
-        process.communicate(b"go\n", timeout=60)
+        process.communicate(b"go\n", timeout=300)
     assert [process.returncode for process in processes] == [0, 0]
     assert len(await library.read(names)) == 20
 

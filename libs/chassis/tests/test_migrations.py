@@ -180,7 +180,7 @@ def test_only_one_of_several_processes_migrates(tmp_path: Path, empty_url: str) 
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=60) for process in processes]
+    answers = [process.communicate(timeout=300) for process in processes]
     assert sorted(output for output, _ in answers) == ["False\n"] * 4 + ["True\n"], answers
     assert rows(empty_url, REVISION) == [("0002",)]
 

@@ -49,7 +49,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, list[st
         env={**inherited, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     made = folder / "made"

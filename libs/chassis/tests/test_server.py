@@ -23,7 +23,7 @@ from testkit.applications import running
 from testkit.library import client_of, make_app, opened, rows
 from testkit.library_migrations import FIRST, SECOND, make_migrations, write_migrations
 
-TIMEOUT = 60  # seconds to wait for a process
+TIMEOUT = 300  # seconds to wait for a process
 
 
 @asynccontextmanager

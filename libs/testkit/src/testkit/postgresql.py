@@ -137,7 +137,7 @@ class Server:
             return
         self._process.send_signal(how) if sys.platform != "win32" else self._process.terminate()
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -32,8 +32,8 @@ from user_service.settings import Settings as UserSettings
 
 T = TypeVar("T")
 
-READY_WITHIN = 30.0
-STOPPED_WITHIN = 15.0
+READY_WITHIN = 120.0
+STOPPED_WITHIN = 60.0
 SETTINGS = {name.upper() for settings in (UserSettings, ProductSettings) for name in settings.model_fields}
 """The environment variables that configure a service."""
 
@@ -56,7 +56,7 @@ def free_port() -> int:
             return port
 
 
-def eventually(probe: Callable[[], T | None], within: float = 10.0, what: str | Callable[[], str] = "") -> T:
+def eventually(probe: Callable[[], T | None], within: float = 60.0, what: str | Callable[[], str] = "") -> T:
     """Wait until `probe` returns neither None nor False, and return the value; raise AssertionError on a timeout."""
     deadline = time.monotonic() + within
     while True:
@@ -252,7 +252,7 @@ class Service(Endpoint):
         """The complete lines of the log so far, decoded."""
         return [json.loads(line) for line in self.log.rpartition("\n")[0].split("\n") if line]
 
-    def wait_for_log_line(self, message: str, within: float = 10.0, **fields: Any) -> dict[str, Any]:
+    def wait_for_log_line(self, message: str, within: float = 60.0, **fields: Any) -> dict[str, Any]:
         """Wait for a log line with this message and these fields; it may be written after the response."""
         wanted = {"message": message, **fields}
 
