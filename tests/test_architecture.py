@@ -240,3 +240,14 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
             yield node
 
     return ast.fix_missing_locations(ast.Module(body=list(strip(tree.body)), type_ignores=[]))
+
+
+def test_all_packages_have_the_version_of_the_changelog() -> None:
+    # Each distribution is built by itself, so that each has to state its version.
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest
+    modules = [*ROOT.glob("libs/*/src/*/__init__.py"), *ROOT.glob("*-service/src/*/__init__.py")]
+    versions = {
+        re.findall(r'^__version__ = "(.+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)[0] for path in modules
+    }
+    assert versions == {newest[1]}

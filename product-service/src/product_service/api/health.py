@@ -30,7 +30,7 @@ class ProductServiceHealth(Health):
                 {
                     "status": "ok",
                     "service": "product-service",
-                    "version": "0.1.0",
+                    "version": "1.0.0",
                     "database": "ok",
                     "user_service": {
                         "url": "http://localhost:8001",

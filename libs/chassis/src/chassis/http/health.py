@@ -28,7 +28,7 @@ class Health(BaseModel):
     """The state of a service, for people. Programs should use `/health/ready`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "ok", "service": "a-service", "version": "0.1.0", "database": "ok"}]}
+        json_schema_extra={"examples": [{"status": "ok", "service": "a-service", "version": "1.0.0", "database": "ok"}]}
     )
 
     status: Literal["ok", "degraded"] = Field(description="`degraded`: a dependency does not respond.")
