@@ -19,6 +19,7 @@ from product_service.errors import ImportInterrupted
 from product_service.schemas import ProductPatch
 from product_service.services.products import Products
 from product_service.settings import Settings
+from testkit import preloaded
 from testkit.products import MakeSettings
 
 FILE = "sku,name,price,quantity\nA,Lamp,1,1\nB,Cup,x,1\n"
@@ -31,13 +32,7 @@ def environment(database_url: str) -> dict[str, str]:
 
 
 def command(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "product_service", "import", *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    return preloaded.run("product_service", ["import", *words], folder, environment)
 
 
 @pytest.mark.sqlite

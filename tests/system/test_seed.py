@@ -1,7 +1,7 @@
 """The seed command, run as a process against both services."""
 
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 
 from product_service.demo.seed import CATALOGUE, PASSWORD
 from product_service.main import documented_app
+from testkit import preloaded
 from testkit.processes import Services, free_port, running_services
 
 
@@ -47,12 +48,8 @@ def foreign_server() -> Iterator[str]:
 
 
 def seed(users_url: str, products_url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "product_service.demo.seed", "--users-url", users_url, "--products-url", products_url],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
+    words = ["--users-url", users_url, "--products-url", products_url]
+    return preloaded.run("product_service.demo.seed", words, Path.cwd(), os.environ)
 
 
 def catalogue(services: Services) -> list[dict[str, Any]]:

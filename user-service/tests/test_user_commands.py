@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from chassis.errors import DomainError, Invalid
+from testkit import preloaded
 from testkit.applications import running
 from testkit.users import KEY, PASSWORD, MakeSettings, log_in, sign_up
 from user_service.commands import COMMANDS
@@ -55,14 +56,7 @@ def environment(database_url: str) -> dict[str, str]:
 
 def test_create_admin_works_on_an_empty_database(empty_url: str, tmp_path: Path) -> None:
     def run(*words: str, password: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "user_service", *words],
-            cwd=tmp_path,
-            env=environment(empty_url),
-            input=f"{password}\n",
-            capture_output=True,
-            text=True,
-        )
+        return preloaded.run("user_service", words, tmp_path, environment(empty_url), f"{password}\n")
 
     created = run("create-admin", "root", password=PASSWORD)
     assert (created.returncode, created.stdout) == (0, "Created admin root with id 1.\n")

@@ -7,10 +7,15 @@ those of dev.py, cover the rest.
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+RUN_WITHIN = 300.0
+"""Seconds after which `run` kills a process that hangs."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["product_service.main", "user_service.main", "chassis.process.server"])
@@ -19,25 +24,49 @@ _FORKS.set_forkserver_preload(["product_service.main", "user_service.main", "cha
 def start(
     module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: Path
 ) -> ForkServerProcess:
-    """Start a module in a process group of its own.
+    """Start a module in a process group of its own, with empty standard input.
 
     :param folder: the working folder
     :param output: standard output and standard error are appended to this file
     """
-    process = _FORKS.Process(target=_run, args=(module, list(arguments), str(folder), dict(environment), str(output)))
+    return _start(module, arguments, folder, environment, (Path(os.devnull), output, output))
+
+
+def run(
+    module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], input: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a module to its end, as `subprocess.run` does. Raises AssertionError if it takes longer than RUN_WITHIN."""
+    with tempfile.TemporaryDirectory() as temporary:
+        streams = tuple(Path(temporary) / name for name in ("stdin", "stdout", "stderr"))
+        streams[0].write_text(input, encoding="utf-8")
+        process = _start(module, arguments, folder, environment, streams)
+        process.join(RUN_WITHIN)
+        status = process.exitcode
+        if status is None:
+            process.kill()
+        output, errors = (each.read_text(encoding="utf-8") for each in streams[1:])
+        assert status is not None, f"{module} {arguments} did not end within {RUN_WITHIN} s:\n{output}{errors}"
+        return subprocess.CompletedProcess([module, *arguments], status, output, errors)
+
+
+def _start(
+    module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], streams: tuple[Path, ...]
+) -> ForkServerProcess:
+    process = _FORKS.Process(target=_run, args=(module, list(arguments), folder, dict(environment), streams))
     process.start()
     return process
 
 
-def _run(module: str, arguments: list[str], folder: str, environment: dict[str, str], output: str) -> None:
+def _run(
+    module: str, arguments: list[str], folder: Path, environment: dict[str, str], streams: tuple[Path, ...]
+) -> None:
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    log = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    os.dup2(os.open(streams[0], os.O_RDONLY), 0)
+    for stream, path in enumerate(streams[1:], 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), stream)
     sys.stdin = os.fdopen(0)  # multiprocessing has set it to another file.
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
