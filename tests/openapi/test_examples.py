@@ -18,6 +18,12 @@ def test_every_body_example_is_accepted(services: Services) -> None:
         last[0]: ("POST", "/me/password", {"current_password": changed, "new_password": password}),
         last[1]: ("PATCH", "/users/1", {"is_active": True}),
     }
+    # By its nature, each of these works once.
+    once = {
+        "POST /register": "username-taken",
+        "POST /me/password": "wrong-password",
+        "DELETE /me": "invalid-token",
+    }
     services.sign_up()  # Account 1, which the example of PATCH /users/{user_id} is about.
     admin = services.sign_up()
     services.users.sql("UPDATE users SET is_admin = true WHERE id = :id", id=admin.id)
@@ -38,12 +44,20 @@ def test_every_body_example_is_accepted(services: Services) -> None:
             bearer = admin.bearer
         elif name not in PUBLIC:
             bearer = {"Authorization": f"Bearer {services.log_in(username, password)}"}
+        # The first example of each header, which is what Swagger UI sends.
+        headers = {
+            parameter["name"]: next(iter(parameter["examples"].values()))["value"]
+            for parameter in operation.get("parameters", ())
+            if "examples" in parameter
+        }
         for media_type, content in operation["requestBody"]["content"].items():
             for example in examples(content, document):
                 with service.client(headers=bearer) as client:
                     text = example if isinstance(example, str) else json.dumps(example)
                     body = {"data": example} if "form" in media_type else {"content": text}
-                    answer = client.request(method, path, headers={"Content-Type": media_type}, **body)
+                    headers |= {"Content-Type": media_type}
+                    answer = client.request(method, path, headers=headers, **body)
+                    again = client.request(method, path, headers=headers, **body)
                     if name in restore:
                         client.request(*restore[name][:2], json=restore[name][2])
                 if name == "POST /refresh":
@@ -51,6 +65,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
                     assert answer.json()["code"] == "session-revoked"
                 else:
                     assert answer.is_success, f"{name}: {answer.text}"
+                    assert again.is_success or again.json()["code"] == once.get(name), f"{name}: {again.text}"
                     described = operation["responses"][str(answer.status_code)].get("content", {})
                     if described:
                         validate(answer.json(), described["application/json"]["schema"], document)
@@ -58,10 +73,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
     assert sorted(sent) == [
         "DELETE /me application/json",
         "PATCH /products/{product_id} application/json",
-        "PATCH /products/{product_id} application/merge-patch+json",
         "PATCH /users/{user_id} application/json",
-        "PATCH /users/{user_id} application/merge-patch+json",
-        "POST /login application/json",
         "POST /login application/x-www-form-urlencoded",
         "POST /me/password application/json",
         "POST /products application/json",
@@ -79,7 +91,8 @@ def test_swagger_ui_fills_the_login_form_with_the_example() -> None:
     # Swagger UI fills a form from the examples of its fields, and invents a value for a field without one.
     body = DOCUMENTS["user-service"]["paths"]["/login"]["post"]["requestBody"]["content"]
     form = body["application/x-www-form-urlencoded"]
-    filled_in = {name: field["examples"][0] for name, field in form["schema"]["properties"].items()}
+    schema = DOCUMENTS["user-service"]["components"]["schemas"]["Credentials"]
+    filled_in = {name: field["examples"][0] for name, field in schema["properties"].items()}
     assert {name: value for name, value in filled_in.items() if value} == {**form["example"], "grant_type": "password"}
     validate(filled_in, form["schema"], DOCUMENTS["user-service"])
 
@@ -116,6 +129,7 @@ def test_every_problem_example_matches_its_operation(document: dict[str, Any]) -
                 assert (value["status"], value["code"], value["instance"]) == (int(status), code, instance)
                 (error,) = value.get("errors", [None])
                 assert (error is None) == (status != "422")
-                assert error is None or ("pointer" in error) == ("requestBody" in operation)
+                if code == "validation-failed":
+                    assert ("pointer" in error) == ("requestBody" in operation)
     users = DOCUMENTS["user-service"]["paths"]["/login"]["post"]["responses"]["422"]["content"][PROBLEM]
     assert users["examples"]["validation-failed"]["value"]["errors"][0]["pointer"] == "/username"

@@ -1,13 +1,16 @@
 """`chassis.http.openapi`: the errors and schemas that it adds to the document."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel, Field
 
+from chassis import errors
 from chassis.http.problems import MEDIA_TYPE, documented
+from chassis.http.routing import Router
 from testkit.library import make_app
 from testkit.library_api import BookNotFound, InvalidBadge, MissingBadge, OnLoan, books
 
@@ -68,6 +71,49 @@ async def test_real_problems_match_the_schema(app: FastAPI, client: httpx.AsyncC
     schema = {"$ref": "#/components/schemas/Problem", "components": document(app)["components"]}
     for answer in (await client.get("/nothing"), await client.get("/books?colour=red")):
         Draft202012Validator(schema).validate(answer.json())
+
+
+def test_a_422_of_an_operation_is_documented_beside_the_validation_errors() -> None:
+    class TooManyPages(errors.Invalid):
+        code = "too-many-pages"
+        detail = "The book has too many pages."
+        errors = (errors.FieldError("/pages", "At most 900"),)
+
+    routes = Router()
+
+    @routes.post("/atlases", responses=documented(TooManyPages))
+    async def create_atlas() -> None: ...
+
+    response = document(make_app(routes))["paths"]["/atlases"]["post"]["responses"]["422"]
+    examples = response["content"][MEDIA_TYPE]["examples"]
+    assert list(examples) == ["validation-failed", "too-many-pages"]
+    assert examples["too-many-pages"]["value"]["errors"] == [{"pointer": "/pages", "detail": "At most 900"}]
+    assert TooManyPages.detail in response["description"]
+    assert errors.Invalid.detail in response["description"]
+
+
+def test_a_protected_operation_accepts_a_login_or_a_token_and_a_public_one_needs_neither() -> None:
+    whole = document(make_app(books()))
+    # The last scheme has the focus in Swagger UI.
+    assert list(whole["components"]["securitySchemes"]) == ["Bearer", "Login"]
+    security = [operation["security"] for operations in whole["paths"].values() for operation in operations.values()]
+    assert [{"Bearer": []}, {"Login": []}] in security
+    assert [] in security
+
+
+def test_a_default_is_described_because_generators_require_fields_with_defaults() -> None:
+    class Atlas(BaseModel):
+        scale: Annotated[str, Field(description="A fraction.")] = "1:1"
+
+    routes = Router()
+
+    @routes.post("/atlases")
+    async def create_atlas(atlas: Atlas) -> None: ...
+
+    schema = document(make_app(routes))["components"]["schemas"]["Atlas"]
+    assert schema["properties"]["scale"]["description"] == "A fraction. Default: `1:1`."
+    assert "default" not in schema["properties"]["scale"]
+    assert "required" not in schema
 
 
 def test_the_document_names_the_token_url() -> None:

@@ -39,9 +39,7 @@ class IdempotencyInProgress(Conflict):
 class IdempotencyKeyReused(Invalid):
     code = "idempotency-key-reused"
     detail = "This Idempotency-Key was used for a different request. Use a new key."
-
-    def __init__(self) -> None:
-        super().__init__([FieldError(None, "Already used for a different request", "Idempotency-Key")])
+    errors = (FieldError(None, "Already used for a different request", "Idempotency-Key"),)
 
 
 class ImportInterrupted(Unavailable):

@@ -30,6 +30,12 @@ DESCRIPTION = """A product catalogue. Reads are public; writes require an access
 To write, register an account with the user service. Then select "Authorize" and enter its username and password.
 """
 
+TAGS = {
+    "products": "The catalogue: search and show products, change your own, and import or export files.",
+    "health": "The state of the service, for people and for orchestrators.",
+}
+"""The groups of operations, in the order of the documentation pages."""
+
 PURGE_INTERVAL = 600.0
 """Seconds between purges of expired idempotency records."""
 
@@ -68,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Product service",
         version=__version__,
         description=DESCRIPTION,
+        tags=TAGS,
         lifespan=lifespan,
         routers=[
             products.router(services.products),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model, field_validator
 from pydantic_core import PydanticUndefined
 
 from chassis.text import NotBlank
@@ -60,6 +60,7 @@ class ProductRead(_ProductOutput):
                 {
                     "id": 1,
                     **EXAMPLE,
+                    "sku": "KB-87-BLK",
                     "owner_id": 1,
                     "version": 1,
                     "created_at": "2026-01-31T12:00:00.000000Z",
@@ -110,7 +111,11 @@ class StockAdjustment(BaseModel):
         return delta
 
 
-class ChangeRead(BaseModel):
+class ChangedFields(RootModel[dict[str, str | int | None]]):
+    """Fields of a product, by name."""
+
+
+class ProductChange(BaseModel):
     """One entry of a product's history."""
 
     model_config = ConfigDict(
@@ -139,22 +144,18 @@ class ChangeRead(BaseModel):
     changed_by: int = Field(description="The id of the account that made the change.")
     changed_at: datetime
     reason: str | None = Field(description="The reason given with a stock adjustment.")
-    before: dict[str, str | int | None] | None = Field(
-        description="The changed fields before the change; null for `created`."
-    )
-    after: dict[str, str | int | None] | None = Field(
-        description="The same fields after the change; null for `deleted`."
-    )
+    before: ChangedFields | None = Field(description="The changed fields before the change; null for `created`.")
+    after: ChangedFields | None = Field(description="The same fields after the change; null for `deleted`.")
 
 
-class RefusedLineRead(BaseModel):
+class RefusedLine(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     line: int = Field(description="The number of its first line in the file, starting at 1.")
     detail: str
 
 
-class ImportReportRead(BaseModel):
+class ImportReport(BaseModel):
     """The result of an import."""
 
     model_config = ConfigDict(
@@ -176,4 +177,4 @@ class ImportReportRead(BaseModel):
     updated: int
     unchanged: int = Field(description="Products that already match the file.")
     refused: int
-    errors: list[RefusedLineRead] = Field(description="The first 1,000 refused lines.")
+    errors: list[RefusedLine] = Field(description="The first 1,000 refused lines.")

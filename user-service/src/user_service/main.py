@@ -35,6 +35,14 @@ DESCRIPTION = """Accounts, login, access tokens and token validation.
 To get started, create an account with `POST /register`. Then press "Authorize" and enter its username and password.
 """
 
+TAGS = {
+    "accounts": "Create an account; show, change and delete your own.",
+    "sessions": "Log in and out, refresh tokens, and list or revoke your sessions.",
+    "tokens": "Token validation, for other services.",
+    "administration": "Manage all accounts; for admins only.",
+    "health": "The state of the service, for people and for orchestrators.",
+}
+"""The groups of operations, in the order of the documentation pages."""
 
 PURGE_INTERVAL = 600.0
 """Seconds between two purges of expired sessions."""
@@ -94,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="User service",
         version=__version__,
         description=DESCRIPTION,
+        tags=TAGS,
         lifespan=lifespan,
         routers=[
             accounts.router(services.accounts),

@@ -53,7 +53,15 @@ def _check_roles(roles: list[Role]) -> list[Role]:
     return roles
 
 
-Roles = Annotated[list[Role], AfterValidator(_check_roles), Field(max_length=2)]
+Roles = Annotated[
+    list[Role],
+    AfterValidator(_check_roles),
+    Field(
+        max_length=2,
+        description='`["user"]`, or `["user", "admin"]` for an admin.',
+        json_schema_extra={"minItems": 1, "uniqueItems": True, "contains": {"const": "user"}},
+    ),
+]
 
 CREDENTIALS_EXAMPLE: JsonDict = {"username": "ada", "password": "correct horse battery staple"}
 VALID_TOKEN_EXAMPLE: JsonDict = {
@@ -136,7 +144,7 @@ class UserPatch(BaseModel):
     roles: Roles = Field(default_factory=_unset)
 
 
-class GrantRead(BaseModel):
+class TokenResponse(BaseModel):
     """Token response of OAuth2 (RFC 6749, section 5.1), for a login or a refresh."""
 
     model_config = ConfigDict(

@@ -50,10 +50,12 @@ class DomainError(Exception):
 class Invalid(DomainError):
     code = "validation-failed"
     detail = "The request is invalid; see `errors`."
+    errors: tuple[FieldError, ...] = ()
 
-    def __init__(self, errors: Sequence[FieldError] = ()) -> None:
+    def __init__(self, errors: Sequence[FieldError] | None = None) -> None:
         super().__init__()
-        self.errors = tuple(errors)
+        if errors is not None:
+            self.errors = tuple(errors)
 
 
 class Unauthenticated(DomainError):

@@ -15,10 +15,10 @@ from chassis.errors import READ_ERRORS, WRITE_ERRORS
 from chassis.http import bodies
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import QueryParameters, Router
+from product_service import schemas
 from product_service.api.product_query import CriteriaQuery, Flag
 from product_service.errors import ImportInterrupted
 from product_service.files.formats import FORMATS, Format
-from product_service.schemas import ImportReportRead
 from product_service.services.import_export import ImportReport, Imports, export_catalogue
 from product_service.services.products import Products
 
@@ -31,6 +31,12 @@ _EXAMPLES = {
 _FILE_CONTENT: dict[str, Any] = {
     file_format.media_type: {"schema": {"type": "string"}, "example": _EXAMPLES[name]}
     for name, file_format in FORMATS.items()
+}
+
+# Client generators take a body of this format from a file.
+_UPLOAD_CONTENT = {
+    media_type: {**content, "schema": {"type": "string", "format": "binary"}}
+    for media_type, content in _FILE_CONTENT.items()
 }
 
 
@@ -70,9 +76,9 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         "/import",
         summary="Import products from a file",
         response_description="The number of products created, updated, unchanged and refused, and the errors.",
-        openapi_extra={"requestBody": {"required": True, "content": _FILE_CONTENT}},
+        openapi_extra={"requestBody": {"required": True, "content": _UPLOAD_CONTENT}},
         responses=documented(*AUTHENTICATION_ERRORS, ImportInterrupted, *WRITE_ERRORS),
-        response_model=ImportReportRead,
+        response_model=schemas.ImportReport,
     )
     async def import_products(
         # Declared before the caller, so that an unreadable body is rejected before the token is validated.

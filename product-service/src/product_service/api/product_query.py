@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from chassis.http.paging import INVALID_CURSOR, Limit, Skip, read_cursor, write_cursor
+from chassis.http.paging import CURSOR_SCHEMA, INVALID_CURSOR, Limit, Skip, read_cursor, write_cursor
 from chassis.http.routing import QueryParameters
 from chassis.ids import LARGEST_ID, Digits
 from chassis.text import Line
@@ -153,7 +153,7 @@ class ProductQuery(CriteriaQuery):
         default=None, description="Whether to return the number of matching products in `X-Total-Count`."
     )
     # Declared last, so that its validator can compare it with the other parameters.
-    cursor: Annotated[Cursor, PlainValidator(_parse_cursor), WithJsonSchema({"type": "string"})] | None = Field(
+    cursor: Annotated[Cursor, PlainValidator(_parse_cursor), WithJsonSchema(CURSOR_SCHEMA)] | None = Field(
         default=None,
         description="The position of the next page, from the `Link` header. It includes the filters and the sort "
         "order; if these are sent as well, they must be the same.",

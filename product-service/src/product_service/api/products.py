@@ -27,7 +27,7 @@ from product_service.errors import (
     TooMuchStock,
 )
 from product_service.models import Product
-from product_service.schemas import ChangeRead, ProductCreate, ProductPatch, ProductRead, StockAdjustment
+from product_service.schemas import ProductChange, ProductCreate, ProductPatch, ProductRead, StockAdjustment
 from product_service.services.idempotency import Replay
 from product_service.services.products import Products
 
@@ -119,6 +119,7 @@ def router(products: Products) -> Router:
         response_model=ProductRead,
     )
     async def show_product(product_id: RowId, matches: IfNoneMatch, response: Response) -> ProductRead | Response:
+        """Public. With the `ETag` that you have in `If-None-Match`, an unchanged product is a 304 without a body."""
         product = await products.get(product_id)
         if matches(product.version):
             return Response(status_code=304, headers={"ETag": format_etag(product.version)})
@@ -142,6 +143,7 @@ def router(products: Products) -> Router:
     async def create_product(
         draft: ProductCreate, caller: CurrentCaller, key: IdempotencyKey, response: Response
     ) -> ProductRead | Response:
+        """The caller becomes the owner. With an `Idempotency-Key`, a repeated request creates nothing new."""
         result = await products.create(draft, caller, key)
         if isinstance(result, Replay):
             return _replay_response(result, 201)
@@ -176,7 +178,7 @@ def router(products: Products) -> Router:
     async def patch_product(
         product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
     ) -> ProductRead:
-        """Same as PUT; also accepts a JSON Merge Patch (RFC 7396)."""
+        """Same as PUT. Also accepts `application/merge-patch+json` (RFC 7396)."""
         return await change_product(product_id, patch, caller, versions, response)
 
     @routes.delete(
@@ -187,6 +189,7 @@ def router(products: Products) -> Router:
         responses=_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed),
     )
     async def delete_product(product_id: RowId, caller: CurrentCaller, versions: IfMatch) -> Response:
+        """For the owner and admins. The history is kept, and the SKU becomes available."""
         await products.delete(product_id, caller, versions)
         return Response(status_code=204)
 
@@ -225,13 +228,13 @@ def router(products: Products) -> Router:
     )
     async def show_history(
         product_id: RowId, query: Annotated[HistoryQuery, Query()], caller: CurrentCaller, response: Response
-    ) -> list[ChangeRead]:
+    ) -> list[ProductChange]:
         """For the owner and admins. They can still read it after the product is deleted."""
         before = read_cursor(query.cursor) if query.cursor else None
         changes, more = await products.history(product_id, caller, before, query.limit)
         if more:
             next_page = {"limit": query.limit, "cursor": write_cursor(changes[-1].id)}
             response.headers["Link"] = link_header(f"{_location(product_id)}/history", next=next_page)
-        return [ChangeRead.model_validate(change) for change in changes]
+        return [ProductChange.model_validate(change) for change in changes]
 
     return routes

@@ -99,10 +99,9 @@ EXAMPLE: dict[str, Any] = {
     "price": "89.90",
     "currency": "USD",
     "quantity": 12,
-    "sku": "KB-87-BLK",
     "category": "peripherals",
 }
-"""The fields of a product in the examples of the OpenAPI document."""
+"""The fields of a product in the examples of the OpenAPI document. It can be created repeatedly: it has no SKU."""
 
 _ANNOTATIONS: dict[str, Any] = get_type_hints(ProductFields, include_extras=True)
 

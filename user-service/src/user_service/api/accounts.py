@@ -38,6 +38,7 @@ def router(accounts: Accounts) -> Router:
         responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
     )
     async def me(caller: CurrentIdentity) -> UserRead:
+        """Shows whether a token is valid, and to whom it belongs."""
         return UserRead.model_validate(caller.user)
 
     @routes.post(
@@ -48,6 +49,7 @@ def router(accounts: Accounts) -> Router:
         responses=documented(NotAuthenticated, InvalidToken, WrongPassword, *PASSWORD_ERRORS, *WRITE_ERRORS),
     )
     async def change_password(change: PasswordChange, caller: CurrentIdentity, request: Request) -> Response:
+        """Requires the current password. The session of this request remains valid."""
         await accounts.change_password(caller, change.current_password, change.new_password, client_address(request))
         return Response(status_code=204)
 

@@ -11,6 +11,7 @@ def router(readiness: Readiness) -> Router:
 
     @health.get("/health", summary="Health check", response_description="Always 200; see `status`.")
     async def show_health() -> Health:
+        """`degraded` if the database does not respond. Orchestrators use `/health/ready`."""
         database = await readiness.database_answers()
         return Health(
             status="ok" if database else "degraded",

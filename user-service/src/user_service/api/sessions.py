@@ -19,7 +19,7 @@ from user_service.errors import (
     SessionRevoked,
     TooManyAttempts,
 )
-from user_service.schemas import CREDENTIALS_EXAMPLE, Credentials, GrantRead, RefreshRequest, SessionRead
+from user_service.schemas import CREDENTIALS_EXAMPLE, Credentials, RefreshRequest, SessionRead, TokenResponse
 from user_service.services.sessions import Grant, Sessions
 
 
@@ -33,14 +33,11 @@ async def _read_credentials(request: Request) -> Credentials:
         ) from None
 
 
-_CREDENTIALS_SCHEMA = Credentials.model_json_schema()
+# Only the form: client generators fail on operations with two content types.
 _LOGIN_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {
-            media_type: {"schema": _CREDENTIALS_SCHEMA, "example": CREDENTIALS_EXAMPLE}
-            for media_type in (bodies.FORM, bodies.JSON)
-        },
+        "content": {bodies.FORM: {"schema": Credentials.model_json_schema(), "example": CREDENTIALS_EXAMPLE}},
     }
 }
 
@@ -49,10 +46,10 @@ _NO_STORE: dict[int | str, dict[str, Any]] = {200: {"headers": documented_header
 _PROTECTED_ERRORS = (NotAuthenticated, InvalidToken, *WRITE_ERRORS)
 
 
-def _grant_response(grant: Grant, request: Request, response: Response) -> GrantRead:
+def _grant_response(grant: Grant, request: Request, response: Response) -> TokenResponse:
     request.state.user_id = grant.user_id
     response.headers["Cache-Control"] = "no-store"
-    return GrantRead(
+    return TokenResponse(
         access_token=grant.access_token,
         expires_in=int(grant.lifetime.total_seconds()),
         refresh_token=grant.refresh_token,
@@ -73,8 +70,8 @@ def router(sessions: Sessions) -> Router:
         credentials: Annotated[Credentials, Depends(_read_credentials)],
         request: Request,
         response: Response,
-    ) -> GrantRead:
-        """OAuth2 password grant, as a form or as JSON with the same fields. Creates a session.
+    ) -> TokenResponse:
+        """OAuth2 password grant; creates a session. Also accepts `application/json` with the same fields.
 
         A wrong password, an unknown username and a disabled account get the same response.
         """
@@ -90,7 +87,7 @@ def router(sessions: Sessions) -> Router:
         response_description="A new access token and a new refresh token, which replaces the one sent.",
         responses={**_NO_STORE, **documented(SessionRevoked, TooManyAttempts, *WRITE_ERRORS)},
     )
-    async def refresh(body: RefreshRequest, request: Request, response: Response) -> GrantRead:
+    async def refresh(body: RefreshRequest, request: Request, response: Response) -> TokenResponse:
         """Each refresh token is valid once. Within 10 seconds of its use, the same token returns the same new refresh
         token, so a client can retry after a lost response and two tabs can refresh together. Later reuse, or use of
         an older token, indicates a stolen copy and revokes the session.
@@ -117,6 +114,7 @@ def router(sessions: Sessions) -> Router:
         responses=documented(*_PROTECTED_ERRORS),
     )
     async def log_out_everywhere(caller: CurrentIdentity) -> Response:
+        """Includes the session of this request. Revocation is immediate, in every service."""
         await sessions.log_out_everywhere(caller)
         return Response(status_code=204)
 
@@ -127,6 +125,7 @@ def router(sessions: Sessions) -> Router:
         responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
     )
     async def list_sessions(caller: CurrentIdentity) -> list[SessionRead]:
+        """Each login creates a session, and each refresh extends it."""
         return [
             SessionRead(
                 id=session.id,
@@ -148,6 +147,7 @@ def router(sessions: Sessions) -> Router:
         responses=documented(NotAuthenticated, InvalidToken, SessionNotFound, *WRITE_ERRORS),
     )
     async def end_session(session_id: RowId, caller: CurrentIdentity) -> Response:
+        """Logs out another device, for example. Revocation is immediate, in every service."""
         await sessions.revoke(caller, session_id)
         return Response(status_code=204)
 

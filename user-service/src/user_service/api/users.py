@@ -48,6 +48,7 @@ def router(administration: Administration) -> Router:
         caller: CurrentIdentity,
         response: Response,
     ) -> list[UserRead]:
+        """Follow the `Link` header to the next page."""
         after = read_cursor(query.cursor) if query.cursor else 0
         users, more = await administration.page(
             caller,
@@ -70,6 +71,7 @@ def router(administration: Administration) -> Router:
         responses=_documented(UserNotFound, *READ_ERRORS),
     )
     async def show_user(user_id: RowId, caller: CurrentIdentity) -> UserRead:
+        """For your own account, use `GET /me`."""
         return UserRead.model_validate(await administration.get(caller, user_id))
 
     @routes.patch(
@@ -79,7 +81,10 @@ def router(administration: Administration) -> Router:
         responses=_documented(UserNotFound, LastAdmin, *WRITE_ERRORS),
     )
     async def change_user(user_id: RowId, patch: UserPatch, caller: CurrentIdentity) -> UserRead:
-        """Updates only the fields sent. Disabling an account revokes its sessions."""
+        """Updates only the fields sent. Disabling an account revokes its sessions.
+
+        Also accepts `application/merge-patch+json` (RFC 7396).
+        """
         update = AccountUpdate(
             is_active=patch.is_active if "is_active" in patch.model_fields_set else None,
             is_admin="admin" in patch.roles if "roles" in patch.model_fields_set else None,

@@ -1,9 +1,10 @@
 """Token validation for other services."""
 
 import hmac
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import Security
-from fastapi.security import APIKeyHeader
+from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
 
 from chassis.errors import READ_ERRORS, InvalidToken
@@ -23,28 +24,29 @@ from user_service.services.sessions import Sessions
 MAX_BODY_BYTES = 16 * 1024
 
 
-class _ServiceKeyScheme(APIKeyHeader):
-    """Raises InvalidServiceKey if service keys are configured and the request has none of them."""
+def _require_service_key(keys: dict[str, str]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A dependency: raises InvalidServiceKey if there are keys and the request has none of them."""
 
-    def __init__(self, keys: dict[str, str]) -> None:
-        super().__init__(
-            name="X-Service-Key",
-            scheme_name="Service key",
-            description="The key of the calling service; required if SERVICE_KEYS is set.",
-            auto_error=False,
-        )
-        self._keys = keys
-
-    async def __call__(self, request: HTTPConnection) -> None:
-        if not self._keys:
+    async def require_service_key(
+        request: HTTPConnection,
+        sent: Annotated[
+            str | None,
+            Header(
+                alias="X-Service-Key",
+                description="The key of the calling service. Required if the user service has `SERVICE_KEYS`.",
+            ),
+        ] = None,
+    ) -> None:
+        if not keys:
             return
-        sent = request.headers.get("X-Service-Key", "").encode()
         # Compares every key in constant time, so response times reveal nothing about the keys.
-        names = [name for name, known in self._keys.items() if hmac.compare_digest(known.encode(), sent)]
+        names = [name for name, known in keys.items() if hmac.compare_digest(known.encode(), (sent or "").encode())]
         if not names:
             raise InvalidServiceKey
         # The access log names the key, so an operator can see when an old key is no longer used.
         request.state.asked_by = names[0]
+
+    return require_service_key
 
 
 # Without explicit examples, the documentation pages show only the first of the two response models.
@@ -53,16 +55,13 @@ _EXAMPLES = {"valid": {"value": VALID_TOKEN_EXAMPLE}, "not valid": {"value": REF
 
 def router(sessions: Sessions, service_keys: dict[str, str]) -> Router:
     routes = Router(tags=["tokens"], body_limit=MAX_BODY_BYTES)
-    require_service_key = _ServiceKeyScheme(service_keys)
 
     @routes.post(
         "/validate-token",
         summary="Validate an access token",
         response_description="The result; `valid` tells the two models apart.",
         responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(InvalidServiceKey, *READ_ERRORS)},
-        # An empty requirement makes the key optional: it is required only if SERVICE_KEYS is set.
-        openapi_extra={"security": [{}]},
-        dependencies=[Security(require_service_key)],
+        dependencies=[Depends(_require_service_key(service_keys))],
     )
     async def validate_token(body: TokenToValidate) -> ValidToken | RefusedToken:
         """For other services, which call it on every protected request.

@@ -60,11 +60,13 @@ def build(
     description: str,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
     routers: Sequence[Router],
+    tags: dict[str, str] | None = None,
     authenticate: Authenticate = no_authentication,
     login_origin: str | None = None,
 ) -> Application:
     """Assemble middleware, error handlers, documentation pages and routers.
 
+    :param tags: the descriptions of the routers' tags, by name, in the order of the documentation pages
     :param authenticate: identifies the caller by the token; raises InvalidToken, or another error if it can't
     :param login_origin: the origin that issues tokens to the documentation page, if it is another service
     """
@@ -72,6 +74,12 @@ def build(
         title=title,
         version=version,
         description=description,
+        openapi_tags=[{"name": name, "description": text} for name, text in (tags or {}).items()],
+        contact={"name": "Twinlatch"},
+        license_info={"name": "MIT", "identifier": "MIT"},
+        # Relative to the document's own URL, so that a proxy may add a prefix.
+        root_path_in_servers=False,
+        servers=[{"url": ".", "description": "The service that serves this document."}],
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -6,7 +6,7 @@ The entity tag of a row is its version number: `"3"`. It is a strong tag.
 import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from pydantic import AfterValidator, Field
@@ -28,6 +28,8 @@ def _check(condition: str) -> str:
 
 
 _Condition = Annotated[str, AfterValidator(_check), Field(json_schema_extra={"pattern": _TAGS})]
+# Swagger UI sends the first one unless another is chosen, and a request has to work more than once.
+_IF_MATCH_EXAMPLES: dict[str, Any] = {"any version": {"value": "*"}, "version 1": {"value": '"1"'}}
 
 
 async def _if_match(
@@ -36,7 +38,9 @@ async def _if_match(
         _Condition | None,
         Header(
             alias="If-Match",
-            description="Entity tags of versions. If none of them is current, nothing changes and the status is 412.",
+            description='Entity tags of versions, such as `"1"`. If none of them is current, nothing changes and the '
+            "status is 412.",
+            openapi_examples=_IF_MATCH_EXAMPLES,
         ),
     ] = None,
 ) -> AbstractSet[int] | None:
@@ -53,7 +57,8 @@ async def _if_none_match(
         _Condition | None,
         Header(
             alias="If-None-Match",
-            description="Entity tags of versions that the client has. If one of them is current, the status is 304.",
+            description='Entity tags of versions that the client has, such as `"1"`. If one of them is current, the '
+            "status is 304.",
         ),
     ] = None,
 ) -> Callable[[int], bool]:

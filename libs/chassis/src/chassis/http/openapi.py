@@ -5,11 +5,14 @@ from typing import Any
 
 from fastapi.routing import APIRoute
 
-from chassis.http import bodies, problems
+from chassis.errors import Invalid
+from chassis.http import problems
 from chassis.http.problems import FRAMEWORK_PROBLEMS, Problem
 
 _BODY_ERRORS = (400, 413, 415)
 _EVERY_HEADER = {"X-Request-ID": "The id of the request in all logs: the client's own, if it sent a well-formed one."}
+
+_BEARER_SCHEME = {"type": "http", "scheme": "bearer", "description": "An access token that you already have."}
 
 
 def operation_id(route: APIRoute) -> str:
@@ -28,19 +31,21 @@ def complete(document: dict[str, Any], login_origin: str | None) -> dict[str, An
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
-    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _complete_operation(operation)
+            _name_request_bodies(operation, schemas)
+            _place_examples(operation, path, schemas)
     for schema in schemas.values():
         _order_examples(schema)
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            if method == "patch" and "requestBody" in operation:
-                content = operation["requestBody"]["content"]
-                content[bodies.MERGE_PATCH] = content[bodies.JSON]
-            _complete_operation(operation)
-            _place_examples(operation, path, schemas)
-    login = document["components"].get("securitySchemes", {}).get("Login")
-    if login_origin is not None and login is not None:
-        login["flows"]["password"]["tokenUrl"] = f"{login_origin}/login"
+        _describe_defaults(schema)
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    login = document["components"].pop("securitySchemes", {}).get("Login")
+    if login is not None:
+        if login_origin is not None:
+            login["flows"]["password"]["tokenUrl"] = f"{login_origin}/login"
+        # Swagger UI moves the focus to the last scheme: the username.
+        document["components"]["securitySchemes"] = {"Bearer": _BEARER_SCHEME, "Login": login}
     return document
 
 
@@ -55,16 +60,44 @@ def _complete_operation(operation: dict[str, Any]) -> None:
         if "examples" in parameter["schema"]:
             # Swagger UI prefills the form only from `example`.
             parameter["example"] = parameter["schema"].pop("examples")[0]
+    # Generated clients and linters distinguish a public operation from one whose security was forgotten.
+    security = operation.setdefault("security", [])
+    if {"Login": []} in security:
+        security.insert(0, {"Bearer": []})
     responses: dict[str, Any] = operation["responses"]
     # Every operation rejects unknown query parameters, so each has a 422.
     statuses = (*_BODY_ERRORS, 422) if "requestBody" in operation else (422,)
     for status in statuses:
-        ours = problems.openapi_response(status, [FRAMEWORK_PROBLEMS[status]])
-        if problems.MEDIA_TYPE not in responses.get(str(status), {}).get("content", {}):
-            responses[str(status)] = ours
+        code, detail = FRAMEWORK_PROBLEMS[status]
+        response = problems.openapi_response(status, [(code, detail)])
+        own = responses.get(str(status), {})
+        examples = own.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {})
+        if code in examples:
+            continue
+        if examples:
+            response["description"] += f"\n\n{own['description']}"
+            response["content"][problems.MEDIA_TYPE]["examples"] |= examples
+        responses[str(status)] = response
     for answer in responses.values():
         answer.setdefault("headers", {}).update(problems.documented_headers(_EVERY_HEADER))
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _name_request_bodies(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Move inline models to the components, because generated clients name their classes after those."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if "properties" in content["schema"]:
+            name = content["schema"]["title"]
+            schemas[name] = content["schema"]
+            content["schema"] = {"$ref": f"#/components/schemas/{name}"}
+
+
+def _describe_defaults(schema: dict[str, Any]) -> None:
+    """Move the defaults of fields to their descriptions: openapi-typescript requires a field with a default."""
+    for field in schema.get("properties", {}).values():
+        default = field.pop("default", None)
+        if default is not None and "const" not in field:
+            field["description"] = f"{field.get('description', '')} Default: `{default}`.".lstrip()
 
 
 def _order_examples(schema: dict[str, Any]) -> None:
@@ -86,7 +119,7 @@ def _place_examples(operation: dict[str, Any], path: str, schemas: dict[str, Any
         if schema.get("required"):
             error = {"pointer": f"/{schema['required'][0]}", "detail": "Field required"}
     for answer in operation["responses"].values():
-        for example in answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {}).values():
+        for code, example in answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {}).items():
             example["value"]["instance"] = instance
-            if "errors" in example["value"]:
+            if code == Invalid.code:
                 example["value"]["errors"] = [error]

@@ -15,6 +15,9 @@ LARGEST_SKIP = 10_000
 INVALID_CURSOR = "Invalid cursor; start again without one"
 _CHECKSUM = 6  # bytes; enough to detect truncated or mistyped cursors, because a cursor grants no access
 
+CURSOR_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_-]{10,}$"}
+"""The JSON Schema of a cursor: base64url of a checksum and of JSON, which has at least one byte."""
+
 Skip = Annotated[int, Field(ge=0, le=LARGEST_SKIP), Digits]
 """The number of rows to skip, in a query."""
 
@@ -57,7 +60,10 @@ def _is_id(cursor: str) -> str:
 IdCursor = Annotated[
     str,
     AfterValidator(_is_id),
-    Field(description="The position of the page, from the `Link` header of the previous one."),
+    Field(
+        description="The position of the page, from the `Link` header of the previous one.",
+        json_schema_extra=CURSOR_SCHEMA,
+    ),
 ]
 """A cursor whose position is the id of a row."""
 

@@ -145,7 +145,12 @@ def documented(*classes: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     by_status: defaultdict[int | str, list[tuple[str, str]]] = defaultdict(list)
     for each in classes:
         by_status[status_of(each)].append((each.code, each.detail))
-    return {status: openapi_response(int(status), cases) for status, cases in by_status.items()}
+    responses = {status: openapi_response(int(status), cases) for status, cases in by_status.items()}
+    for each in classes:
+        if issubclass(each, errors.Invalid) and each.errors:
+            example = responses[status_of(each)]["content"][MEDIA_TYPE]["examples"][each.code]["value"]
+            example["errors"] = [problem.model_dump(exclude_none=True) for problem in _from_field_errors(each.errors)]
+    return responses
 
 
 def documented_headers(descriptions: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -202,10 +207,12 @@ async def _domain_error(request: Request, error: Exception) -> Response:
         # In whole seconds, rounded up so that a client never retries too early.
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if isinstance(error, errors.Invalid):
-        fields = [
-            FieldProblem(pointer=each.pointer, parameter=each.parameter, detail=each.detail) for each in error.errors
-        ]
+        fields = _from_field_errors(error.errors)
     return respond(request, status_of(type(error)), error.code, error.detail, fields=fields, headers=headers)
+
+
+def _from_field_errors(field_errors: Iterable[errors.FieldError]) -> list[FieldProblem]:
+    return [FieldProblem(pointer=each.pointer, parameter=each.parameter, detail=each.detail) for each in field_errors]
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
