@@ -19,6 +19,7 @@ from tools.commands import (
     seed,
     serve,
     test,
+    test_clients,
     test_containers,
     test_installation,
     test_large,
@@ -31,7 +32,7 @@ from tools.services import SERVICES
 Action = Callable[[argparse.Namespace], int]
 BENCHMARKS = ["endpoint-styles", "login-timing", "validation-client"]  # Each is a module of bench/.
 # Their arguments go to another program as they are; argparse would take its options for those of dev.py.
-PASSING_ALL_ON: tuple[Action, ...] = (test, test_installation, test_large, test_containers, prove)
+PASSING_ALL_ON: tuple[Action, ...] = (test, test_clients, test_installation, test_large, test_containers, prove)
 
 
 def products_option(text: str) -> list[str]:
@@ -84,6 +85,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         serve: [service],
         manage: [service, rest],
         test: [rest],
+        test_clients: [rest],
         test_installation: [rest],
         test_large: [rest],
         test_containers: [rest],

@@ -2,13 +2,14 @@
 
 import argparse
 import functools
+import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tools import processes
+from tools import postman, processes
 from tools.console import CommandError, say
 from tools.environment import (
     BIN,
@@ -21,6 +22,8 @@ from tools.environment import (
 from tools.processes import ServiceGroup, become, is_ready, require_free, run
 from tools.service_settings import data_folder, environments, require_different
 from tools.services import PRODUCT, ROOT, SERVICES, USER, Service, all_libraries, distribution_name
+
+POSTMAN_COLLECTION = "twinlatch.postman_collection.json"
 
 
 def _module(service: Service, *words: str) -> list[str]:
@@ -87,6 +90,14 @@ def test(args: argparse.Namespace) -> int:
     """Run the test suite; all further arguments go to pytest."""
     install_for_development()
     _become_pytest(*args.arguments)
+
+
+def test_clients(args: argparse.Namespace) -> int:
+    """Test the OpenAPI documents with linters, generated clients and a fuzzer; all further arguments go to pytest."""
+    install_for_development()
+    if run([PYTHON, "-m", "tests.clients.packages"]).returncode != 0:
+        raise CommandError("The client tests need Node.js and its packages.")
+    _become_pytest("tests/clients", *args.arguments)
 
 
 def test_containers(args: argparse.Namespace) -> int:
@@ -166,7 +177,8 @@ def revision(args: argparse.Namespace) -> int:
 
 
 def openapi(_: argparse.Namespace) -> int:
-    """Write the OpenAPI documents of all services."""
+    """Write the OpenAPI documents of all services, and the Postman collection."""
+    documents = {}
     for service in install_for_development():
         folder = ROOT / service.folder
         command = [PYTHON, "-X", "utf8", "-m", service.module, "openapi"]
@@ -175,6 +187,10 @@ def openapi(_: argparse.Namespace) -> int:
             raise CommandError(f"The {service.folder} did not print its OpenAPI document.")
         (folder / "openapi.json").write_text(document.stdout.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
         say(f"Wrote {service.folder}/openapi.json.")
+        documents[service.folder] = (f"http://localhost:{service.port}", json.loads(document.stdout))
+    collection = json.dumps(postman.collection(documents), indent=2, ensure_ascii=False) + "\n"
+    (ROOT / POSTMAN_COLLECTION).write_text(collection, encoding="utf-8", newline="\n")
+    say(f"Wrote {POSTMAN_COLLECTION}.")
     return 0
 
 

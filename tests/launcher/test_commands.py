@@ -39,11 +39,16 @@ def test_test_passes_all_arguments_to_pytest_and_returns_its_status(standin: Pat
     assert started.last_line == f"pytest {arguments} in {standin.name}"
 
 
-@pytest.mark.parametrize("tests", ["installation", "large"])
+@pytest.mark.parametrize("tests", ["clients", "installation", "large"])
 def test_slow_tests_have_commands_of_their_own(standin: Path, terminal: Terminal, tests: str) -> None:
     started = terminal.dev(standin, f"test-{tests}", "-k", "fresh", STANDIN_PYTEST=5)
     assert started.status() == 5
     assert started.last_line == f"pytest ['tests/{tests}', '-k', 'fresh'] in {standin.name}"
+
+
+def test_the_client_tests_need_the_npm_packages(standin: Path, terminal: Terminal) -> None:
+    line = terminal.refused(standin, "test-clients", STANDIN_PACKAGES=1)
+    assert line == "dev.py: The client tests need Node.js and its packages."
 
 
 def test_manage_passes_all_arguments_to_the_service(standin: Path, terminal: Terminal) -> None:
@@ -123,10 +128,10 @@ def test_openapi_writes_a_document_only_if_the_service_prints_it(standin: Path, 
     assert terminal.dev(standin, "openapi").status() == 0
     documents = [standin / service / "openapi.json" for service in SERVICES]
     assert [document.read_bytes() for document in documents] == [
-        f'{{"title": "{service} é"}}\n'.encode() for service in SERVICES
+        f'{{"title": "{service} é", "paths": {{}}}}\n'.encode() for service in SERVICES
     ]
     assert "user-service" in terminal.refused(standin, "openapi", STANDIN_USER="fail to describe itself")
-    assert documents[0].read_bytes() == '{"title": "user-service é"}\n'.encode()
+    assert documents[0].read_bytes() == '{"title": "user-service é", "paths": {}}\n'.encode()
 
 
 def test_seed_needs_running_services_and_gets_their_addresses(standin: Path, terminal: Terminal) -> None:

@@ -15,11 +15,11 @@ CONFIGURATION = """
 include-name = ["POST /products", "PUT /products/{product_id}", "PATCH /products/{product_id}"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422"]
 
-# A schema can't generate a cursor, nor say which roles go together, that two prices form a range, or what a word is.
-# And the condition headers that schemathesis sends don't always match their schema.
+# A schema can't generate a cursor, nor say that two prices form a range, or what a word is. And the condition headers
+# that schemathesis sends don't always match their schema.
 [[operations]]
 include-name = [
-    "GET /users", "PATCH /users/{user_id}", "GET /products", "GET /products/{product_id}",
+    "GET /users", "GET /products", "GET /products/{product_id}",
     "DELETE /products/{product_id}", "POST /products/{product_id}/stock",
 ]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "304", "401", "403", "404", "409", "412", "422"]
@@ -77,7 +77,7 @@ def test_a_service_conforms_to_its_document(services: Services, name: str, tmp_p
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     answered = {(line["method"], line["route"], line["status"]) for line in service.log_lines if "route" in line}
