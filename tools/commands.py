@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tools import postman, processes
+from tools import compatibility, postman, processes
 from tools.console import CommandError, say
 from tools.environment import (
     BIN,
@@ -21,7 +21,16 @@ from tools.environment import (
 )
 from tools.processes import ServiceGroup, become, is_ready, require_free, run
 from tools.service_settings import data_folder, environments, require_different
-from tools.services import PRODUCT, ROOT, SERVICES, USER, Service, all_libraries, distribution_name
+from tools.services import (
+    PRODUCT,
+    ROOT,
+    SERVICES,
+    USER,
+    Service,
+    all_libraries,
+    distribution_name,
+    services_present,
+)
 
 POSTMAN_COLLECTION = "twinlatch.postman_collection.json"
 
@@ -133,7 +142,7 @@ def _become_pytest(*arguments: str) -> NoReturn:
 
 
 def check(_: argparse.Namespace) -> int:
-    """Run the linters, the formatter, the type checker and the dependency rules; change nothing."""
+    """Run the linters, the formatter and the type checker, and look for breaking changes; change nothing."""
     install_for_development()
     dockerfiles = _relative("*-service/Dockerfile")
     ruff, mypy = [PYTHON, "-m", "ruff"], [PYTHON, "-m", "mypy"]
@@ -146,7 +155,28 @@ def check(_: argparse.Namespace) -> int:
     if failed:
         names = [" ".join(command).removeprefix(f"{PYTHON} -m ") for command in failed]
         raise CommandError(f"Failed: {', '.join(names)}.")
+    _require_compatibility()
     return 0
+
+
+def _require_compatibility() -> None:
+    """Compare the OpenAPI documents with those of the last release."""
+    release = compatibility.last_release(ROOT)
+    if release is None:
+        say("No tag v* yet: the OpenAPI documents were not compared with a release.")
+        return
+    broken = []
+    for service in services_present():
+        path = f"{service.folder}/openapi.json"
+        old = compatibility.document_of(ROOT, release, path)
+        new = json.loads((ROOT / path).read_text(encoding="utf-8"))
+        if old is not None and not compatibility.is_new_major_version(old, new):
+            broken += [f"{service.folder}: {change}" for change in compatibility.breaking_changes(old, new)]
+    for change in broken:
+        say(change)
+    if broken:
+        raise CommandError(f"Clients of {release} break; that needs a new major version.")
+    say(f"The OpenAPI documents are compatible with {release}.")
 
 
 def _relative(pattern: str) -> list[str]:

@@ -1,7 +1,10 @@
 """The other commands of `dev.py`."""
 
 import ast
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,41 @@ def test_check_runs_every_tool_and_names_the_failed_ones(standin: Path, terminal
     line = terminal.refused(standin, "check", STANDIN_RUFF="1 for check", STANDIN_MYPY="2 for product-service/src")
     assert line == "dev.py: Failed: ruff check, mypy product-service/src product-service/tests."
     assert "lint-imports [] in" in terminal.started[-1].output
+
+
+def test_check_refuses_changes_that_break_clients_of_the_last_release(standin: Path, terminal: Terminal) -> None:
+    def write(service: str, version: str, *paths: str) -> None:
+        operations: dict[str, object] = {path: {"get": {"responses": {}}} for path in paths}
+        text = json.dumps({"info": {"version": version}, "paths": operations})
+        (standin / service / "openapi.json").write_text(text, encoding="utf-8")
+
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "tag.gpgSign=false"]
+        subprocess.run(["git", *identity, *words], cwd=standin, check=True, capture_output=True)
+
+    passed = terminal.dev(standin, "check")
+    assert passed.status() == 0
+    assert passed.last_line == "No tag v* yet: the OpenAPI documents were not compared with a release."
+    documents = [f"{service}/openapi.json" for service in SERVICES]
+    for service in SERVICES:
+        write(service, "1.0.0", "/kept", "/removed")
+    git("init")
+    try:
+        git("add", *documents)
+        git("commit", "-m", "The release", "--no-gpg-sign")
+        git("tag", "v1.0.0")
+        write("user-service", "1.1.0", "/kept", "/removed", "/new")
+        compatible = terminal.dev(standin, "check")
+        assert compatible.status() == 0
+        assert compatible.last_line == "The OpenAPI documents are compatible with v1.0.0."
+        write("product-service", "1.1.0", "/kept")
+        line = terminal.refused(standin, "check")
+        assert line == "dev.py: Clients of v1.0.0 break; that needs a new major version."
+        assert "product-service: GET /removed was removed." in terminal.started[-1].output
+        write("product-service", "2.0.0", "/kept")
+        assert terminal.dev(standin, "check").status() == 0
+    finally:
+        shutil.rmtree(standin / ".git")
 
 
 def test_fix_formats_even_if_some_findings_remain(standin: Path, terminal: Terminal) -> None:
