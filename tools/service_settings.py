@@ -10,7 +10,6 @@ from tools.console import CommandError
 from tools.services import ROOT, SERVICES, USER, Service
 
 DEFAULT_PORTS = {service: service.port for service in SERVICES.values()}
-FRONTEND_PORTS = (3000, 5173)  # The usual ports of frontend development servers.
 SIGNING_SECRETS = ("SECRET_KEY", "SECRET_KEYS_ACCEPTED")
 
 
@@ -36,9 +35,6 @@ def environments(data_dir: str | None, ports: Mapping[Service, int] = DEFAULT_PO
         )
     data_dir = data_dir or common.get("DATA_DIR")
     defaults = {"USER_SERVICE_PUBLIC_URL": f"http://localhost:{ports[USER]}"}
-    # The documentation page of each service logs in at the user service.
-    origins = itertools.product(("localhost", "127.0.0.1"), (*ports.values(), *FRONTEND_PORTS))
-    defaults["ALLOWED_ORIGINS"] = ",".join(f"http://{host}:{port}" for host, port in origins)
     common |= {"USER_SERVICE_URL": f"http://127.0.0.1:{ports[USER]}", "MIGRATE_ON_START": "true"}
     result = {}
     for service, port in ports.items():

@@ -11,12 +11,11 @@ from tools.services import PRODUCT, SERVICES, USER, Service
 
 def test_the_env_file_of_a_service_is_not_overridden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "product-service").mkdir()
-    (tmp_path / "product-service" / ".env").write_text("ALLOWED_ORIGINS=https://shop.example\n")
+    (tmp_path / "product-service" / ".env").write_text("USER_SERVICE_PUBLIC_URL=https://users.example\n")
     monkeypatch.setattr(service_settings, "ROOT", tmp_path)
     given = environments(None, {USER: 18001, PRODUCT: 18002})
-    assert "ALLOWED_ORIGINS" not in given[PRODUCT]
-    assert "http://localhost:18002" in given[USER]["ALLOWED_ORIGINS"]
-    assert given[PRODUCT]["USER_SERVICE_PUBLIC_URL"] == "http://localhost:18001"
+    assert "USER_SERVICE_PUBLIC_URL" not in given[PRODUCT]
+    assert given[USER]["USER_SERVICE_PUBLIC_URL"] == "http://localhost:18001"
 
 
 def test_only_the_user_service_gets_the_signing_keys(monkeypatch: pytest.MonkeyPatch) -> None:

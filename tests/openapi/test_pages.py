@@ -114,6 +114,19 @@ def test_both_pages_get_their_token_from_the_user_service(
     assert found == [("login", ["'self'"]), (f"{services.users.url}/login", ["'self'", services.users.url])]
 
 
+async def test_the_product_page_logs_in_where_tokens_are_validated(tmp_path: Path) -> None:
+    """A password must not go to the default port if another user service is configured."""
+    settings = ProductSettings(_env_file=None, data_dir=tmp_path, port=18002, user_service_url="http://localhost:18001")
+    app = product_service.main.create_app(settings)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:18002") as client:
+        document = await client.get("/openapi.json")
+        policy = directives((await client.get("/docs")).headers["content-security-policy"])
+    flow = document.json()["components"]["securitySchemes"]["Login"]["flows"]["password"]
+    assert flow["tokenUrl"] == "http://localhost:18001/login"
+    assert policy["connect-src"] == ["'self'", "http://localhost:18001"]
+    assert ":8001" not in document.text.replace('"url":"http://localhost:8001"', "")
+
+
 async def test_the_public_url_of_the_user_service_may_have_a_path(tmp_path: Path) -> None:
     settings = ProductSettings(
         _env_file=None, data_dir=tmp_path, user_service_public_url="https://shop.example/accounts/"
@@ -144,7 +157,7 @@ async def test_authorize_on_the_product_page_passes_the_preflight_by_default(
 
 async def test_a_page_of_another_origin_fails_the_preflight(default_users: httpx.AsyncClient) -> None:
     headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    preflight = await default_users.options("/login", headers={"Origin": "http://localhost:8003", **headers})
+    preflight = await default_users.options("/login", headers={"Origin": "http://shop.example:8002", **headers})
     assert "access-control-allow-origin" not in preflight.headers
 
 

@@ -12,7 +12,16 @@ from testkit.processes import Account, Service, Services, problem
 
 FOREIGN = "https://elsewhere.example"
 EXPOSED_HEADERS = {
-    *("etag", "idempotency-replayed", "link", "location", "retry-after", "www-authenticate", "x-request-id"),
+    *(
+        "content-disposition",
+        "etag",
+        "idempotency-replayed",
+        "link",
+        "location",
+        "retry-after",
+        "www-authenticate",
+        "x-request-id",
+    ),
     "x-total-count",
 }
 ALLOWED_HEADERS = {
@@ -45,8 +54,9 @@ def products(services: Services) -> Iterator[httpx.Client]:
 
 
 def origins(services: Services) -> list[str]:
-    """The origins of both documentation pages."""
-    return [services.users.url, services.products.url, services.products.url.replace("127.0.0.1", "localhost")]
+    """The origins of both documentation pages, and of frontends on this machine."""
+    documentation = [services.users.url, services.products.url.replace("127.0.0.1", "localhost")]
+    return [*documentation, "http://localhost:5174", "http://[::1]:3000"]
 
 
 def preflight(client: httpx.Client, origin: str, method: str, headers: str) -> httpx.Response:
@@ -91,7 +101,7 @@ def test_a_preflight_outside_the_policy_is_rejected(services: Services, client: 
         (FOREIGN, "PUT", "authorization"),
         ("null", "PUT", "authorization"),
         (own + ".elsewhere.example", "PUT", "authorization"),
-        (own.replace("http:", "https:"), "PUT", "authorization"),
+        (own.replace("127.0.0.1", "127.0.0.2"), "PUT", "authorization"),
         (own, "PUT", "x-secret"),
         (own, "PROPFIND", "authorization"),
     ):

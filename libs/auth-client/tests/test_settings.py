@@ -66,6 +66,14 @@ def test_a_trailing_slash_is_removed_from_a_url(url: str) -> None:
     assert Settings(_env_file=None, user_service_url=url).user_service_url == url.rstrip("/")
 
 
+def test_browsers_log_in_at_the_url_that_validates_tokens_unless_another_is_set() -> None:
+    assert Settings(_env_file=None).login_origin == "http://localhost:8001"
+    settings = Settings(_env_file=None, user_service_url="http://localhost:18001/")
+    assert settings.login_origin == "http://localhost:18001"
+    settings = Settings(_env_file=None, user_service_url="http://users:8001", user_service_public_url="http://x.test/")
+    assert settings.login_origin == "http://x.test"
+
+
 @pytest.mark.parametrize("timeout", [0, -1, 31, float("nan")])
 def test_the_timeout_is_more_than_zero_and_at_most_thirty_seconds(timeout: float) -> None:
     with pytest.raises(ValidationError):

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis.http.middleware import context_headers
+from chassis.http.middleware import MAX_LOGGED_ORIGIN_LENGTH, MAX_LOGGED_ORIGINS, context_headers
 from testkit.library import client_of, logged
 from testkit.library_api import ORIGIN, TOKEN
 
@@ -163,3 +163,40 @@ async def test_a_preflight_allows_each_header(client: httpx.AsyncClient, header:
     answer = await client.options("/books/1", headers=asked)
     assert answer.status_code == 200
     assert header.lower() in answer.headers["access-control-allow-headers"].lower()
+
+
+async def test_a_preflight_for_a_private_network_is_answered_for_allowed_origins_only(
+    client: httpx.AsyncClient,
+) -> None:
+    asked = {**PREFLIGHT, "Access-Control-Request-Private-Network": "true"}
+    answer = await client.options("/books/1", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-private-network"] == "true"
+    with logged():
+        refused = await client.options("/books/1", headers={**asked, "Origin": "http://evil.test"})
+    assert refused.status_code == 400
+    assert "access-control-allow-origin" not in refused.headers
+
+
+async def test_a_refused_origin_is_logged_once_with_the_setting_to_change(client: httpx.AsyncClient) -> None:
+    with logged("WARNING") as log:
+        for origin in ("https://one.test", "https://two.test"):
+            await client.options("/books", headers={**PREFLIGHT, "Origin": origin})
+            await client.get("/books", headers={"Origin": origin})
+        await client.get("/books", headers={"Origin": ORIGIN})
+    assert [line["origin"] for line in log.lines] == ["https://one.test", "https://two.test"]
+    assert all("ALLOWED_ORIGINS" in line["message"] for line in log.lines)
+
+
+async def test_a_page_of_the_service_itself_is_not_logged_as_refused(client: httpx.AsyncClient) -> None:
+    with logged("WARNING") as log:
+        await client.get("/books", headers={"Origin": "https://books.test", "Host": "books.test"})
+    assert log.lines == []
+
+
+async def test_refused_origins_that_are_logged_have_a_limit(client: httpx.AsyncClient) -> None:
+    with logged("WARNING") as log:
+        for number in range(MAX_LOGGED_ORIGINS + 10):
+            await client.get("/books", headers={"Origin": f"https://{'x' * 1000}{number}.test"})
+    assert len(log.lines) == MAX_LOGGED_ORIGINS
+    assert {len(line["origin"]) for line in log.lines} == {MAX_LOGGED_ORIGIN_LENGTH}

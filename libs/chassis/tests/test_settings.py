@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, SecretStr, ValidationError
 from sqlalchemy import make_url
 
-from chassis.settings import DEVELOPMENT_ORIGINS, ServiceSettings, as_markdown, load
+from chassis.settings import ServiceSettings, as_markdown, load
 from testkit.library import LibrarySettings, make_settings
 
 
@@ -43,7 +43,7 @@ def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
     settings = load(LibrarySettings)
     assert (settings.workers, settings.port, settings.log_level) == (1, 1111, "INFO")
     assert settings.database_url == "sqlite:///data/library.db"
-    assert settings.allowed_origins == DEVELOPMENT_ORIGINS
+    assert settings.allowed_origins == []
 
 
 def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,16 +57,28 @@ def test_log_levels_are_case_insensitive(monkeypatch: pytest.MonkeyPatch, level:
     assert load(LibrarySettings).log_level == "DEBUG"
 
 
-def test_only_development_has_default_origins(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {"http://localhost:8001", "http://localhost:8002", "http://localhost:3000", "http://127.0.0.1:5173"} <= set(
-        load(LibrarySettings).allowed_origins
-    )
-    set_all(monkeypatch, ENVIRONMENT="production")
-    assert load(LibrarySettings).allowed_origins == []
-    set_all(monkeypatch, ALLOWED_ORIGINS="https://shop.example")
-    assert load(LibrarySettings).allowed_origins == ["https://shop.example"]
-    set_all(monkeypatch, ENVIRONMENT="development")
-    assert load(LibrarySettings).allowed_origins == ["https://shop.example"]
+LOOPBACK_ORIGINS = ["http://localhost:5174", "http://127.0.0.1:8002", "http://[::1]:3000", "https://localhost"]
+FOREIGN_ORIGINS = [
+    *("https://shop.example", "null", "", "http://localhost.shop.example", "http://shop.example#http://localhost:1"),
+    *("http://localhost:1@shop.example", "http://localhost:", "http://127.0.0.2:3000", "ftp://localhost", "localhost"),
+]
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_only_development_allows_every_port_of_this_machine(environment: str) -> None:
+    settings = make_settings(environment=environment)
+    for origin in LOOPBACK_ORIGINS:
+        assert settings.allows_origin(origin) == (environment == "development"), origin
+    for origin in FOREIGN_ORIGINS:
+        assert not settings.allows_origin(origin), origin
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_a_listed_origin_is_allowed(environment: str) -> None:
+    settings = make_settings(environment=environment, allowed_origins=["https://shop.example"])
+    assert settings.allows_origin("https://shop.example")
+    assert not settings.allows_origin("http://shop.example")
+    assert not settings.allows_origin("https://shop.example:8443")
 
 
 def test_the_database_url_is_normalised(monkeypatch: pytest.MonkeyPatch) -> None:

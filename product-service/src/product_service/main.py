@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
             health.router(readiness),
         ],
         authenticate=services.auth.validate,
-        login_origin=settings.user_service_public_url,
+        login_origin=settings.login_origin,
     )
     app.state.services = services
     return app

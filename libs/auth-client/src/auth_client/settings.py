@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.settings import ServiceSettings
 
@@ -22,9 +22,9 @@ class AuthClientSettings(ServiceSettings):
         default="http://localhost:8001", description="URL of the user service, for token validation."
     )
     user_service_public_url: str = Field(
-        default="http://localhost:8001",
+        default="",
         description="URL of the user service for browsers, to log in on the documentation page. "
-        "Under docker compose the two differ.",
+        "Default: `USER_SERVICE_URL`. Under docker compose the two differ.",
     )
     service_key: SecretStr | None = Field(
         default=None,
@@ -33,6 +33,11 @@ class AuthClientSettings(ServiceSettings):
     validation_timeout: float = Field(
         default=2.0, gt=0, le=30, description="Seconds that one token validation may take in total."
     )
+
+    @property
+    def login_origin(self) -> str:
+        """The URL of the user service for browsers."""
+        return self.user_service_public_url or self.user_service_url
 
     @field_validator("service_key")
     @classmethod
@@ -46,7 +51,9 @@ class AuthClientSettings(ServiceSettings):
 
     @field_validator("user_service_url", "user_service_public_url")
     @classmethod
-    def _is_url(cls, url: str) -> str:
+    def _is_url(cls, url: str, info: ValidationInfo) -> str:
+        if not url and info.field_name == "user_service_public_url":
+            return url
         try:
             parts = urlsplit(url)
             # Impossible host names and ports are reported at startup, not with each call.

@@ -4,6 +4,7 @@ An empty value counts as unset, and lists are separated by commas. A service sta
 otherwise `load` prints one line per error, without the value, and ends the process.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
@@ -26,9 +27,8 @@ CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
 
-DEVELOPMENT_ORIGINS = [
-    f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (8001, 8002, 3000, 5173)
-]
+# A development server takes the next free port when its usual one is in use, so any port is allowed.
+_LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
 
 
 class ServiceSettings(BaseSettings):
@@ -89,7 +89,7 @@ class ServiceSettings(BaseSettings):
     allowed_origins: CommaSeparated = Field(
         default=[],
         description="Origins whose scripts may call the service (CORS). "
-        "Default: in development the documentation pages and ports 3000 and 5173 on localhost, in production none.",
+        "In development, every port on localhost, 127.0.0.1 and [::1] is allowed as well.",
     )
     max_body_bytes: int = Field(
         default=1_048_576,
@@ -134,15 +134,19 @@ class ServiceSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
-        # These defaults depend on other settings. A frozen model can only be changed through __dict__.
+        # This default depends on other settings. A frozen model can only be changed through __dict__.
         if not self.database_url:
             self.__dict__["database_url"] = as_text(
                 # Let SQLAlchemy build the URL, because the name of the folder may need quoting.
                 URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
             )
-        if "allowed_origins" not in self.model_fields_set and self.environment == "development":
-            self.__dict__["allowed_origins"] = DEVELOPMENT_ORIGINS
         return self
+
+    def allows_origin(self, origin: str) -> bool:
+        """Whether scripts of this origin may call the service."""
+        if self.environment == "development" and _LOOPBACK_ORIGIN.fullmatch(origin):
+            return True
+        return origin in self.allowed_origins
 
 
 S = TypeVar("S", bound=ServiceSettings)

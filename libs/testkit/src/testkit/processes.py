@@ -353,7 +353,6 @@ def services_in(folder: Path, new_database: Callable[[], str] | None = None, **e
     common = {
         "USER_SERVICE_URL": user_service,
         "USER_SERVICE_PUBLIC_URL": user_service,
-        "ALLOWED_ORIGINS": ",".join(f"http://{host}:{port}" for port in ports for host in ("127.0.0.1", "localhost")),
         **environment,
     }
     users = Service("user-service", folder / "user-service", **{"PORT": str(ports[0]), **common})

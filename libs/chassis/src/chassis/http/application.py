@@ -14,6 +14,7 @@ from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
 
 EXPOSED_HEADERS = [
+    "Content-Disposition",
     "ETag",
     "Idempotency-Replayed",
     "Link",
@@ -91,9 +92,10 @@ def build(
             Middleware(
                 Cors,
                 reject=problems.rejected_preflight,
-                allow_origins=settings.allowed_origins,
+                allows_origin=settings.allows_origin,
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=ALLOWED_HEADERS,
+                allow_private_network=True,
                 expose_headers=EXPOSED_HEADERS,
             ),
             Middleware(CatchAll, on_error=problems.internal_error, on_cancel=problems.service_stopping),

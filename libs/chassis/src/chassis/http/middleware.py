@@ -28,6 +28,9 @@ from chassis.http import trace_context
 REQUEST_ID_HEADER = "X-Request-ID"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
+# Clients choose what they send as their origin, so what is kept and logged has a limit.
+MAX_LOGGED_ORIGINS = 100
+MAX_LOGGED_ORIGIN_LENGTH = 300
 
 _context_headers: ContextVar[dict[str, str]] = ContextVar("context_headers")
 
@@ -87,15 +90,46 @@ class RequestContext:
 
 
 class Cors(CORSMiddleware):
-    """
+    """Logs each refused origin once: in the browser, the developer of a frontend sees only a network error.
+
+    :param allows_origin: whether scripts of an origin may call the service
     :param reject: makes the response to a rejected preflight from the request, the reason and the headers
     """
 
     def __init__(
-        self, app: ASGIApp, /, reject: Callable[[Request, str, dict[str, str]], Response], **policy: Any
+        self,
+        app: ASGIApp,
+        /,
+        allows_origin: Callable[[str], bool],
+        reject: Callable[[Request, str, dict[str, str]], Response],
+        **policy: Any,
     ) -> None:
         super().__init__(app, **policy)
+        self._allows_origin = allows_origin
         self._reject = reject
+        self._refused: set[str] = set()
+        self._log = logs.get("chassis.requests")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            # A page of this service needs no permission, but its browser sends the origin with each POST.
+            if origin is not None and origin.partition("://")[2] != headers.get("host"):
+                self._log_refused(origin)
+        await super().__call__(scope, receive, send)
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        return self._allows_origin(origin)
+
+    def _log_refused(self, origin: str) -> None:
+        if origin in self._refused or len(self._refused) >= MAX_LOGGED_ORIGINS or self.is_allowed_origin(origin):
+            return
+        self._refused.add(origin)
+        self._log.warning(
+            "scripts of this origin can't read responses; to allow it, add it to ALLOWED_ORIGINS",
+            origin=origin[:MAX_LOGGED_ORIGIN_LENGTH],
+        )
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
