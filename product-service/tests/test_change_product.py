@@ -39,6 +39,56 @@ async def test_null_clears_nullable_fields(client: httpx.AsyncClient, field: str
     assert (answer.status_code, answer.json()[field]) == (200, None)
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_the_whole_product_can_be_sent_back(client: httpx.AsyncClient, method: str) -> None:
+    await create(client, sku="L-1")
+    product = (await client.get("/products/1")).json()
+    edited = {**product, "price": "5.00", "category": "light"}
+    answer = await client.request(method, "/products/1", json=edited, headers={**bearer(ADA), "If-Match": '"1"'})
+    assert answer.status_code == 200
+    assert answer.json() == {**edited, "version": 2, "updated_at": answer.json()["updated_at"]}
+    unchanged = await client.request(method, "/products/1", json=answer.json(), headers=bearer(ADA))
+    assert unchanged.json() == answer.json()
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "id": 2,
+    "owner_id": 2,
+    "version": 7,
+    "created_at": "2020-01-01T00:00:00Z",
+    "updated_at": "2020-01-01T00:00:00",
+}
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_another_value_of_a_read_only_field_is_refused(client: httpx.AsyncClient, method: str) -> None:
+    product = await create(client)
+    for field, value in OTHER_VALUES.items():
+        body = {**product, "name": "Desk lamp", field: value}
+        answer = await client.request(method, "/products/1", json=body, headers=bearer(ADA))
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [
+            {"pointer": f"/{field}", "detail": "Read-only; omit it, or send the current value"}
+        ]
+    assert (await client.get("/products/1")).json() == product
+
+
+async def test_the_version_in_if_match_is_checked_before_read_only_fields(client: httpx.AsyncClient) -> None:
+    product = await create(client)
+    await change(client, 1, {"name": "Desk lamp"})
+    answer = await client.put("/products/1", json=product, headers={**bearer(ADA), "If-Match": '"1"'})
+    assert (answer.status_code, answer.json()["code"]) == (412, "precondition-failed")
+
+
+@pytest.mark.parametrize("field", ["sku", "category"])
+async def test_empty_text_is_null(client: httpx.AsyncClient, field: str) -> None:
+    """A form sends an empty text for a field that was left empty; two products can't have the same SKU."""
+    product = await create(client, **{field: "something"})
+    assert (await create(client, **{field: ""}))[field] is None
+    answer = await change(client, product["id"], {field: ""})
+    assert (answer.status_code, answer.json()[field]) == (200, None)
+
+
 @pytest.mark.parametrize("field", ["name", "price", "currency", "quantity"])
 async def test_null_is_invalid_for_other_fields(client: httpx.AsyncClient, field: str) -> None:
     product = await create(client)

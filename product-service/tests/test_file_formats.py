@@ -18,7 +18,7 @@ from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.files.formats import FORMATS
 from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Record
 from product_service.models import Product
-from product_service.schemas import ProductCreate, ProductPatch
+from product_service.schemas import ProductCreate, ProductLine
 from testkit.products import product
 
 
@@ -32,7 +32,7 @@ def summary(records: Iterable[Record]) -> list[tuple[int, Any]]:
     return [(record.line, fields_or_errors(record.content)) for record in records]
 
 
-def fields_or_errors(content: ProductPatch | Invalid) -> Any:
+def fields_or_errors(content: ProductLine | Invalid) -> Any:
     if isinstance(content, Invalid):
         return [f"{error.pointer or ''} {error.detail}".strip() for error in content.errors]
     return content.model_dump(exclude_unset=True)

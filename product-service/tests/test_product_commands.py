@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from chassis.errors import DatabaseUnavailable, Invalid
 from product_service.commands import COMMANDS
 from product_service.errors import ImportInterrupted
-from product_service.schemas import ProductPatch
+from product_service.schemas import ProductLine
 from product_service.services.products import Products
 from product_service.settings import Settings
 from testkit import preloaded
@@ -117,7 +117,7 @@ def test_interrupted_import_reports_what_it_saved(
     (tmp_path / "products.csv").write_text(f"sku,name,price,quantity\n{lines}")
     upsert_many = Products.upsert_many
 
-    async def upsert_some(products: Products, patches: Sequence[ProductPatch], *arguments: Any, **options: Any) -> Any:
+    async def upsert_some(products: Products, patches: Sequence[ProductLine], *arguments: Any, **options: Any) -> Any:
         if patches[-1].sku == "S899":
             raise DatabaseUnavailable
         return await upsert_many(products, patches, *arguments, **options)

@@ -134,27 +134,49 @@ async def test_head_has_the_same_headers(client: httpx.AsyncClient, everything: 
 
 
 INVALID: tuple[tuple[str, str], ...] = (
-    *((f"limit={text}", "limit") for text in ("0", "101", "1.0", "1_0", "x", "")),
-    *((f"skip={text}", "skip") for text in ("-1", "10001", "1_0", "%201", "")),
-    *((f"sort={text}", "sort") for text in ("sku", "--id", "+id", "ID", "id,name", "name_key", "words", "")),
-    *((f"q={text}", "q") for text in ("", "%20", "%F0%9F%92%A1", "*", "_", '""', "%00", "a%00", "a%0A", "a" * 201)),
-    *((f"min_price={text}", "min_price") for text in ("", "-1", "1e2", "1.00000", "12345678901", "NaN", "%D9%A1")),
-    *((f"max_price={text}", "max_price") for text in ("", "-0.01", "+1", "1_0", "0x1", "1,5", "Infinity")),
+    *((f"limit={text}", "limit") for text in ("0", "101", "1.0", "1_0", "x")),
+    *((f"skip={text}", "skip") for text in ("-1", "10001", "1_0", "%201")),
+    *((f"sort={text}", "sort") for text in ("sku", "--id", "+id", "ID", "id,name", "name_key", "words")),
+    *((f"q={text}", "q") for text in ("%20", "%F0%9F%92%A1", "*", "_", '""', "%00", "a%00", "a%0A", "a" * 201)),
+    *((f"min_price={text}", "min_price") for text in ("-1", "1e2", "1.00000", "12345678901", "NaN", "%D9%A1")),
+    *((f"max_price={text}", "max_price") for text in ("-0.01", "+1", "1_0", "0x1", "1,5", "Infinity")),
     ("min_price=10&max_price=9.9999", "max_price"),
-    *((f"currency={text}", "currency") for text in ("", "usd", "XAU", "USDD")),
-    *((f"category={text}", "category") for text in ("", "%20", "a%00", "x" * 101)),
-    *((f"in_stock={text}", "in_stock") for text in ("", "1", "True", "yes", "null")),
-    *((f"count={text}", "count") for text in ("", "1", "TRUE")),
-    *((f"owner_id={text}", "owner_id") for text in ("", "0", "-1", "1.0", str(2**63), "9" * 5000, "true")),
-    *((f"cursor={text}", "cursor") for text in ("", "x", "%F0%9F%92%A1", "=", "a" * 20_000)),
+    *((f"currency={text}", "currency") for text in ("usd", "XAU", "USDD")),
+    *((f"category={text}", "category") for text in ("%20", "a%00", "x" * 101)),
+    *((f"in_stock={text}", "in_stock") for text in ("%20", "2", "yes", "null", "on", "t")),
+    *((f"count={text}", "count") for text in ("01", "yes")),
+    *((f"owner_id={text}", "owner_id") for text in ("0", "-1", "1.0", str(2**63), "9" * 5000, "true")),
+    *((f"cursor={text}", "cursor") for text in ("x", "%F0%9F%92%A1", "=", "a" * 20_000)),
     ("sku=A", "sku"),
     ("offset=1", "offset"),
+    ("offset=", "offset"),
 )
 
 
 async def test_invalid_parameter_is_named(client: httpx.AsyncClient) -> None:
     for query, parameter in INVALID:
         assert mistakes(await client.get(f"/products?{query}")) == [parameter], query
+
+
+async def test_empty_parameters_count_as_absent(client: httpx.AsyncClient, everything: list[Json]) -> None:
+    """As a browser sends a form in which only the category was chosen."""
+    form = "q=&min_price=&max_price=&currency=&category=&in_stock=&owner_id=&count=&sort=&limit=&skip=&cursor="
+    plain = await client.get("/products")
+    empty = await client.get(f"/products?{form}")
+    assert empty.json() == plain.json()
+    assert empty.headers["link"] == plain.headers["link"]
+    chosen = await client.get(f"/products?{form.replace('category=', 'category=light')}")
+    assert ids(chosen) == expected(everything, {"category": "light"})[:20]
+
+
+@pytest.mark.parametrize(("text", "flag"), [("1", "true"), ("TRUE", "true"), ("0", "false"), ("False", "false")])
+async def test_flags_are_accepted_in_every_usual_spelling(
+    client: httpx.AsyncClient, everything: list[Json], text: str, flag: str
+) -> None:
+    answer = await client.get(f"/products?in_stock={text}&count={text}&limit=100")
+    assert ids(answer) == expected(everything, {"in_stock": flag})
+    assert ("x-total-count" in answer.headers) == (flag == "true")
+    assert f"in_stock={flag}" in answer.links["first"]["url"]
 
 
 async def test_limits_of_parameters_are_accepted(client: httpx.AsyncClient, everything: list[Json]) -> None:
@@ -181,4 +203,4 @@ async def test_limits_of_parameters_are_accepted(client: httpx.AsyncClient, ever
 
 
 async def test_all_invalid_parameters_are_named(client: httpx.AsyncClient) -> None:
-    assert mistakes(await client.get("/products?limit=0&sort=x&q=&cursor=x")) == ["sort", "q", "limit", "cursor"]
+    assert mistakes(await client.get("/products?limit=0&sort=x&q=*&cursor=x")) == ["sort", "q", "limit", "cursor"]

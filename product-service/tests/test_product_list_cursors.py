@@ -93,7 +93,7 @@ class TestCursor:
         *(None, 7, "x", [], [1], True, {}, {"after": None}, {"after": 7}, {"after": []}, {"after": "7"}, {"after": {}}),
         *({"after": [place]} for place in (0, -1, 2**63, 10**400, "1", 1.0, 1.5, True, None, [1])),
         *({"after": [1, 1]}, {"after": [1], "x": 1}, {"after": [1], "limit": 5}, {"after": [1], "cursor": "x"}),
-        *({"after": [1], "sort": sort} for sort in ("sku", "words", "name_key", "", 1, "id; --", ["id"])),
+        *({"after": [1], "sort": sort} for sort in ("sku", "words", "name_key", 1, "id; --", ["id"])),
         *(
             {"sort": "name", "after": place}
             for place in (["a"], [1, 1], ["a", 0], ["\x00", 1], ["a" * 256, 1], [None, 1])
@@ -108,7 +108,7 @@ class TestCursor:
             for moment in (-1, 2**63, 10**30, "2026-01-01T00:00:00Z", 1.5, True)
         ),
         *({"sort": "updated_at", "after": [moment, 1]} for moment in (253402214400000001, None, "1")),
-        *({"after": [1], **filters} for filters in ({"q": ""}, {"q": "*"}, {"q": "a\x00"}, {"q": 1}, {"q": "a" * 201})),
+        *({"after": [1], **filters} for filters in ({"q": "*"}, {"q": "a\x00"}, {"q": 1}, {"q": "a" * 201})),
         *(
             {"after": [1], **filters}
             for filters in ({"owner_id": 0}, {"owner_id": "1"}, {"owner_id": True}, {"owner_id": 1.0})
@@ -119,7 +119,7 @@ class TestCursor:
         ),
         *(
             {"after": [1], **filters}
-            for filters in ({"in_stock": True}, {"in_stock": "1"}, {"currency": "usd"}, {"category": " "})
+            for filters in ({"in_stock": 1}, {"in_stock": "yes"}, {"currency": "usd"}, {"category": " "})
         ),
     )
 
@@ -154,4 +154,4 @@ class TestCursor:
         second = everything[expected(everything, self.QUERY)[1] - 1]
         price, product_id = content.pop("after")
         assert (Decimal(price), product_id) == (Decimal(second["price"]), second["id"])
-        assert content == {name: value for name, value in self.QUERY.items() if name != "limit"}
+        assert content == {**{name: value for name, value in self.QUERY.items() if name != "limit"}, "in_stock": True}

@@ -61,13 +61,13 @@ async def test_accounts_are_paged_and_filtered(client: httpx.AsyncClient, databa
     assert await names("q=AD") == await names("q=ad&limit=1") == ["ada", "Adele"]
     assert await names("q=_") == ["a_b"]
     assert await names("q=%25") == []
-    assert await names("is_active=false") == ["Adele"]
+    assert await names("is_active=false") == await names("is_active=0&q=&role=&cursor=") == ["Adele"]
     assert await names("is_active=true&q=ad") == ["ada"]
     assert await names("role=admin") == ["root"]
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "cursor=x", "cursor=", "q=", "is_active=1", "role=owner", "skip=1"]
+    "query", ["limit=0", "limit=101", "cursor=x", "cursor=%00", "q=%00", "is_active=2", "role=owner", "skip=1"]
 )
 async def test_invalid_query_parameters_are_named(client: httpx.AsyncClient, database: Engine, query: str) -> None:
     root = await an_admin(client, database)

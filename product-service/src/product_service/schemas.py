@@ -33,10 +33,27 @@ def _make_optional(model: type[M]) -> type[M]:
 
 
 @_make_optional
-class ProductPatch(ProductFields):
-    """Sets the fields that are sent. Null clears the nullable ones."""
+class ProductLine(ProductFields):
+    """One product of an imported file: sets the fields that are sent. Null clears the nullable ones."""
+
+
+ReadOnly = Field(json_schema_extra={"readOnly": True})
+
+
+@_make_optional
+class ProductPatch(ProductLine):
+    """Sets the fields that are sent. Null clears the nullable ones.
+
+    The read-only fields may be sent as they were read, so a client can send back the whole product.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"price": "79.90", "quantity": 30}]})
+
+    id: Annotated[int, Field(strict=True), ReadOnly]
+    owner_id: Annotated[int, Field(strict=True), ReadOnly]
+    version: Annotated[int, Field(strict=True), ReadOnly]
+    created_at: Annotated[datetime, ReadOnly]
+    updated_at: Annotated[datetime, ReadOnly]
 
 
 class _WithId(BaseModel):

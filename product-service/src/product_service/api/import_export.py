@@ -14,9 +14,9 @@ from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller, Require
 from chassis.errors import READ_ERRORS, WRITE_ERRORS
 from chassis.http import bodies
 from chassis.http.problems import documented, documented_headers
-from chassis.http.routing import QueryParameters, Router
+from chassis.http.routing import Flag, QueryParameters, Router
 from product_service import schemas
-from product_service.api.product_query import CriteriaQuery, Flag
+from product_service.api.product_query import CriteriaQuery
 from product_service.errors import ImportInterrupted
 from product_service.files.formats import FORMATS, Format
 from product_service.services.import_export import ImportReport, Imports, export_catalogue
@@ -94,7 +94,7 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         safe.
         """
         report = ImportReport()
-        await imports.run(file.chunks, file.file_format, caller, report, dry_run=query.dry_run == "true")
+        await imports.run(file.chunks, file.file_format, caller, report, dry_run=bool(query.dry_run))
         return report
 
     @routes.get(

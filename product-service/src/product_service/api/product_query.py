@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from chassis.http.paging import CURSOR_SCHEMA, INVALID_CURSOR, Limit, Skip, read_cursor, write_cursor
-from chassis.http.routing import QueryParameters
+from chassis.http.routing import Flag, QueryParameters
 from chassis.ids import LARGEST_ID, Digits
 from chassis.text import Line
 from product_service.domain import money
@@ -45,7 +45,6 @@ Sort = Literal[
 Search = Annotated[Line, Field(min_length=1, max_length=200), AfterValidator(_require_word)]
 Amount = Annotated[Decimal, BeforeValidator(money.parse), WithJsonSchema({"type": "string", "pattern": money.PATTERN})]
 OwnerId = Annotated[int, Field(ge=1, le=LARGEST_ID), Digits]
-Flag = Literal["true", "false"]
 
 
 class CriteriaQuery(QueryParameters):
@@ -83,7 +82,7 @@ class CriteriaQuery(QueryParameters):
             max_price=self.max_price,
             currency=self.currency,
             category=self.category,
-            in_stock=None if self.in_stock is None else self.in_stock == "true",
+            in_stock=self.in_stock,
             owner_id=self.owner_id,
         )
 
@@ -167,8 +166,10 @@ class ProductQuery(CriteriaQuery):
         if info.data.get("skip") is not None:
             raise ValueError("Send either skip or cursor, not both")
         for name in CriteriaQuery.model_fields:
-            given = info.data.get(name)
-            if given is not None and given != (getattr(cursor.query, name) or ("id" if name == "sort" else None)):
+            given, used = info.data.get(name), getattr(cursor.query, name)
+            if name == "sort" and used is None:
+                used = "id"
+            if given is not None and given != used:
                 raise ValueError(
                     f"This cursor was created with a different {name}; omit {name}, or send the same value"
                 )

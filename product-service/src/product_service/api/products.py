@@ -99,7 +99,7 @@ def router(products: Products) -> Router:
             query.limit,
             skip=query.skip or 0,
             after=query.cursor.after if query.cursor else None,
-            count=query.count == "true",
+            count=bool(query.count),
         )
         next_page = {"next": query.next_page(page.products[-1])} if page.more else {}
         response.headers["Link"] = link_header("/products", first=query.first_page(), **next_page)
@@ -162,7 +162,8 @@ def router(products: Products) -> Router:
     async def change_product(
         product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
     ) -> ProductRead:
-        """Sets the fields sent and keeps the others; null clears `description`, `sku` and `category`.
+        """Sets the fields sent and keeps the others; null clears `description`, `sku` and `category`. The whole product
+        can be sent back as it was read: the read-only fields are accepted if they have their current values.
 
         To avoid overwriting another change, send the `ETag` that you last saw in `If-Match`. If the product has changed
         since, the response is 412.

@@ -79,6 +79,19 @@ CurrencyCode = Annotated[
 ]
 
 
+def _allow_empty(schema: dict[str, Any]) -> None:
+    for text in schema["anyOf"]:
+        if text.pop("minLength", None):
+            text["pattern"] = f"^({text['pattern'].removeprefix('^').removesuffix('$')})?$"
+
+
+EMPTY_AS_NULL = (
+    BeforeValidator(lambda value: None if value == "" else value),
+    Field(json_schema_extra=_allow_empty),
+)
+"""Accepts an empty text as null: a form sends it for a field that was left empty."""
+
+
 class ProductFields(BaseModel):
     """One line per editable field. The model stores each field under the same name."""
 
@@ -89,8 +102,8 @@ class ProductFields(BaseModel):
     price: Price
     currency: CurrencyCode = "USD"
     quantity: Quantity
-    sku: Sku | None = None
-    category: Category | None = None
+    sku: Annotated[Sku | None, *EMPTY_AS_NULL] = None
+    category: Annotated[Category | None, *EMPTY_AS_NULL] = None
 
 
 EXAMPLE: dict[str, Any] = {

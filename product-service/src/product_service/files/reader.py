@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from chassis.errors import Invalid
 from chassis.validation import invalid
-from product_service.schemas import ProductPatch
+from product_service.schemas import ProductLine
 
 MAX_RECORD_SIZE = 65_536
 """Bytes of one record, including its line breaks; several times the size of the largest valid product."""
@@ -24,7 +24,7 @@ class Record:
 
     line: int
     """The number of its first line, starting at 1."""
-    content: ProductPatch | Invalid
+    content: ProductLine | Invalid
 
 
 class Reader(ABC):
@@ -59,8 +59,8 @@ class Reader(ABC):
         return line.removeprefix(BOM) if self._line == 1 else line
 
 
-def parse_patch(fields: Any) -> ProductPatch | Invalid:
+def parse_patch(fields: Any) -> ProductLine | Invalid:
     try:
-        return ProductPatch.model_validate(fields)
+        return ProductLine.model_validate(fields)
     except ValidationError as error:
         return invalid(error)

@@ -17,7 +17,7 @@ from chassis.errors import DatabaseBusy, FieldError, Invalid, Unavailable
 from product_service.errors import ImportInterrupted, NotTheOwner, SkuTaken
 from product_service.files.formats import Format
 from product_service.files.reader import Reader, Record
-from product_service.schemas import ProductPatch
+from product_service.schemas import ProductLine
 from product_service.services.products import DryRun, Outcome, Products, Upserted
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class _Import:
 
     async def process(self, records: Sequence[Record]) -> None:
         contents = [self._refuse_excess(record.content) for record in records]
-        patches = [content for content in contents if isinstance(content, ProductPatch)]
+        patches = [content for content in contents if isinstance(content, ProductLine)]
         try:
             outcomes = iter(await self._upsert(patches) if patches else ())
         except Unavailable as error:
@@ -151,18 +151,18 @@ class _Import:
                 raise ImportInterrupted from error
             raise
         for record, content in zip(records, contents, strict=True):
-            self._report.add(record.line, next(outcomes) if isinstance(content, ProductPatch) else content)
+            self._report.add(record.line, next(outcomes) if isinstance(content, ProductLine) else content)
 
-    def _refuse_excess(self, content: ProductPatch | Invalid) -> ProductPatch | Invalid:
+    def _refuse_excess(self, content: ProductLine | Invalid) -> ProductLine | Invalid:
         """Refuse patches without a SKU beyond MAX_WITHOUT_SKU."""
-        if isinstance(content, ProductPatch) and not content.sku:
+        if isinstance(content, ProductLine) and not content.sku:
             self._without_sku += 1
             if self._without_sku > MAX_WITHOUT_SKU:
                 detail = f"More than {MAX_WITHOUT_SKU} lines have no SKU; import the rest from another file"
                 return Invalid([FieldError("/sku", detail)])
         return content
 
-    async def _upsert(self, patches: Sequence[ProductPatch]) -> list[Outcome]:
+    async def _upsert(self, patches: Sequence[ProductLine]) -> list[Outcome]:
         """Retries after a conflict with a concurrent transaction, whose products the next attempt finds."""
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
@@ -175,7 +175,7 @@ class _Import:
                 return upserted.outcomes
         raise AssertionError  # The last attempt returns or raises.
 
-    async def _upsert_once(self, patches: Sequence[ProductPatch]) -> Upserted:
+    async def _upsert_once(self, patches: Sequence[ProductLine]) -> Upserted:
         try:
             return await self._products.upsert_many(patches, self._caller, self._seen, dry_run=self._dry_run)
         except DryRun as rolled_back:

@@ -20,7 +20,7 @@ from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.domain.idempotency import IdempotentRequest
 from product_service.domain.ownership import WriteAccess, is_owner_or_admin, may_change
 from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, TooMuchStock
-from product_service.schemas import ProductCreate, ProductPatch, StockAdjustment
+from product_service.schemas import ProductCreate, ProductLine, ProductPatch, StockAdjustment
 from product_service.services.idempotency import Replay, claim
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ Versions = AbstractSet[int] | None
 
 Outcome = Literal["created", "updated", "unchanged"] | NotTheOwner | Invalid
 """The result of one patch of many."""
+
+
+READ_ONLY = "Read-only; omit it, or send the current value"
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ class Products(Service["Repositories"]):
     ) -> Product:
         """Set the fields of the patch.
 
-        Raises ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken, or Invalid as `create` does.
+        Raises ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken, Invalid as `create` does, and Invalid if a
+        read-only field has another value than the product.
         """
         product = self._lock(repos, product_id, caller, versions)
         _apply(repos, patch, product, caller)
@@ -128,7 +132,7 @@ class Products(Service["Repositories"]):
     def upsert_many(
         self,
         repos: Repositories,
-        patches: Sequence[ProductPatch],
+        patches: Sequence[ProductLine],
         caller: Caller,
         seen_before: Mapping[int, int],
         *,
@@ -295,12 +299,14 @@ def _store(repos: Repositories, new: Sequence[Product], owner: Caller) -> None:
     repos.changes.record_created(new, owner.user_id)
 
 
-def _apply(repos: Repositories, patch: ProductPatch, product: Product, caller: Caller) -> bool:
+def _apply(repos: Repositories, patch: ProductLine, product: Product, caller: Caller) -> bool:
     """Set the fields of the patch. Returns whether that changes the product."""
     fields = patch.model_dump(exclude_unset=True)
     fields = {name: value for name, value in fields.items() if value != getattr(product, name)}
     if not fields:
         return False
+    if read_only := fields.keys() - set(EDITABLE_FIELDS):
+        raise Invalid([FieldError(f"/{name}", READ_ONLY) for name in fields if name in read_only])
     # Before setting any field: a rejected patch must not be stored, even in part.
     if not fields.keys().isdisjoint(("price", "currency")):
         _check_decimals(fields.get("price", product.price), fields.get("currency", product.currency))
@@ -316,7 +322,7 @@ def _apply(repos: Repositories, patch: ProductPatch, product: Product, caller: C
     return True
 
 
-def _draft(patch: ProductPatch) -> ProductCreate:
+def _draft(patch: ProductLine) -> ProductCreate:
     try:
         return ProductCreate.model_validate(patch.model_dump(exclude_unset=True))
     except ValidationError as error:

@@ -8,7 +8,7 @@ from pydantic import Field
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
 from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
 from chassis.http.problems import documented, documented_headers
-from chassis.http.routing import QueryParameters, Router
+from chassis.http.routing import Flag, QueryParameters, Router
 from chassis.ids import RowId
 from chassis.text import Line
 from user_service.api.dependencies import CurrentIdentity
@@ -23,7 +23,7 @@ class UserQuery(QueryParameters):
     q: Annotated[Line, Field(min_length=1, max_length=50)] | None = Field(
         default=None, description="Part of the username, case-insensitive."
     )
-    is_active: Literal["true", "false"] | None = None
+    is_active: Flag | None = None
     role: Literal["user", "admin"] | None = None
 
 
@@ -55,7 +55,7 @@ def router(administration: Administration) -> Router:
             after,
             query.limit,
             q=query.q,
-            is_active=None if query.is_active is None else query.is_active == "true",
+            is_active=query.is_active,
             # Every account has the role "user", so role=user filters nothing.
             is_admin=True if query.role == "admin" else None,
         )

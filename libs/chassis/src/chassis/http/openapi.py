@@ -60,6 +60,8 @@ def _complete_operation(operation: dict[str, Any]) -> None:
         if "examples" in parameter["schema"]:
             # Swagger UI prefills the form only from `example`.
             parameter["example"] = parameter["schema"].pop("examples")[0]
+        if parameter["in"] == "query" and not parameter["required"]:
+            parameter["allowEmptyValue"] = True
     # Generated clients and linters distinguish a public operation from one whose security was forgotten.
     security = operation.setdefault("security", [])
     if {"Login": []} in security:

@@ -7,17 +7,39 @@ from typing import Annotated, Any, ClassVar
 from fastapi import APIRouter, Query
 from fastapi.dependencies.utils import get_dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
 from chassis.http import bodies, openapi
 
 
+def _flag(value: object) -> object:
+    flag = {"true": True, "1": True, "false": False, "0": False}.get(value.lower()) if isinstance(value, str) else value
+    if flag is None:
+        # Pydantic alone would accept "y", "off" and more.
+        raise ValueError("Must be true or false")
+    return flag
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""A boolean in a query: `true`, `false`, `1` or `0`, in any case."""
+
+
 class QueryParameters(BaseModel):
-    """The base of an operation's query parameters; unknown ones are rejected."""
+    """The base of an operation's query parameters.
+
+    Unknown parameters are rejected. An empty parameter counts as absent, because a form sends all of its fields.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, parameters: Any) -> Any:
+        if not isinstance(parameters, dict):
+            return parameters
+        return {name: value for name, value in parameters.items() if value != "" or name not in cls.model_fields}
 
 
 class DecodedRequest(Request):
