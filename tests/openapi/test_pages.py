@@ -60,22 +60,26 @@ def directives(policy: str) -> dict[str, list[str]]:
     return {name: sources for name, *sources in (directive.split() for directive in policy.split(";"))}
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_a_page_loads_only_assets_of_its_own_service(service: Service, path: str) -> None:
+HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
+def test_a_page_loads_only_assets_of_its_own_service(services: Services, service: Service, path: str) -> None:
     with service.client() as client:
-        page = Page(client.get(path).text)
-        assert len(page.urls) >= 3
-        for url in page.urls:
+        page = Page(client.get(path, headers=HTML).text)
+        own = [url for url in page.urls if url != services.users.url]
+        assert len(own) >= 3
+        for url in own:
             assert not re.match(r"[a-z]+:|/", url), "not relative: another host, or outside the prefix of a proxy"
             answer = client.get(urljoin(path, url))
             assert answer.status_code == 200, url
             assert answer.content
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/assets/start.js", "/docs/assets/redoc.standalone.js"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/docs/assets/start.js", "/docs/assets/redoc.standalone.js"])
 def test_the_content_security_policy_forbids_foreign_and_inline_scripts(service: Service, path: str) -> None:
     with service.client() as client:
-        answer = client.get(path)
+        answer = client.get(path, headers=HTML)
     policy = directives(answer.headers["content-security-policy"])
     assert policy["default-src"] == ["'none'"]
     assert policy["script-src"] == ["'self'"]
@@ -84,6 +88,37 @@ def test_the_content_security_policy_forbids_foreign_and_inline_scripts(service:
     assert answer.headers["x-content-type-options"] == "nosniff"
     if answer.headers["content-type"].startswith("text/html"):
         assert Page(answer.text).inline.strip() == ""
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/json, text/html;q=0.5", ""])
+def test_the_start_page_is_json_for_programs(services: Services, service: Service, accept: str) -> None:
+    with service.client(headers={"Accept": accept}) as client:
+        answer = client.get("/")
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["vary"] == "Accept, Origin"
+        links = answer.json()["links"]
+        login = links.pop("login", None)
+        assert login == (f"{services.users.url}/login" if service is services.products else None)
+        assert set(links) == {"docs", "redoc", "openapi", "health"}
+        assert [client.get(f"/{link}").status_code for link in links.values()] == [200] * 4
+
+
+def test_the_start_page_is_html_for_browsers(services: Services, service: Service) -> None:
+    with service.client(headers=HTML) as client:
+        answer = client.get("/")
+        health = client.get("/health").json()
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["vary"] == "Accept, Origin"
+    assert "{" not in answer.text
+    assert health["version"] in answer.text
+    assert (services.users.url in Page(answer.text).urls) == (service is services.products)
+
+
+def test_browsers_find_an_icon(service: Service) -> None:
+    with service.client() as client:
+        answer = client.get("/favicon.ico")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
+    assert answer.content.startswith(b"<svg")
 
 
 def test_redoc_loads_no_logo_from_another_host(service: Service) -> None:

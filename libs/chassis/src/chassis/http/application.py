@@ -71,6 +71,7 @@ def build(
     :param authenticate: identifies the caller by the token; raises InvalidToken, or another error if it can't
     :param login_origin: the origin that issues tokens to the documentation page, if it is another service
     """
+    site = pages.router(title=title, version=version, description=description, login_origin=login_origin)
     app = Application(
         title=title,
         version=version,
@@ -86,7 +87,7 @@ def build(
         redoc_url=None,
         redirect_slashes=False,
         # `include_router` would build each route again, which takes most of the time to start.
-        routes=[route for router in (*routers, pages.router(title, login_origin)) for route in router.routes],
+        routes=[route for router in (*routers, site) for route in router.routes],
         middleware=[
             Middleware(RequestContext),
             Middleware(

@@ -1,69 +1,29 @@
-"""The documentation pages, Swagger UI at `/docs` and ReDoc at `/redoc`, with all their assets.
+"""The pages of a service: `/` for a first look, Swagger UI at `/docs` and ReDoc at `/redoc`, with all their assets.
 
-The assets come from the `fastapi-offline` package. The pages are our own, because the framework's have inline scripts,
-which our Content-Security-Policy does not allow. All URLs are relative, so that a proxy may add a prefix.
+Swagger UI and ReDoc come from the `fastapi-offline` package. The pages are our own, because the framework's have inline
+scripts, which our Content-Security-Policy does not allow. All URLs are relative, so that a proxy may add a prefix.
 """
 
 from functools import cache
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import fastapi_offline
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from chassis.errors import NotFound
 from chassis.http.routing import Router
 
-_ASSETS = Path(fastapi_offline.__file__).parent / "static"
-_ASSET_NAMES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+_OURS = Path(__file__).parent / "assets"
+_TOOLS = Path(fastapi_offline.__file__).parent / "static"
+_ASSETS = {name: _TOOLS / name for name in ("swagger-ui-bundle.js", "swagger-ui.css")} | {
+    name: _OURS / name for name in ("home.js", "pages.css", "redoc.js", "start.js", "theme.js")
+}
 # ReDoc loads its vendor's logo from another host. It hides an image that can't be loaded.
 _REDOC_LOGO, _EMPTY_IMAGE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
-
-_SWAGGER = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="stylesheet" href="docs/assets/swagger-ui.css">
-<link rel="icon" href="docs/assets/favicon.png">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="docs/assets/swagger-ui-bundle.js"></script>
-<script src="docs/assets/start.js"></script>
-</body>
-</html>
-"""
-
-# Tokens stay in the page's memory: persistAuthorization would store them in localStorage.
-_SWAGGER_START = """window.ui = SwaggerUIBundle({
-  url: "openapi.json",
-  dom_id: "#swagger-ui",
-  deepLinking: true,
-  displayRequestDuration: true,
-  tryItOutEnabled: true,
-  validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis],
-  layout: "BaseLayout"
-});
-"""
-
-_REDOC = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="docs/assets/favicon.png">
-</head>
-<body>
-<redoc spec-url="openapi.json"></redoc>
-<script src="docs/assets/redoc.standalone.js"></script>
-</body>
-</html>
-"""
 
 
 class AssetNotFound(NotFound):
@@ -71,9 +31,10 @@ class AssetNotFound(NotFound):
     detail = "There is no such asset."
 
 
-def router(title: str, login_origin: str | None) -> Router:
-    """The two pages and their assets.
+def router(*, title: str, version: str, description: str, login_origin: str | None) -> Router:
+    """The pages and their assets.
 
+    :param description: its first paragraph tells on `/` what runs here
     :param login_origin: the origin that the "Authorize" button calls, if it is another service
     """
     pages = Router(include_in_schema=False)
@@ -93,17 +54,41 @@ def router(title: str, login_origin: str | None) -> Router:
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
     asset_headers = {**headers, "Cache-Control": "max-age=3600"}
 
+    links = {"docs": "docs", "redoc": "redoc", "openapi": "openapi.json", "health": "health"}
+    login = ""
+    if login_origin:
+        links["login"] = f"{login_origin}/login"
+        url = escape(login_origin)
+        login = f'<li><a href="{url}">Log in</a><span>at {url}</span></li>\n'
+    about = {
+        "title": title,
+        "version": version,
+        "description": description.strip().partition("\n\n")[0].replace("\n", " "),
+        "links": links,
+    }
+    home_page = _page("home", title=title, version=version, summary=about["description"]).replace("{login}", login)
+    swagger_page, redoc_page = _page("swagger", title=title), _page("redoc", title=title)
+
+    @pages.get("/")
+    async def home(request: Request) -> Response:
+        """HTML for a browser, which asks for it; JSON for everything else."""
+        vary = {**headers, "Vary": "Accept"}
+        accepted = request.headers.get("accept", "")
+        if "text/html" in accepted and "application/json" not in accepted:
+            return HTMLResponse(home_page, headers=vary)
+        return JSONResponse(about, headers=vary)
+
     @pages.get("/docs")
     async def swagger() -> Response:
-        return HTMLResponse(_SWAGGER.format(title=escape(title)), headers=headers)
+        return HTMLResponse(swagger_page, headers=headers)
 
     @pages.get("/redoc")
     async def redoc() -> Response:
-        return HTMLResponse(_REDOC.format(title=escape(title)), headers=headers)
+        return HTMLResponse(redoc_page, headers=headers)
 
-    @pages.get("/docs/assets/start.js")
-    async def start() -> Response:
-        return Response(_SWAGGER_START, media_type="text/javascript", headers=headers)
+    @pages.get("/favicon.ico")
+    async def icon() -> Response:
+        return FileResponse(_OURS / "icon.svg", media_type="image/svg+xml", headers=asset_headers)
 
     @pages.get("/docs/assets/redoc.standalone.js")
     async def redoc_script() -> Response:
@@ -111,9 +96,9 @@ def router(title: str, login_origin: str | None) -> Router:
 
     @pages.get("/docs/assets/{name}")
     async def asset(name: str) -> Response:
-        if name not in _ASSET_NAMES:
+        if name not in _ASSETS:
             raise AssetNotFound
-        return FileResponse(_ASSETS / name, headers=asset_headers)
+        return FileResponse(_ASSETS[name], headers=asset_headers)
 
     return pages
 
@@ -126,6 +111,13 @@ def _connect_sources(login_origin: str | None) -> str:
     return f"'self' {address.scheme}://{address.netloc}"
 
 
+def _page(name: str, **texts: Any) -> str:
+    page = (_OURS / f"{name}.html").read_text(encoding="utf-8")
+    for placeholder, text in texts.items():
+        page = page.replace(f"{{{placeholder}}}", escape(text))
+    return page
+
+
 @cache
 def _redoc_script() -> bytes:
-    return (_ASSETS / "redoc.standalone.js").read_bytes().replace(_REDOC_LOGO, _EMPTY_IMAGE)
+    return (_TOOLS / "redoc.standalone.js").read_bytes().replace(_REDOC_LOGO, _EMPTY_IMAGE)
