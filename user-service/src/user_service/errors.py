@@ -40,6 +40,11 @@ class SessionRevoked(Unauthenticated):
     detail = "The session was revoked or has expired. Please log in again."
 
 
+class OriginNotAllowed(Forbidden):
+    code = "origin-not-allowed"
+    detail = "Pages of this origin may not use the refresh token cookie; see ALLOWED_ORIGINS."
+
+
 class SessionNotFound(NotFound):
     code = "session-not-found"
     detail = "You have no session with this id."

@@ -18,6 +18,7 @@ from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, sessions, users, validation
 from user_service.api import health as user_service_health
+from user_service.api.refresh_cookie import RefreshCookie
 from user_service.models import Base
 from user_service.repositories import Repositories
 from user_service.security.access_tokens import Tokens
@@ -97,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
             purging.cancel()
             await services.close()
 
+    cookie = RefreshCookie(settings.refresh_token_lifetime, settings.allows_origin)
     app = application.build(
         settings,
         title="User service",
@@ -106,13 +108,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         routers=[
             accounts.router(services.accounts),
-            sessions.router(services.sessions),
+            sessions.router(services.sessions, cookie if settings.refresh_token_cookie else None),
             validation.router(services.sessions, settings.service_keys),
             users.router(services.administration),
             user_service_health.router(readiness),
             health.router(readiness),
         ],
         authenticate=services.sessions.identify,
+        allow_credentials=settings.refresh_token_cookie,
     )
     app.state.services = services
     if settings.trusted_proxies:

@@ -166,6 +166,14 @@ class TokenResponse(BaseModel):
     refresh_token: str = Field(description="Opaque and valid once: `POST /refresh` replaces it.")
 
 
+class CookieTokenResponse(BaseModel):
+    """Token response if the refresh token is a cookie."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a token type, not a token
+    expires_in: int = Field(description="Lifetime of the access token in seconds.")
+
+
 class RefreshRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"refresh_token": "AAAAAAAAAAGx..."}]})
 

@@ -86,6 +86,10 @@ class Settings(ServiceSettings):
     refresh_token_expire_days: int = Field(
         default=30, ge=1, le=3650, description="Lifetime of a session in days, restarted by each refresh."
     )
+    refresh_token_cookie: bool = Field(
+        default=False,
+        description="Send the refresh token as a cookie that scripts can't read, instead of in the response.",
+    )
     password_min_length: int = Field(
         default=8, ge=1, le=128, description="Minimum length of a new password in characters."
     )

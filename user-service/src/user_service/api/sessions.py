@@ -12,14 +12,23 @@ from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Router
 from chassis.ids import RowId
 from user_service.api.dependencies import CurrentIdentity, client_address
+from user_service.api.refresh_cookie import RefreshCookie
 from user_service.errors import (
     PASSWORD_ERRORS,
     InvalidCredentials,
+    OriginNotAllowed,
     SessionNotFound,
     SessionRevoked,
     TooManyAttempts,
 )
-from user_service.schemas import CREDENTIALS_EXAMPLE, Credentials, RefreshRequest, SessionRead, TokenResponse
+from user_service.schemas import (
+    CREDENTIALS_EXAMPLE,
+    CookieTokenResponse,
+    Credentials,
+    RefreshRequest,
+    SessionRead,
+    TokenResponse,
+)
 from user_service.services.sessions import Grant, Sessions
 
 
@@ -46,25 +55,41 @@ _NO_STORE: dict[int | str, dict[str, Any]] = {200: {"headers": documented_header
 _PROTECTED_ERRORS = (NotAuthenticated, InvalidToken, *WRITE_ERRORS)
 
 
-def _grant_response(grant: Grant, request: Request, response: Response) -> TokenResponse:
-    request.state.user_id = grant.user_id
-    response.headers["Cache-Control"] = "no-store"
-    return TokenResponse(
-        access_token=grant.access_token,
-        expires_in=int(grant.lifetime.total_seconds()),
-        refresh_token=grant.refresh_token,
-    )
+async def _token_of_body(body: RefreshRequest) -> str:
+    return body.refresh_token
 
 
-def router(sessions: Sessions) -> Router:
+def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
+    """:param cookie: carries the refresh token; None for a refresh token in the body"""
     routes = Router(tags=["sessions"])
+    grant_model = CookieTokenResponse if cookie else TokenResponse
+    cookie_errors = (OriginNotAllowed,) if cookie else ()
+    read_token = cookie.read if cookie else _token_of_body
+
+    def grant_response(grant: Grant, request: Request, response: Response) -> TokenResponse:
+        request.state.user_id = grant.user_id
+        response.headers["Cache-Control"] = "no-store"
+        if cookie:
+            cookie.set(request, response, grant.refresh_token)
+        return TokenResponse(
+            access_token=grant.access_token,
+            expires_in=int(grant.lifetime.total_seconds()),
+            refresh_token=grant.refresh_token,
+        )
+
+    def revoked_response(request: Request) -> Response:
+        response = Response(status_code=204)
+        if cookie:
+            cookie.delete(request, response)
+        return response
 
     @routes.post(
         "/login",
         summary="Log in",
         response_description="An access token and a refresh token.",
-        responses={**_NO_STORE, **documented(InvalidCredentials, *PASSWORD_ERRORS, *WRITE_ERRORS)},
+        responses={**_NO_STORE, **documented(InvalidCredentials, *cookie_errors, *PASSWORD_ERRORS, *WRITE_ERRORS)},
         openapi_extra=_LOGIN_BODY,
+        response_model=grant_model,
     )
     async def log_in(
         credentials: Annotated[Credentials, Depends(_read_credentials)],
@@ -75,24 +100,29 @@ def router(sessions: Sessions) -> Router:
 
         A wrong password, an unknown username and a disabled account get the same response.
         """
+        if cookie:
+            cookie.check_origin(request)
         # Headers are Latin-1 and may contain control characters, which the service does not store.
         user_agent = "".join(filter(str.isprintable, request.headers.get("user-agent", ""))) or None
         ip = client_address(request)
         grant = await sessions.log_in(credentials.username, credentials.password, user_agent, ip)
-        return _grant_response(grant, request, response)
+        return grant_response(grant, request, response)
 
     @routes.post(
         "/refresh",
         summary="Refresh the tokens",
         response_description="A new access token and a new refresh token, which replaces the one sent.",
-        responses={**_NO_STORE, **documented(SessionRevoked, TooManyAttempts, *WRITE_ERRORS)},
+        responses={**_NO_STORE, **documented(SessionRevoked, *cookie_errors, TooManyAttempts, *WRITE_ERRORS)},
+        response_model=grant_model,
     )
-    async def refresh(body: RefreshRequest, request: Request, response: Response) -> TokenResponse:
+    async def refresh(
+        token: Annotated[str, Depends(read_token)], request: Request, response: Response
+    ) -> TokenResponse:
         """Each refresh token is valid once. Within 10 seconds of its use, the same token returns the same new refresh
         token, so a client can retry after a lost response and two tabs can refresh together. Later reuse, or use of
         an older token, indicates a stolen copy and revokes the session.
         """
-        return _grant_response(await sessions.refresh(body.refresh_token, client_address(request)), request, response)
+        return grant_response(await sessions.refresh(token, client_address(request)), request, response)
 
     @routes.post(
         "/logout",
@@ -101,10 +131,10 @@ def router(sessions: Sessions) -> Router:
         response_description="The session is revoked.",
         responses=documented(*_PROTECTED_ERRORS),
     )
-    async def log_out(caller: CurrentIdentity) -> Response:
+    async def log_out(caller: CurrentIdentity, request: Request) -> Response:
         """Revocation is immediate, in every service."""
         await sessions.log_out(caller)
-        return Response(status_code=204)
+        return revoked_response(request)
 
     @routes.post(
         "/logout-all",
@@ -113,10 +143,10 @@ def router(sessions: Sessions) -> Router:
         response_description="All sessions of the account are revoked.",
         responses=documented(*_PROTECTED_ERRORS),
     )
-    async def log_out_everywhere(caller: CurrentIdentity) -> Response:
+    async def log_out_everywhere(caller: CurrentIdentity, request: Request) -> Response:
         """Includes the session of this request. Revocation is immediate, in every service."""
         await sessions.log_out_everywhere(caller)
-        return Response(status_code=204)
+        return revoked_response(request)
 
     @routes.get(
         "/sessions",

@@ -64,12 +64,14 @@ def build(
     tags: dict[str, str] | None = None,
     authenticate: Authenticate = no_authentication,
     login_origin: str | None = None,
+    allow_credentials: bool = False,
 ) -> Application:
     """Assemble middleware, error handlers, documentation pages and routers.
 
     :param tags: the descriptions of the routers' tags, by name, in the order of the documentation pages
     :param authenticate: identifies the caller by the token; raises InvalidToken, or another error if it can't
     :param login_origin: the origin that issues tokens to the documentation page, if it is another service
+    :param allow_credentials: whether scripts of allowed origins may send and receive cookies
     """
     site = pages.router(title=title, version=version, description=description, login_origin=login_origin)
     app = Application(
@@ -96,6 +98,7 @@ def build(
                 allows_origin=settings.allows_origin,
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=ALLOWED_HEADERS,
+                allow_credentials=allow_credentials,
                 allow_private_network=True,
                 expose_headers=EXPOSED_HEADERS,
             ),

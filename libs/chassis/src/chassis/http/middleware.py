@@ -89,6 +89,14 @@ class RequestContext:
             _context_headers.reset(sent_on)
 
 
+def is_same_origin(headers: Headers) -> bool:
+    """Whether the request comes from a page of this service.
+
+    Compares only hosts: behind a proxy that ends TLS, the service does not know its own scheme.
+    """
+    return headers.get("origin", "").partition("://")[2] == headers.get("host")
+
+
 class Cors(CORSMiddleware):
     """Logs each refused origin once: in the browser, the developer of a frontend sees only a network error.
 
@@ -115,7 +123,7 @@ class Cors(CORSMiddleware):
             headers = Headers(scope=scope)
             origin = headers.get("origin")
             # A page of this service needs no permission, but its browser sends the origin with each POST.
-            if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            if origin is not None and not is_same_origin(headers):
                 self._log_refused(origin)
         await super().__call__(scope, receive, send)
 
