@@ -16,9 +16,11 @@ from tools.commands import (
     openapi,
     prove,
     revision,
+    screenshots,
     seed,
     serve,
     test,
+    test_browser,
     test_clients,
     test_containers,
     test_installation,
@@ -32,7 +34,15 @@ from tools.services import SERVICES
 Action = Callable[[argparse.Namespace], int]
 BENCHMARKS = ["endpoint-styles", "login-timing", "validation-client"]  # Each is a module of bench/.
 # Their arguments go to another program as they are; argparse would take its options for those of dev.py.
-PASSING_ALL_ON: tuple[Action, ...] = (test, test_clients, test_installation, test_large, test_containers, prove)
+PASSING_ALL_ON: tuple[Action, ...] = (
+    test,
+    test_browser,
+    test_clients,
+    test_containers,
+    test_installation,
+    test_large,
+    prove,
+)
 
 
 def products_option(text: str) -> list[str]:
@@ -88,6 +98,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         test_clients: [rest],
         test_installation: [rest],
         test_large: [rest],
+        test_browser: [rest],
         test_containers: [rest],
         prove: [rest],
         check: [],
@@ -97,6 +108,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         revision: [service, message],
         openapi: [],
         diagrams: [],
+        screenshots: [],
         seed: [ports, data, products],
         lock: [upgrade],
     }

@@ -4,6 +4,7 @@ import argparse
 import functools
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ from tools.services import (
 )
 
 POSTMAN_COLLECTION = "twinlatch.postman_collection.json"
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""The names of the program, by distribution."""
 
 
 def _module(service: Service, *words: str) -> list[str]:
@@ -133,6 +137,25 @@ def test_large(args: argparse.Namespace) -> int:
     """Test with a catalogue of 100,000 products, which takes minutes; all further arguments go to pytest."""
     install_for_development()
     _become_pytest("tests/large", *args.arguments)
+
+
+def test_browser(args: argparse.Namespace) -> int:
+    """Test the pages and the browser client in Chromium; all further arguments go to pytest."""
+    _require_chromium()
+    install_for_development()
+    _become_pytest("tests/browser", "-n", "0", *args.arguments)
+
+
+def screenshots(_: argparse.Namespace) -> int:
+    """Write screenshots of the pages to docs/images."""
+    _require_chromium()
+    install_for_development()
+    become([PYTHON, "-m", "tests.browser.screenshots"])
+
+
+def _require_chromium() -> None:
+    if not any(map(shutil.which, CHROMIUM)):
+        raise CommandError("This needs a browser: install the package chromium.")
 
 
 def _become_pytest(*arguments: str) -> NoReturn:

@@ -30,8 +30,9 @@ LONG = 240.0  # Seconds; on a busy machine even the installation of the stand-in
 STANDIN_LIBRARIES = {"libs/auth-client": ["../chassis"], "libs/chassis": [], "libs/testkit": []}
 SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
 COMMANDS = (
-    *("up", "serve", "manage", "test", "test-clients", "test-installation", "test-large", "test-containers"),
-    *("prove", "check", "fix", "bench", "migrate", "revision", "openapi", "diagrams", "seed", "lock"),
+    *("up", "serve", "manage", "test", "test-clients", "test-browser", "test-installation", "test-large"),
+    *("test-containers", "prove", "check", "fix", "bench", "migrate", "revision", "openapi", "diagrams"),
+    *("screenshots", "seed", "lock"),
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(
@@ -318,7 +319,10 @@ def copy_with_standins(tree: Path, services: Sequence[str] = SERVICES) -> Path:
         add_to_the_list(tree, label, port)
     for tool in ("pytest", "ruff", "mypy", "uv"):
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)  # `python -m` finds it in the current folder.
-    for path in ("bench/login_timing.py", "tests/clients/packages.py", "tests/proof/prove.py"):
+    for path in (
+        *("bench/login_timing.py", "tests/browser/screenshots.py", "tests/clients/packages.py"),
+        "tests/proof/prove.py",
+    ):
         (tree / path).parent.mkdir(parents=True)
         (tree / path).write_text(STANDIN_TOOL)
     first = Terminal(tree.parent)

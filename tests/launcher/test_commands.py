@@ -75,6 +75,20 @@ def test_prove_passes_all_arguments_and_returns_the_status(standin: Path, termin
     assert started.last_line == f"prove ['--break', 'cache', '--operations', '5'] in {standin.name}"
 
 
+def test_browser_tests_and_screenshots_need_chromium(standin: Path, terminal: Terminal) -> None:
+    programs = terminal.folder / "programs"
+    programs.mkdir()
+    for command in ("test-browser", "screenshots"):
+        line = terminal.refused(standin, command, PATH=programs)
+        assert line == "dev.py: This needs a browser: install the package chromium."
+    (programs / "chromium").write_text("#!/bin/sh\n")
+    (programs / "chromium").chmod(0o755)
+    started = terminal.dev(standin, "test-browser", "-k", "tour", PATH=programs, STANDIN_PYTEST=5)
+    assert started.status() == 5
+    assert started.last_line == f"pytest ['tests/browser', '-n', '0', '-k', 'tour'] in {standin.name}"
+    assert terminal.dev(standin, "screenshots", PATH=programs, STANDIN_SCREENSHOTS=7).status() == 7
+
+
 def test_container_tests_need_docker(standin: Path, terminal: Terminal) -> None:
     programs = terminal.folder / "programs"
     programs.mkdir()
