@@ -163,6 +163,8 @@ def test_the_refresh_token_cookie_is_out_of_reach_of_scripts(
             assert (status, cookies) == (200, "")
             assert "refresh_token" not in content
         assert (complaints.errors, complaints.refusals) == ([], [])
+        [cookie] = page.context.cookies([f"{users}/refresh"])
+        assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
         # localhost and 127.0.0.1 are different sites, so the browser keeps the cookie back.
         page.goto(f"http://127.0.0.1:{frontend}/")
         assert page.evaluate(send, [f"{users}/refresh", None])[0] == 401
