@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import pytest
 from sqlalchemy import Engine, text
 
+from testkit.library import logged
 from testkit.products import DRAFT, bearer, create
 from testkit.user_service_stub import ADA, UserServiceStub
 
@@ -54,6 +56,14 @@ async def test_health_shows_breaker_and_last_validation(
     # The user service is reachable, but validations fail.
     assert (health["status"], health["user_service"]) == ("degraded", {**before, "breaker": "open"})
     assert (await client.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
+async def test_health_checks_are_logged_at_debug(client: httpx.AsyncClient, path: str) -> None:
+    with logged("DEBUG") as log:
+        await client.get(path)
+        await client.get("/products")
+    assert [(line["route"], line["level"]) for line in log.requests] == [(path, "debug"), ("/products", "info")]
 
 
 async def test_database_without_migrations_is_not_ready(client: httpx.AsyncClient, database: Engine) -> None:

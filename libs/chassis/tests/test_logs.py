@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -89,11 +90,17 @@ def test_exceptions_have_a_traceback_without_local_variables(log_format: logs.Lo
 
 def test_the_console_format_is_one_readable_line() -> None:
     with logged(log_format="console") as log, structlog.contextvars.bound_contextvars(request_id="mine"):
-        logs.get("library").info("book lent", title="two\nlines")
-    assert log.text.count("\n") == 1
-    for word in ("book lent", "request_id=mine", "service=library", "[info"):
-        assert word in log.text
-    assert "\x1b[" not in log.text
+        logs.get("library").info("book lent", title="two\nlines", reader=None, shelf=3)
+    time, line = log.text.split(" ", 1)
+    assert re.fullmatch(r"[0-9]{2}:[0-9]{2}:[0-9]{2}", time)
+    assert line == "info book lent title='two\\nlines' shelf=3 request_id=mine\n"
+
+
+def test_the_console_shows_the_beginning_of_long_ids() -> None:
+    context = {"request_id": "5f0c3a8e9d7b4c1f8a2e6d0b9c7f1e34", "trace_id": "a" * 32}
+    with logged(log_format="console") as log, structlog.contextvars.bound_contextvars(**context):
+        logs.get("library").info("book lent")
+    assert log.text.endswith(" book lent request_id=5f0c3a8e trace_id=aaaaaaaa\n")
 
 
 def test_a_second_configure_replaces_the_first() -> None:

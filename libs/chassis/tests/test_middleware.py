@@ -1,9 +1,12 @@
 """`chassis.http.middleware`: request ids, the request log, HEAD, CORS and unexpected exceptions."""
 
+import re
+
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from chassis import logs
 from chassis.http.middleware import MAX_LOGGED_ORIGIN_LENGTH, MAX_LOGGED_ORIGINS, context_headers
 from testkit.library import client_of, logged
 from testkit.library_api import ORIGIN, TOKEN
@@ -113,6 +116,40 @@ async def test_a_5xx_is_logged_as_a_warning(client: httpx.AsyncClient) -> None:
         await client.get("/failures/errors/on-loan")
         await client.get("/failures/errors/closed")
     assert [(line["level"], line["status"]) for line in log.lines] == [("warning", 503)]
+
+
+async def test_the_console_shows_path_status_duration_and_the_code_of_a_refusal(client: httpx.AsyncClient) -> None:
+    with logged(log_format="console") as log:
+        await client.get("/books/5?colour=hunter2", headers={"X-Request-ID": "one"})
+        await client.get("/books/5?", headers={"X-Request-ID": "two"})
+        await client.get("/nothing/%1B[31m%0Ahunter2", headers={"X-Request-ID": "three"})
+        await client.head("/books/5", headers={"X-Request-ID": "four"})
+    lines = [re.sub(r"^[0-9:]{8} (.*) [0-9.]+ ms", r"\1 N ms", line) for line in log.text.splitlines()]
+    assert lines == [
+        "info GET /books/5 422 N ms validation-failed request_id=one",
+        "info GET /books/5 200 N ms user_id=7 request_id=two",
+        "info GET /nothing/%1B%5B31m%0Ahunter2 404 N ms not-found request_id=three",
+        "info HEAD /books/5 200 N ms user_id=7 request_id=four",
+    ]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_query_strings_are_logged_in_no_format(client: httpx.AsyncClient, log_format: logs.LogFormat) -> None:
+    with logged("DEBUG", log_format) as log:
+        for path in ("/books?q=hunter2", "/books/1?colour=hunter2", "/nothing?hunter2", "/failures/unexpected?hunter2"):
+            await client.get(path)
+    assert log.text.count("GET") == 4
+    assert "hunter2" not in log.text
+
+
+async def test_a_request_line_on_the_console_fits_120_columns_beside_the_name_of_the_service(
+    client: httpx.AsyncClient,
+) -> None:
+    with logged(log_format="console") as log:
+        for path in (f"/nothing/{'x' * 500}", f"/books/{'9' * 500}"):
+            await client.delete(path, headers=TOKEN)
+            await client.get(path, headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
+    assert [len("product | " + line) for line in log.text.splitlines()] == [120] * 4
 
 
 async def test_request_data_is_not_logged(client: httpx.AsyncClient) -> None:

@@ -7,15 +7,28 @@ library. Context, such as the request id, travels in contextvars, into worker th
 import asyncio
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
+from structlog.dev import Column, KeyValueColumnFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 LogFormat = Literal["console", "json"]
 
 AUDIT = "audit"
 """Loggers below this name ignore LOG_LEVEL: an operator who wants only warnings still needs the audit log."""
+
+REQUEST = "request"
+"""The event of the request log."""
+
+CONSOLE_ONLY = "console_only"
+"""The key of a dict with further fields of a line. The console shows them; JSON omits them."""
+
+_WIDTH = 110
+"""Columns of a request line: 120, less the name of the service that `dev.py up` and `docker compose` put before it."""
+
+_SHORT_ID = 8
+_LONG_ID = 16
 
 
 def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
@@ -29,27 +42,21 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
         event["service"] = service
         return event
 
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        add_service,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    ]
+    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level]
     if log_format == "json":
+        shared += [
+            add_service,
+            _without_console_fields,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        ]
         rendering: list[Processor] = [
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     else:
-        # A local variable in a traceback may hold a password: the plain formatter prints no variables.
-        rendering = [
-            structlog.dev.ConsoleRenderer(
-                colors=stream.isatty(),
-                timestamp_key="time",
-                exception_formatter=structlog.dev.plain_traceback,
-            )
-        ]
+        shared += [_for_console, structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")]
+        rendering = [_console_renderer(colors=stream.isatty())]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -79,6 +86,60 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns, and quotes the header, whenever a client sends an invalid one.
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
+
+
+def _without_console_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event.pop(CONSOLE_ONLY, None)
+    return event
+
+
+def _for_console(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Shorten a line for people: no empty fields, the beginning of long ids, a request as one sentence."""
+    extra = event.pop(CONSOLE_ONLY, {})
+    fields = {key: value for key, value in event.items() if value is not None}
+    ids = {key: fields.pop(key) for key in ("request_id", "trace_id") if key in fields}
+    fields |= {key: value[:_SHORT_ID] if len(value) > _LONG_ID else value for key, value in ids.items()}
+    if fields["event"] == REQUEST and "path" in extra:
+        return _request_line(fields, **extra)
+    return fields
+
+
+def _request_line(fields: EventDict, path: str, code: str | None) -> EventDict:
+    method, status, duration = (fields.pop(key) for key in ("method", "status", "duration_ms"))
+    fields.pop("route", None)
+    result = f"{status} {duration} ms" + (f" {code}" if code else "")
+    others = "".join(f" {key}={value}" for key, value in fields.items() if key not in ("event", "level"))
+    taken = len(f"HH:MM:SS {fields['level']} {method}  {result}{others}")
+    fields["event"] = f"{method} {_shortened(path, max(_WIDTH - taken, 12))} {result}"
+    return fields
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def _console_renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    styles = structlog.dev.ConsoleRenderer.get_default_column_styles(colors)
+
+    def value_only(style: str) -> KeyValueColumnFormatter:
+        return KeyValueColumnFormatter(None, style, styles.reset, str)
+
+    def as_text(value: Any) -> str:
+        plain = str(value)
+        return plain if plain and plain.isprintable() and " " not in plain else repr(value)
+
+    levels = structlog.dev.ConsoleRenderer.get_default_level_styles(colors)
+    return structlog.dev.ConsoleRenderer(
+        columns=[
+            Column("time", value_only(styles.timestamp)),
+            Column("level", lambda _, level: f"{levels.get(level, '')}{level}{styles.reset}"),
+            Column("event", value_only(styles.bright)),
+            Column("", KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, as_text)),
+        ],
+        sort_keys=False,
+        # A local variable in a traceback may hold a password: the plain formatter prints no variables.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
 
 
 def _is_not_cancellation(record: logging.LogRecord) -> bool:

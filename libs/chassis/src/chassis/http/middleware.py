@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,6 +27,7 @@ from chassis import logs
 from chassis.http import trace_context
 
 REQUEST_ID_HEADER = "X-Request-ID"
+HEALTH_PATH = "/health"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 # Clients choose what they send as their origin, so what is kept and logged has a limit.
@@ -38,6 +40,11 @@ _context_headers: ContextVar[dict[str, str]] = ContextVar("context_headers")
 def context_headers() -> dict[str, str]:
     """What tells another service which request a call is made for: its id, and its trace where it has one."""
     return dict(_context_headers.get({}))
+
+
+def quoted_path(scope: Scope) -> str:
+    """The path of a request, percent-encoded and without the query."""
+    return quote(scope["path"], safe="/:@!$&'()*+,;=~-._")
 
 
 class RequestContext:
@@ -75,15 +82,22 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         finally:
             route = scope.get("route")
-            # The path itself is not logged: it may contain private data.
-            (self._log.warning if status >= 500 else self._log.info)(
-                "request",
+            if status >= 500:
+                log = self._log.warning
+            elif route is not None and route.path_format.startswith(HEALTH_PATH):
+                log = self._log.debug  # Probes ask every few seconds.
+            else:
+                log = self._log.info
+            log(
+                logs.REQUEST,
                 method=scope["method"],
                 route=route.path_format if route is not None else None,
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
                 user_id=state.get("user_id"),
                 **({"asked_by": state["asked_by"]} if "asked_by" in state else {}),
+                # JSON logs, which are collected and kept, have no path: it may contain private data.
+                **{logs.CONSOLE_ONLY: {"path": quoted_path(scope), "code": state.get("code")}},
             )
             structlog.contextvars.reset_contextvars(**tokens)
             _context_headers.reset(sent_on)

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +23,7 @@ from starlette.routing import compile_path
 from chassis import errors
 from chassis.errors import DomainError, Draining
 from chassis.http import etags
+from chassis.http.middleware import quoted_path
 from chassis.validation import error_message, json_pointer
 
 MEDIA_TYPE = "application/problem+json"
@@ -98,13 +98,14 @@ def respond(
     fields: Sequence[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A problem response for this request."""
+    """A problem response for this request. The request log shows its code on the console."""
+    request.scope["state"]["code"] = code
     problem = Problem(
         type="about:blank",
         title=_title(status),
         status=status,
         detail=detail,
-        instance=quote(request.scope["path"], safe="/:@!$&'()*+,;=~-._"),
+        instance=quoted_path(request.scope),
         code=code,
         request_id=request.scope["state"]["request_id"],
         errors=list(fields) if fields is not None else None,
