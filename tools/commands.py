@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tools import compatibility, postman, processes
-from tools.console import CommandError, say
+from tools.console import PROGRAM, CommandError, say
 from tools.environment import (
     BIN,
     BUILD_REQUIREMENTS,
@@ -47,6 +47,10 @@ def _ports(args: argparse.Namespace) -> dict[Service, int]:
     return {service: getattr(args, service.folder) for service in SERVICES.values()}
 
 
+def _port_options(ports: Mapping[Service, int]) -> str:
+    return "".join(f" {each.port_option} {port}" for each, port in ports.items() if port != each.port)
+
+
 def up(args: argparse.Namespace) -> int:
     """Start all services and show their logs; Ctrl-C stops them."""
     ports = _ports(args)
@@ -65,9 +69,11 @@ def up(args: argparse.Namespace) -> int:
         width = max(len(service.folder) for service in ports)
         for service, port in ports.items():
             say(f"{service.folder:{width}}  http://localhost:{port}/docs")
+        say("Next, in another terminal, add two accounts and a few dozen products:")
+        say(f"  {PROGRAM} seed{_port_options(ports)}")
+        say("or create an account of your own:")
         account = r'"{\"username\": \"ada\", \"password\": \"correct horse battery staple\"}"'  # For sh and cmd alike.
-        say("Next, create an account in another terminal:")
-        say(f'curl http://localhost:{ports[USER]}/register -H "Content-Type: application/json" -d {account}')
+        say(f'  curl http://localhost:{ports[USER]}/register -H "Content-Type: application/json" -d {account}')
         say("Press Ctrl-C to stop all services.")
         crew.watch()
     return 0
@@ -267,7 +273,7 @@ def seed(args: argparse.Namespace) -> int:
     ports = _ports(args)
     for service in (USER, PRODUCT):
         if not is_ready(ports[service]):
-            hint = "start the services with python3 dev.py up"
+            hint = f"start the services with {PROGRAM} up"
             raise CommandError(f"The {service.folder} does not answer at port {ports[service]}: {hint}.")
     install([PRODUCT])
     if args.data_dir:

@@ -3,6 +3,9 @@
 import contextlib
 import sys
 
+PROGRAM = "py dev.py" if sys.platform == "win32" else "python3 dev.py"
+"""How users start this program."""
+
 
 class CommandError(Exception):
     """A command can't be carried out; the message is one line that says what is wrong and what to do."""

@@ -150,6 +150,12 @@ def test_up_keeps_the_settings_of_the_caller(standin: Path, terminal: Terminal) 
     assert environment["DATA_DIR"] == str(terminal.folder / "data of both" / "product-service")
 
 
+def test_up_ends_with_what_to_try_next(standin: Path, terminal: Terminal) -> None:
+    started, user, product = terminal.up(standin)
+    assert f"\n  python3 dev.py seed --user-port {user} --product-port {product}\n" in started.output
+    assert f"\n  curl http://localhost:{user}/register " in started.output
+
+
 def test_log_lines_are_labelled_and_may_hold_any_bytes(standin: Path, terminal: Terminal) -> None:
     started, *_ = terminal.up(standin)
     for mark in ("user    | ", "product | "):

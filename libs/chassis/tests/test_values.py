@@ -4,17 +4,18 @@ import base64
 import hashlib
 import re
 import unicodedata
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from chassis.database.url import UnusableDatabaseUrl, normalise
 from chassis.http.paging import INVALID_CURSOR, LARGEST_SKIP, Limit, Skip, link_header, read_cursor, write_cursor
 from chassis.ids import LARGEST_ID, RowId
 from chassis.text import Line, Lines, NotBlank
+from chassis.validation import invalid
 
 # White space in ECMA-262, whose regular expressions JSON Schema uses.
 _WHITE = "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -64,6 +65,13 @@ def test_text_types_accept_only_strings(value: object) -> None:
 def test_text_is_not_changed() -> None:
     text = "  e\u0301 \u00a0 ﬁ  "
     assert TypeAdapter(NotBlank).validate_python(text) == text
+
+
+def test_no_message_is_a_regular_expression() -> None:
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(Annotated[str, Field(pattern="^[a-z]+$")]).validate_python("A")
+    (error,) = invalid(raised.value).errors
+    assert error.detail == "The text does not have the expected form"
 
 
 def test_text_types_have_their_own_messages() -> None:

@@ -16,9 +16,8 @@ _USERNAME = re.compile(r"[A-Za-z0-9._-]{3,50}")
 
 
 def _check_username(username: str) -> str:
-    # Pydantic's own check of a pattern shows the regular expression to people.
     if not _USERNAME.fullmatch(username):
-        raise ValueError("Text should have 3 to 50 ASCII letters, digits, dots, underscores and hyphens")
+        raise ValueError("Usernames have 3 to 50 letters (A to Z), digits, dots, dashes or underscores")
     return username
 
 

@@ -15,8 +15,11 @@ _LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
 _NOT_BLANK = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\ufeff\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
 
 
-def _matching(pattern: str, message: str) -> tuple[AfterValidator, object]:
-    """A validator with its own error message, which appears in the schema as a pattern."""
+def matching(pattern: str, message: str) -> tuple[AfterValidator, object]:
+    """A validator with a message for people, whose schema has the pattern.
+
+    With Pydantic's own `pattern`, the message would be the regular expression.
+    """
     compiled = re.compile(pattern.removesuffix("$") + r"\Z")
 
     def check(text: str) -> str:
@@ -29,11 +32,11 @@ def _matching(pattern: str, message: str) -> tuple[AfterValidator, object]:
 
 _STRICT = StringConstraints(strict=True)
 
-Line = Annotated[str, _STRICT, *_matching(_LINE, "Control characters and line breaks are not allowed")]
+Line = Annotated[str, _STRICT, *matching(_LINE, "Control characters and line breaks are not allowed")]
 """One line of text."""
 
-Lines = Annotated[str, _STRICT, *_matching(_LINES, "Control characters are not allowed, except tabs and line breaks")]
+Lines = Annotated[str, _STRICT, *matching(_LINES, "Control characters are not allowed, except tabs and line breaks")]
 """Text that may contain tabs and line breaks."""
 
-NotBlank = Annotated[Line, *_matching(_NOT_BLANK, "This must not be blank")]
+NotBlank = Annotated[Line, *matching(_NOT_BLANK, "This must not be blank")]
 """One line of text with at least one visible character."""

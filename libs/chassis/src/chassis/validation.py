@@ -13,6 +13,8 @@ _MESSAGES = {
     "model_attributes_type": "Input should be an object",
     "dict_type": "Input should be an object",
     "extra_forbidden": "Unknown field",
+    # It quotes the regular expression. `chassis.text.matching` gives each pattern its own message.
+    "string_pattern_mismatch": "The text does not have the expected form",
 }
 
 

@@ -6,13 +6,19 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
+from chassis.text import matching
 from product_service.domain.idempotency import MAX_KEY_LENGTH
 
 
 async def _idempotency_key(
     request: Request,
     key: Annotated[
-        Annotated[str, Field(min_length=1, max_length=MAX_KEY_LENGTH, pattern="^[!-~]+$")] | None,
+        Annotated[
+            str,
+            Field(min_length=1, max_length=MAX_KEY_LENGTH),
+            *matching("^[!-~]+$", "A key has only printable ASCII characters, and no spaces"),
+        ]
+        | None,
         Header(
             alias="Idempotency-Key",
             description="A random string that the client generates. The service executes the request once, and returns "
