@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from chassis.settings import load
+from testkit.library import logged
 from testkit.users import KEY, MakeSettings
+from user_service.main import prepare
 from user_service.security.keys import signing_key
 from user_service.settings import SAMPLE_KEYS, SAMPLE_SERVICE_KEY, Settings
 
@@ -100,3 +102,22 @@ def test_a_truncated_key_file_prevents_startup(
 def test_the_configured_key_is_used_unchanged(make_settings: MakeSettings) -> None:
     configured = make_settings()
     assert signing_key(configured.secret_key, configured.development_key_file) == KEY
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({}, []),
+        ({"password_min_length": 12}, []),
+        ({"password_min_length": 7}, ["PASSWORD_MIN_LENGTH"]),
+        ({"reject_common_passwords": False}, ["REJECT_COMMON_PASSWORDS"]),
+    ],
+)
+def test_production_warns_of_settings_that_permit_weaker_passwords(
+    make_settings: MakeSettings, changes: dict[str, object], warned: list[str]
+) -> None:
+    production = {"environment": "production", "bcrypt_cost": 12, "service_keys": {}}
+    for environment, expected in ((production, warned), ({}, [])):
+        with logged() as log:
+            prepare(make_settings(**environment, **changes))
+        assert [line["setting"] for line in log.lines if line["level"] == "warning"] == expected

@@ -66,7 +66,14 @@ class Services:
                 ("refresh", settings.rate_limit_refresh, settings.rate_limit_refresh_address),
             )
         )
-        self.accounts = Accounts(self.database, self._passwords, settings.password_min_length, registrations, logins)
+        self.accounts = Accounts(
+            self.database,
+            self._passwords,
+            registrations,
+            logins,
+            password_min_length=settings.password_min_length,
+            reject_common_passwords=settings.reject_common_passwords,
+        )
         self.administration = Administration(self.database)
         self.sessions = Sessions(
             self.database,
@@ -130,6 +137,11 @@ def migrations(settings: Settings) -> Migrations:
 def prepare(settings: Settings) -> None:
     """Run once before the workers start; raises OSError if the development key can't be saved."""
     signing_key(settings.secret_key, settings.development_key_file)
+    if settings.environment == "production":
+        for variable, value in settings.weaker_passwords.items():
+            logs.get("user_service.main").warning(
+                "this setting permits weaker passwords than the default", setting=variable, value=value
+            )
     if settings.workers > 1 and settings.rate_limit_storage_url == IN_MEMORY:
         logs.get("user_service.main").warning(
             "each worker counts attempts separately: set RATE_LIMIT_STORAGE_URL", workers=settings.workers

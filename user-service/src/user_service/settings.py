@@ -93,6 +93,9 @@ class Settings(ServiceSettings):
     password_min_length: int = Field(
         default=8, ge=1, le=128, description="Minimum length of a new password in characters."
     )
+    reject_common_passwords: bool = Field(
+        default=True, description="Whether the 10,000 most common passwords are rejected as new passwords."
+    )
     bcrypt_cost: int = Field(
         default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. In production at least 12."
     )
@@ -170,6 +173,16 @@ class Settings(ServiceSettings):
             if self.bcrypt_cost < MIN_PRODUCTION_BCRYPT_COST:
                 raise ValueError(f"BCRYPT_COST must be at least {MIN_PRODUCTION_BCRYPT_COST} in production")
         return self
+
+    @property
+    def weaker_passwords(self) -> dict[str, object]:
+        """The settings, by variable, that permit weaker passwords than their defaults do."""
+        fields = type(self).model_fields
+        return {
+            name.upper(): value
+            for name in ("password_min_length", "reject_common_passwords")
+            if (value := getattr(self, name)) < fields[name].default
+        }
 
     @property
     def access_token_lifetime(self) -> timedelta:

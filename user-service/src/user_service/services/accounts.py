@@ -26,18 +26,21 @@ class Accounts(Service["Repositories"]):
         self,
         transactions: Transactions[Repositories],
         passwords: Passwords,
-        password_min_length: int,
         registrations: Throttle,
         logins: Throttle,
+        *,
+        password_min_length: int,
+        reject_common_passwords: bool,
     ) -> None:
         """
         :param logins: the limits of logins, which also apply to other password checks
         """
         super().__init__(transactions)
         self._passwords = passwords
-        self._password_min_length = password_min_length
         self._registrations = registrations
         self._logins = logins
+        self._password_min_length = password_min_length
+        self._reject_common_passwords = reject_common_passwords
 
     async def register(self, registration: Registration, ip: str | None) -> User:
         """Create an account, within the limits for registrations; raises TooManyAttempts and the errors of `create`."""
@@ -133,7 +136,7 @@ class Accounts(Service["Repositories"]):
         if len(password) < self._password_min_length:
             detail = f"The password must have at least {self._password_min_length} characters"
             raise Invalid([FieldError(pointer, detail)])
-        if is_common(password):
+        if self._reject_common_passwords and is_common(password):
             raise Invalid(
                 [FieldError(pointer, f"The password is one of the {COMMON_PASSWORD_COUNT:,} most common ones")]
             )
