@@ -31,8 +31,10 @@ def environment(database_url: str) -> dict[str, str]:
     return {**kept, "DATABASE_URL": database_url}
 
 
-def command(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return preloaded.run("product_service", ["import", *words], folder, environment)
+def command(
+    folder: Path, environment: dict[str, str], *words: str, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return preloaded.run("product_service", ["import", *words], folder, environment, stdin)
 
 
 @pytest.mark.sqlite
@@ -69,9 +71,18 @@ def test_import_reports_changes_and_refused_lines(
 
 
 @pytest.mark.sqlite
+def test_import_reads_standard_input(tmp_path: Path, environment: dict[str, str], database: Engine) -> None:
+    done = command(tmp_path, environment, "-", "--format", "csv", stdin=FILE.replace("x", "1"))
+    assert (done.returncode, done.stdout) == (0, "2 created, 0 updated, 0 unchanged, 0 refused.\n")
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT sku FROM products ORDER BY id")).scalars().all() == ["A", "B"]
+
+
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("words", "status", "line"),
     [
+        (["-"], 1, "import: standard input has no file extension; set the format with --format."),
         (["missing.csv"], 1, "import: missing.csv: No such file or directory"),
         (["products.csv", "--owner", "0"], 2, "argument --owner: an account id is a positive whole number"),
     ],

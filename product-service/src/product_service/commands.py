@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,17 +23,25 @@ from product_service.settings import Settings
 def _import(settings: Settings, arguments: argparse.Namespace) -> None:
     file: Path = arguments.file
     owner = Caller(arguments.owner, username="", roles=())
+    from_stdin = str(file) == "-"
     name = arguments.format or file.suffix.removeprefix(".").lower()
     if name not in FORMATS:
-        raise Invalid([FieldError(None, f"{file}: unknown file extension; set the format with --format.")])
+        problem = "standard input has no file extension" if from_stdin else f"{file}: unknown file extension"
+        raise Invalid([FieldError(None, f"{problem}; set the format with --format.")])
     # Escape characters that the terminal cannot encode, instead of failing after the import.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     report = ImportReport()
     try:
         with (
-            file.open("rb") as content,
-            # None disables the bar unless stderr is a terminal.
-            tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+            nullcontext(sys.stdin.buffer) if from_stdin else file.open("rb") as content,
+            # Standard input has no known size. None disables the bar unless stderr is a terminal.
+            tqdm(
+                total=None if from_stdin else file.stat().st_size,
+                unit="B",
+                unit_scale=True,
+                disable=None,
+                leave=False,
+            ) as bar,
         ):
             asyncio.run(_run(settings, content, FORMATS[name], owner, report, bar.update, dry_run=arguments.dry_run))
     finally:
@@ -69,7 +78,7 @@ async def _run(
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="a CSV or NDJSON file, in UTF-8")
+    parser.add_argument("file", metavar="FILE", type=Path, help="a CSV or NDJSON file, in UTF-8; - for standard input")
     parser.add_argument(
         "--format", choices=sorted(FORMATS), help="the file format, if the file extension does not say it"
     )
