@@ -67,8 +67,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
             return argparse.Namespace(action=action, arguments=words[1:])
 
-    ports, data, service, message, upgrade, benchmark, rest, products = (
-        argparse.ArgumentParser(add_help=False) for _ in range(8)
+    ports, data, reload, service, message, upgrade, benchmark, rest, products = (
+        argparse.ArgumentParser(add_help=False) for _ in range(9)
     )
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} by default"
@@ -76,6 +76,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             each.port_option, metavar="N", type=port_number, default=each.port, dest=each.folder, help=text
         )
     data.add_argument("--data-dir", metavar="DIR", help="keep the data of all services in this folder")
+    reload.add_argument("--reload", action="store_true", help="restart a service when its code changes")
     service.add_argument("service", metavar="SERVICE", choices=list(SERVICES), help=" or ".join(SERVICES))
     message.add_argument("message", metavar="MESSAGE", help="what the migration does, in a few words")
     upgrade.add_argument("--upgrade", action="store_true", help="upgrade to the newest versions allowed")
@@ -91,7 +92,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on unchanged")
 
     takes: dict[Action, list[argparse.ArgumentParser]] = {
-        up: [ports, data],
+        up: [ports, data, reload],
         serve: [service],
         manage: [service, rest],
         test: [rest],

@@ -30,6 +30,7 @@ from tools.services import (
     Service,
     all_libraries,
     distribution_name,
+    libraries_of,
     services_present,
 )
 
@@ -47,6 +48,11 @@ def _ports(args: argparse.Namespace) -> dict[Service, int]:
     return {service: getattr(args, service.folder) for service in SERVICES.values()}
 
 
+def _serve_with_reload(service: Service) -> list[str]:
+    folders = [service.folder, *libraries_of([service.folder])]
+    return ["serve"] + [f"--reload={ROOT / folder / 'src'}" for folder in folders]
+
+
 def _port_options(ports: Mapping[Service, int]) -> str:
     return "".join(f" {each.port_option} {port}" for each, port in ports.items() if port != each.port)
 
@@ -61,7 +67,8 @@ def up(args: argparse.Namespace) -> int:
         require_free(port, service)
     with ServiceGroup() as crew:
         for service in ports:
-            crew.start(service, _module(service), settings[service])
+            words = _serve_with_reload(service) if args.reload else []
+            crew.start(service, _module(service, *words), settings[service])
         within = processes.READY_WITHIN
         for service, port in ports.items():
             if not crew.watch(until=functools.partial(is_ready, port), within=within):

@@ -18,8 +18,8 @@ SERVICES = ("user-service", "product-service")
 DATABASES = {"user-service": "user-database", "product-service": "product-database"}
 # Variables of the developer's environment that must not reach the tested system.
 _SETTINGS = re.compile(
-    "ENVIRONMENT|SECRET_KEY.*|SERVICE_KEY|TRUSTED_PROXIES|.*_DATABASE_PASSWORD|ALLOWED_ORIGINS|LOG_LEVEL|BIND_ADDRESS"
-    "|.*_SERVICE_PORT|COMPOSE_.*"
+    "ENVIRONMENT|SECRET_KEY.*|SERVICE_KEY|TRUSTED_PROXIES|.*_DATABASE_PASSWORD|ALLOWED_ORIGINS|LOG_.*|BIND_ADDRESS"
+    "|.*_SERVICE_PORT|COMPOSE_.*|.*PASSWORD.*|RATE_LIMIT_.*|.*_EXPIRE_.*|PRODUCT_WRITE_ACCESS|USER_SERVICE_PUBLIC_URL"
 )
 
 

@@ -1,12 +1,17 @@
 """The running system of docker-compose.yml: who can reach it, its privileges, and the data it keeps."""
 
+import json
 import stat
+import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from testkit.processes import Pair
-from tests.containers.composition import DATABASES, SERVICES, Composition, docker
+from testkit.processes import Endpoint, Pair, eventually
+from tests.containers.composition import DATABASES, SERVICES, Composition, composition, docker
 from tests.documents import follow, read
 from tests.launcher.launching import copy_of_the_project
 from tests.pages import follow as follow_step
@@ -90,9 +95,9 @@ def test_only_the_service_can_read_the_signing_key_in_its_volume(composed: Compo
 def test_the_sample_passwords_and_the_missing_key_are_refused_in_production(composed: Composition) -> None:
     run = ("run", "--rm", "--no-deps", "-T")
     key = "a key of more than thirty-two bytes for the tests"
-    password = "cannot start: DATABASE_URL has the sample password of docker-compose.yml; choose your own"
+    password = "cannot start: the database password is the sample from docker-compose.yml; choose your own"
     for service, given, expected in (
-        ("user-service", {}, ("DATABASE_URL", "SECRET_KEY")),
+        ("user-service", {}, ("database password", "SECRET_KEY")),
         ("user-service", {"SECRET_KEY": key}, (password,)),
         ("user-service", {"USER_DATABASE_PASSWORD": "one-of-our-own"}, ("cannot start: SECRET_KEY must be set",)),
         (
@@ -147,3 +152,78 @@ def test_the_composition_with_the_service_of_add_a_service_is_valid(tmp_path: Pa
         if step.path in ("docker-compose.yml", "review-service/compose.yml"):
             follow_step(step, project)
     assert "review-service" in docker("compose", "config", "--services", folder=project).splitlines()
+
+
+def test_reads_answer_while_the_user_service_cannot_start(composed: Composition) -> None:
+    services = composed.services
+    owner = services.sign_up()
+    product = services.create_product(owner)
+    composed.compose("up", "--detach", "--force-recreate", SECRET_KEY="too short")
+    try:
+        with services.products.client(headers=owner.bearer) as client:
+            eventually(lambda: is_ready(services.products), 60, "the product service is ready")
+            assert client.get(f"/products/{product['id']}").json() == product
+            assert client.post("/products", json={"name": "A", "price": 1, "quantity": 1}).status_code == 503
+        assert "cannot start: SECRET_KEY: must be at least 32 bytes long" in services.users.log
+        assert not is_ready(services.users)
+    finally:
+        composed.up()
+
+
+def is_ready(service: Endpoint) -> bool:
+    with service.client() as client, suppress(httpx.TransportError):
+        return client.get("/health/ready").status_code == 200
+    return False
+
+
+def test_a_database_password_may_have_any_characters_and_a_wrong_one_is_named(clean_copy: Path) -> None:
+    with composition(clean_copy, USER_DATABASE_PASSWORD="p@ss/w:rd 100%41#?&'") as made:
+        made.compose("up", "--detach", "--build", "--wait", "user-service")
+        made.services.sign_up()
+        said = made.compose("run", "--rm", "-T", "user-service", check=False, USER_DATABASE_PASSWORD="another")
+        (line,) = [line for line in said.splitlines() if line.startswith("cannot start: ")]
+        assert line == (
+            "cannot start: the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
+            "The volume of a PostgreSQL container keeps the password that it was created with"
+        )
+
+
+def test_settings_come_from_the_environment_and_from_the_env_file_of_a_service(tmp_path: Path) -> None:
+    project = copy_of_the_project(tmp_path / "project")
+    (project / "user-service" / ".env").write_text("BCRYPT_COST=13\nPORT=9999\nDATABASE_URL=sqlite:///mine.db\n")
+    given: dict[str, Any] = {
+        "PASSWORD_MIN_LENGTH": "7",
+        "RATE_LIMIT_LOGIN": "10/minute; 50/hour",
+        "USER_SERVICE_PORT": "18001",
+    }
+    text = docker("compose", "config", "--format", "json", check=True, folder=project, **given)
+    configured = json.loads(text)["services"]
+    users, products = (configured[service]["environment"] for service in SERVICES)
+    expected = {**given, "BCRYPT_COST": "13", "PORT": "8001", "LOG_FORMAT": "console", "ENVIRONMENT": "development"}
+    del expected["USER_SERVICE_PORT"]
+    assert {name: users.get(name) for name in expected} == expected
+    assert users["DATABASE_URL"].startswith("postgresql://")
+    assert "SECRET_KEY" not in users
+    assert products["USER_SERVICE_PUBLIC_URL"] == "http://localhost:18001"
+    assert "PASSWORD_MIN_LENGTH" not in products
+
+
+def test_a_saved_file_restarts_a_service_with_the_reload_file(clean_copy: Path, tmp_path: Path) -> None:
+    project = copy_of_the_project(tmp_path / "project")
+    # The service runs as another user than the one who owns the files.
+    subprocess.run(["chmod", "-R", "a+rX", tmp_path], check=True)
+    files = "docker-compose.yml:docker-compose.reload.yml"
+    with composition(project, COMPOSE_FILE=files, COMPOSE_PATH_SEPARATOR=":") as made:
+        made.compose("up", "--detach", "--build", "--wait", "user-service")
+        users = made.services.users
+        with users.client() as client:
+            assert client.get("/openapi.json").json()["info"]["title"] == "User service"
+        main = project / "user-service" / "src" / "user_service" / "main.py"
+        main.write_text(main.read_text().replace('title="User service"', 'title="Saved"'))
+
+        def has_restarted() -> bool:
+            with users.client() as client, suppress(httpx.TransportError):
+                return bool(client.get("/openapi.json").json()["info"]["title"] == "Saved")
+            return False
+
+        eventually(has_restarted, 60, "the saved file is served")

@@ -1,6 +1,7 @@
 """What is in the images, and which configuration a container refuses."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,9 @@ from tests.containers.composition import SERVICES, Composition, attempt, composi
 
 KEY = "a key of more than thirty-two bytes for the tests"
 OWN_DATABASE = "postgresql://service:a-password-of-our-own@127.0.0.1:1/service"
+
+
+NOT_WRITABLE = "cannot start: /data is not writable for user 10001: change its permissions, or set DATA_DIR"
 
 
 def ended(*words: str) -> tuple[int, list[str]]:
@@ -35,8 +39,8 @@ def test_an_image_holds_one_service_and_the_chassis_and_nothing_to_build_or_test
         assert attempt("run", "--rm", "--entrypoint", python, image, "-m", "pip").returncode == 1
     script = """
         for tool in pip pip3 gcc cc g++ make ld git curl wget pytest uv; do command -v $tool; done
-        for path in /build /opt/service/lib/python3.13/site-packages/%s*; do test -e "$path" && echo "$path"; done
-        cd /opt/service/lib/python3.13/site-packages
+        for path in /build /opt/packages/%s*; do test -e "$path" && echo "$path"; done
+        cd /opt/packages
         find chassis %s /data -name "test*" -o -name "conftest*" -o -name "Dockerfile*" -o -name ".env*"
         find /var/lib/apt/lists /var/cache/apt /var/log/apt /var/log/dpkg.log -type f 2>/dev/null
         true
@@ -70,7 +74,7 @@ def test_production_rejects_a_missing_key_and_sample_values(composed: Compositio
     for image in (users, products):
         status, lines = ended("-e", f"SECRET_KEY={KEY}", "-e", known, image)
         assert (status, len(lines)) == (2, 1)
-        assert lines[0].startswith("cannot start: DATABASE_URL has the sample password of docker-compose.yml")
+        assert lines[0].startswith("cannot start: the database password is the sample from docker-compose.yml")
     status, lines = ended("-e", f"DATABASE_URL={OWN_DATABASE}", products)
     assert (status, len(lines)) == (2, 1), lines
     assert lines[0].startswith("cannot start: the database is unavailable")
@@ -78,8 +82,26 @@ def test_production_rejects_a_missing_key_and_sample_values(composed: Compositio
 
 def test_a_sqlite_database_without_a_volume_is_refused_where_nothing_can_be_written(composed: Composition) -> None:
     status, lines = ended("--read-only", composed.image("product-service"))
-    assert (status, len(lines)) == (2, 1), lines
-    assert lines[0].startswith("cannot start: ")
+    assert status == 2
+    assert lines == [NOT_WRITABLE]
+
+
+def test_a_data_folder_of_another_user_is_named(composed: Composition, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    products, users = (composed.image(service) for service in reversed(SERVICES))
+    assert ended("-v", f"{tmp_path}:/data", products) == (2, [NOT_WRITABLE])
+    assert ended("-v", f"{tmp_path}:/data", "-e", "ENVIRONMENT=development", users) == (2, [NOT_WRITABLE])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_change_of_our_own_code_makes_a_small_layer(composed: Composition, service: str) -> None:
+    history = docker(
+        "history", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", "--human=false", composed.image(service)
+    )
+    copied = [line.split(" ", 1) for line in history.splitlines() if "COPY /opt/" in line]
+    own, dependencies = ((int(size), command) for size, command in copied)
+    assert "COPY /opt/packages " in own[1]
+    assert own[0] < 2_000_000 < dependencies[0]
 
 
 def test_with_a_key_and_passwords_of_its_own_the_system_runs_in_production(composed: Composition) -> None:

@@ -57,6 +57,14 @@ def test_the_example_shows_the_defaults(settings: type[ServiceSettings], tmp_pat
         assert getattr(from_example, name) == getattr(defaults, name), name
 
 
+@BOTH
+def test_docker_compose_sets_or_passes_on_every_setting(settings: type[ServiceSettings]) -> None:
+    passed_on = re.findall(r"^([A-Z_]+)", read(f"{settings.service}/compose.env"), re.MULTILINE)
+    section = read("docker-compose.yml").partition(f"\n  {settings.service}:\n")[2].partition("\n\n")[0]
+    set_there = re.findall(r"^      ([A-Z_]+):", section, re.MULTILINE)
+    assert sorted([*passed_on, *set_there]) == sorted(name.upper() for name in settings.model_fields)
+
+
 def test_the_sample_key_is_rejected_in_production() -> None:
     sample = dict(shown_in_example(UserSettings))["SECRET_KEY"]
     assert sample in SAMPLE_KEYS

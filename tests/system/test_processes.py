@@ -1,6 +1,5 @@
 """Processes: start, several workers, shutdown, and invalid configurations."""
 
-import errno
 import os
 import signal
 import socket
@@ -240,7 +239,7 @@ def test_an_unusable_address_is_reported_in_one_line(make: Make) -> None:
         service = make("product-service", "taken", PORT=str(taken.getsockname()[1]))
         nowhere = make("user-service", "nowhere", HOST="192.0.2.1")
         assert [each.start().wait_ended(30) for each in (service, nowhere)] == [2, 2]
-    address = f"127.0.0.1:{service.port}"
-    assert service.log == f"cannot start: can't listen on {address} (HOST, PORT): {os.strerror(errno.EADDRINUSE)}\n"
+    taken_port = f"port {service.port} of 127.0.0.1 is in use"
+    assert service.log == f"cannot start: {taken_port}: stop the program that uses it, or set PORT\n"
     assert nowhere.log.startswith("cannot start: can't listen on 192.0.2.1:")
     assert nowhere.log.count("\n") == 1

@@ -1,6 +1,7 @@
 """Health checks, documentation pages and the command line; in a real process where that matters."""
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -8,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -233,8 +235,8 @@ def free_port() -> int:
         return port
 
 
-def ask(port: int, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+def ask(port: int, method: str, path: str, timeout: float = TIMEOUT) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -244,15 +246,16 @@ def ask(port: int, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
 
 
 @contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving(folder: Path, *arguments: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tiny_service"],
+        [sys.executable, "-m", "tiny_service", *arguments],
         cwd=folder,
         env={**os.environ, "PORT": str(port), "LOG_FORMAT": "json", **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None
@@ -261,9 +264,28 @@ def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[st
                 break
         yield process, port
     finally:
-        if process.poll() is None:
-            process.kill()
+        kill_group(process)
         process.communicate()
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill the process with its workers, which would keep its output open."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def closing_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill the process, and so end its output, if the block takes longer."""
+    timer = threading.Timer(seconds, kill_group, [process])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def test_the_command_line_migrates_and_prints_its_documents(tiny: Path) -> None:
@@ -322,3 +344,46 @@ def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) ->
     assert [line["route"] for line in lines if line["message"] == "request"][:2] == ["/health/ready"] * 2
     # uvicorn's own access log would contain the URL.
     assert not [line for line in lines if "HTTP/1.1" in line["message"]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the process group is stopped otherwise")
+def test_with_reload_a_saved_file_restarts_the_service_even_after_a_broken_one(tiny: Path) -> None:
+    code = tiny / "tiny_service.py"
+
+    def save(text: str) -> None:
+        code.write_text(text, encoding="utf-8")
+        # Two saved versions are told apart by their times, which may be equal on a coarse clock.
+        later = time.time() + next(seconds)
+        os.utime(code, (later, later))
+
+    def until_the_title_is(title: str) -> None:
+        deadline = time.monotonic() + 2 * TIMEOUT
+        while True:
+            assert time.monotonic() < deadline
+            try:
+                answer = ask(port, "GET", "/openapi.json", timeout=TIMEOUT / 2)
+            except TimeoutError:
+                # The watcher misses a file that is saved in the first quarter of a second after a restart.
+                save(code.read_text(encoding="utf-8"))
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.05)  # The service restarts.
+            else:
+                if json.loads(answer[2])["info"]["title"] == title:
+                    return
+                time.sleep(0.05)
+
+    seconds = itertools.count(2)
+    with serving(tiny, "serve", "--reload", str(tiny)) as (process, port):
+        until_the_title_is("Tiny")
+        save(TINY.replace('title="Tiny"', 'title="Changed"'))
+        until_the_title_is("Changed")
+        save("def broken(")
+        with closing_after(TIMEOUT, process):
+            assert any("SyntaxError" in line for line in process.stdout or ())
+        save(TINY.replace('title="Tiny"', 'title="Repaired"'))
+        until_the_title_is("Repaired")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0
+        with pytest.raises(ConnectionRefusedError):
+            ask(port, "GET", "/health/live")

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, SecretStr, ValidationError
 from sqlalchemy import make_url
 
-from chassis.settings import ServiceSettings, as_markdown, load
+from chassis.settings import SAMPLE_DATABASE_PASSWORD, ServiceSettings, as_markdown, load
 from testkit.library import LibrarySettings, make_settings
 
 
@@ -84,6 +84,44 @@ def test_a_listed_origin_is_allowed(environment: str) -> None:
 def test_the_database_url_is_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, DATABASE_URL="postgres://u:p@host/name")
     assert load(LibrarySettings).database_url == "postgresql+psycopg2://u:p@host/name"
+
+
+@pytest.mark.parametrize("password", ["plain", "p@ss/w:rd", "100%", "%41", "a#b?c=d&e+f", "sp ace", "naïve", "$x'\""])
+def test_the_database_password_may_have_any_characters(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    set_all(monkeypatch, DATABASE_URL="postgresql://ada@host:5433/name?sslmode=disable", DATABASE_PASSWORD=password)
+    settings = load(LibrarySettings)
+    url = make_url(settings.database_url)
+    assert (url.username, url.password, url.host, url.port, url.database) == ("ada", password, "host", 5433, "name")
+    assert url.query == {"sslmode": "disable"}
+    assert password not in repr(settings)
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///file.db", "postgresql://host/name", "postgresql://ada:other@host/name"])
+def test_a_database_password_needs_a_url_to_add_it_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    set_all(monkeypatch, DATABASE_URL=url, DATABASE_PASSWORD=SECRET)
+    with pytest.raises(SystemExit):
+        load(LibrarySettings)
+    assert capsys.readouterr().err == (
+        "cannot start: DATABASE_PASSWORD needs a DATABASE_URL with a user and no password, "
+        "like postgresql://user@host/name\n"
+    )
+
+
+def test_production_rejects_the_sample_password_in_either_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_all(monkeypatch, ENVIRONMENT="production", DATABASE_URL="postgresql://ada@host/name")
+    load(LibrarySettings)
+    for changes in (
+        {"DATABASE_PASSWORD": SAMPLE_DATABASE_PASSWORD},
+        {"DATABASE_PASSWORD": "", "DATABASE_URL": f"postgresql://ada:{SAMPLE_DATABASE_PASSWORD}@host/name"},
+    ):
+        set_all(monkeypatch, **changes)
+        with pytest.raises(SystemExit):
+            load(LibrarySettings)
+        assert "the database password is the sample from docker-compose.yml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folder", ["with space", "100%", "%20", "what?", "a#b", "naïve"])

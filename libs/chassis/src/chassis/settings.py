@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
@@ -64,6 +64,11 @@ class ServiceSettings(BaseSettings):
     database_url: str = Field(
         default="",
         description="`sqlite:///file.db` or `postgresql://user:password@host/name`. Default: SQLite in `DATA_DIR`.",
+        repr=False,
+    )
+    database_password: SecretStr | None = Field(
+        default=None,
+        description="The password for a PostgreSQL `DATABASE_URL` that has none, as it is: no percent-encoding.",
     )
     database_pool_size: int = Field(
         default=10,
@@ -126,10 +131,24 @@ class ServiceSettings(BaseSettings):
             raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
+    def _add_the_password(self) -> Self:
+        if self.database_password is None:
+            return self
+        url = make_url(self.database_url) if self.database_url else None
+        if url is None or not url.username or url.password:
+            raise ValueError(
+                "DATABASE_PASSWORD needs a DATABASE_URL with a user and no password, like postgresql://user@host/name"
+            )
+        # SQLAlchemy encodes the characters that have a meaning in a URL.
+        url = url.set(password=self.database_password.get_secret_value())
+        self.__dict__["database_url"] = as_text(url)
+        return self
+
+    @model_validator(mode="after")
     def _has_no_sample_password(self) -> Self:
         password = make_url(self.database_url).password if self.database_url else None
         if self.environment == "production" and password == SAMPLE_DATABASE_PASSWORD:
-            raise ValueError("DATABASE_URL has the sample password of docker-compose.yml; choose your own")
+            raise ValueError("the database password is the sample from docker-compose.yml; choose your own")
         return self
 
     @model_validator(mode="after")

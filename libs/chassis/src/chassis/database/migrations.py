@@ -4,6 +4,8 @@ Each service has its migrations in its own package, so that an installed wheel c
 share the Alembic environment: `alembic_environment`.
 """
 
+import os
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
-from sqlalchemy import Column, Connection, MetaData, NullPool, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Column, Connection, MetaData, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -144,6 +146,11 @@ class Migrations:
             # SQLite raises the plain class for a damaged file, and for a file that is not a database.
             if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
                 raise
+            if "password authentication failed" in str(error.orig):
+                raise MigrationRefused(
+                    "the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
+                    "The volume of a PostgreSQL container keeps the password that it was created with"
+                ) from error
             raise MigrationRefused(f"the database is unavailable or locked: {_first_line(error)}") from error
         except OSError as error:
             raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
@@ -160,6 +167,7 @@ class Migrations:
             return
 
         make_folder(self._url)
+        _require_writable_folder(url)
         make_file(self._url)
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT})
 
@@ -181,6 +189,13 @@ class Migrations:
             broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             if broken:
                 raise MigrationRefused(f"{len(broken)} rows would refer to rows that no longer exist")
+
+
+def _require_writable_folder(url: URL) -> None:
+    folder = Path(url.database or "").absolute().parent
+    if not os.access(folder, os.W_OK):
+        user = f"user {os.getuid()}" if sys.platform != "win32" else "this user"
+        raise MigrationRefused(f"{folder} is not writable for {user}: change its permissions, or set DATA_DIR")
 
 
 def _used_ids(connection: Connection) -> dict[str, int]:

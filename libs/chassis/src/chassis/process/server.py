@@ -1,6 +1,7 @@
 """The command line of a service: serve, migrate, write migrations, and print documents."""
 
 import argparse
+import errno
 import json
 import socket
 import sys
@@ -54,7 +55,10 @@ def run_command(
     """
     parser = argparse.ArgumentParser(prog=f"python -m {settings_class.service.replace('-', '_')}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
-    commands.add_parser("serve", help="migrate the database and serve in the foreground (the default)")
+    serve = commands.add_parser("serve", help="migrate the database and serve in the foreground (the default)")
+    serve.add_argument(
+        "--reload", metavar="DIR", action="append", default=[], help="restart when a Python file in this folder changes"
+    )
     commands.add_parser("migrate", help="migrate the database to the latest revision")
     revision = commands.add_parser("revision", help="write a migration for changes in the models")
     revision.add_argument("message", help="a short description of the migration")
@@ -91,8 +95,8 @@ def run_command(
             try:
                 prepare(settings)
             except OSError as error:
-                fail(f"{error.filename}: {error.strerror}")
-            _serve(settings, worker_factory)
+                fail(f"{error.filename} can't be used ({error.strerror}): change its permissions, or set DATA_DIR")
+            _serve(settings, worker_factory, arguments.reload if arguments.command == "serve" else [])
 
 
 def _migrate(migrations: Migrations) -> None:
@@ -131,16 +135,22 @@ def _require_free_address(host: str, port: int) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fail(f"port {port} of {host} is in use: stop the program that uses it, or set PORT")
         fail(f"can't listen on {host}:{port} (HOST, PORT): {error.strerror}")
 
 
-def _serve(settings: ServiceSettings, worker_factory: str) -> None:
+def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]) -> None:
+    if reload:
+        logs.get("chassis.server").info("restarting when a file changes", folders=" ".join(reload))
     uvicorn.run(
         worker_factory,
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        reload=bool(reload),
+        reload_dirs=list(reload),
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         log_config=None,  # chassis.logs has configured it.
