@@ -25,6 +25,7 @@ from tools.commands import (
     test_containers,
     test_installation,
     test_large,
+    test_windows,
     up,
 )
 from tools.console import CommandError, say
@@ -41,6 +42,7 @@ PASSING_ALL_ON: tuple[Action, ...] = (
     test_containers,
     test_installation,
     test_large,
+    test_windows,
     prove,
 )
 
@@ -101,6 +103,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         test_large: [rest],
         test_browser: [rest],
         test_containers: [rest],
+        test_windows: [rest],
         prove: [rest],
         check: [],
         fix: [],

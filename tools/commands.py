@@ -4,6 +4,7 @@ import argparse
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ POSTMAN_COLLECTION = "twinlatch.postman_collection.json"
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 """The names of the program, by distribution."""
+
+MINIMUM_WINE = 10
 
 
 def _module(service: Service, *words: str) -> list[str]:
@@ -138,6 +141,20 @@ def test_containers(args: argparse.Namespace) -> int:
     install_for_development()
     # The databases run in the containers: without the plugin, pytest starts no others.
     _become_pytest("tests/containers", "-n", "0", "-p", "no:testkit", *args.arguments)
+
+
+def test_windows(args: argparse.Namespace) -> int:
+    """Test the start scripts for Windows with Wine 10 or newer; all further arguments go to pytest."""
+    try:
+        version = run(["wine", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    except FileNotFoundError:
+        version = ""
+    major = re.match(r"wine-(\d+)", version)
+    # Older versions interpret && and || in another way than Windows does.
+    if not major or int(major[1]) < MINIMUM_WINE:
+        raise CommandError(f"The tests of the Windows scripts need wine {MINIMUM_WINE} or newer on the PATH.")
+    install_for_development()
+    _become_pytest("tests/windows", "-n", "0", "-p", "no:testkit", *args.arguments)
 
 
 def test_installation(args: argparse.Namespace) -> int:

@@ -106,6 +106,22 @@ def test_container_tests_need_docker(standin: Path, terminal: Terminal) -> None:
     assert started.last_line == f"pytest {arguments} in {standin.name}"
 
 
+def test_windows_tests_need_a_wine_that_runs_scripts_like_windows(standin: Path, terminal: Terminal) -> None:
+    programs = terminal.folder / "programs"
+    programs.mkdir()
+    refusal = "dev.py: The tests of the Windows scripts need wine 10 or newer on the PATH."
+    assert terminal.refused(standin, "test-windows", PATH=programs) == refusal
+    wine = programs / "wine"
+    wine.write_text("#!/bin/sh\necho 'wine-8.0 (Debian 8.0)'\n")
+    wine.chmod(0o755)
+    assert terminal.refused(standin, "test-windows", PATH=programs) == refusal
+    wine.write_text("#!/bin/sh\necho 'wine-10.0 (Debian 10.0)'\n")
+    started = terminal.dev(standin, "test-windows", "-k", "version", PATH=programs, STANDIN_PYTEST=5)
+    assert started.status() == 5
+    arguments = ["tests/windows", "-n", "0", "-p", "no:testkit", "-k", "version"]
+    assert started.last_line == f"pytest {arguments} in {standin.name}"
+
+
 def test_check_runs_every_tool_and_names_the_failed_ones(standin: Path, terminal: Terminal) -> None:
     passed = terminal.dev(standin, "check")
     assert passed.status() == 0
