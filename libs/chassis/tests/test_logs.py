@@ -96,6 +96,15 @@ def test_the_console_format_is_one_readable_line() -> None:
     assert line == "info book lent title='two\\nlines' shelf=3 request_id=mine\n"
 
 
+@pytest.mark.parametrize(("log_format", "shown"), [("json", "hall"), ("console", "shelf")])
+def test_a_line_has_fields_for_one_format_alone(log_format: logs.LogFormat, shown: str) -> None:
+    with logged(log_format=log_format) as log:
+        logs.get("library").info(
+            "book lent", **{logs.JSON_ONLY: {"place": "hall"}, logs.CONSOLE_ONLY: {"place": "shelf"}}
+        )
+    assert [word for word in ("hall", "shelf") if word in log.text] == [shown]
+
+
 def test_the_console_shows_the_beginning_of_long_ids() -> None:
     context = {"request_id": "5f0c3a8e9d7b4c1f8a2e6d0b9c7f1e34", "trace_id": "a" * 32}
     with logged(log_format="console") as log, structlog.contextvars.bound_contextvars(**context):

@@ -150,7 +150,7 @@ class AuthClient:
             normal = outcome in ("valid", "refused", "interrupted")
             (self._log.info if normal else self._log.warning)(
                 "called user-service",
-                call="POST /validate-token",
+                **{logs.JSON_ONLY: {"call": "POST /validate-token"}},
                 status=status,
                 outcome=outcome,
                 tries=tries,

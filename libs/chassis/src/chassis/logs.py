@@ -24,6 +24,9 @@ REQUEST = "request"
 CONSOLE_ONLY = "console_only"
 """The key of a dict with further fields of a line. The console shows them; JSON omits them."""
 
+JSON_ONLY = "json_only"
+"""The key of a dict with fields that would make a line too long for the console."""
+
 _WIDTH = 110
 """Columns of a request line: 120, less the name of the service that `dev.py up` and `docker compose` put before it."""
 
@@ -46,7 +49,7 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
     if log_format == "json":
         shared += [
             add_service,
-            _without_console_fields,
+            _for_json,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         ]
         rendering: list[Processor] = [
@@ -88,25 +91,26 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 
 
-def _without_console_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _for_json(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     event.pop(CONSOLE_ONLY, None)
+    event.update(event.pop(JSON_ONLY, {}))
     return event
 
 
 def _for_console(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Shorten a line for people: no empty fields, the beginning of long ids, a request as one sentence."""
     extra = event.pop(CONSOLE_ONLY, {})
+    event.pop(JSON_ONLY, None)
     fields = {key: value for key, value in event.items() if value is not None}
     ids = {key: fields.pop(key) for key in ("request_id", "trace_id") if key in fields}
     fields |= {key: value[:_SHORT_ID] if len(value) > _LONG_ID else value for key, value in ids.items()}
     if fields["event"] == REQUEST and "path" in extra:
         return _request_line(fields, **extra)
-    return fields
+    return {**fields, **extra}
 
 
 def _request_line(fields: EventDict, path: str, code: str | None) -> EventDict:
     method, status, duration = (fields.pop(key) for key in ("method", "status", "duration_ms"))
-    fields.pop("route", None)
     result = f"{status} {duration} ms" + (f" {code}" if code else "")
     others = "".join(f" {key}={value}" for key, value in fields.items() if key not in ("event", "level"))
     taken = len(f"HH:MM:SS {fields['level']} {method}  {result}{others}")

@@ -91,12 +91,12 @@ class RequestContext:
             log(
                 logs.REQUEST,
                 method=scope["method"],
-                route=route.path_format if route is not None else None,
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
                 user_id=state.get("user_id"),
                 **({"asked_by": state["asked_by"]} if "asked_by" in state else {}),
                 # JSON logs, which are collected and kept, have no path: it may contain private data.
+                **{logs.JSON_ONLY: {"route": route.path_format if route is not None else None}},
                 **{logs.CONSOLE_ONLY: {"path": quoted_path(scope), "code": state.get("code")}},
             )
             structlog.contextvars.reset_contextvars(**tokens)
