@@ -31,19 +31,8 @@ STANDIN_LIBRARIES = {"libs/auth-client": ["../chassis"], "libs/chassis": [], "li
 SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
 COMMANDS = (
     *("up", "serve", "manage", "test", "test-clients", "test-browser", "test-installation", "test-large"),
-    *(
-        "test-containers",
-        "test-windows",
-        "prove",
-        "check",
-        "fix",
-        "bench",
-        "migrate",
-        "revision",
-        "openapi",
-        "diagrams",
-    ),
-    *("screenshots", "seed", "lock"),
+    *("test-containers", "test-windows", "prove", "check", "fix", "bench", "migrate", "revision", "openapi"),
+    *("diagrams", "screenshots", "seed", "lock"),
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(
