@@ -42,7 +42,7 @@ HEADERS = {201: "Location", 304: "ETag", 401: "WWW-Authenticate", 412: "ETag", 4
 # The JSON Schema keywords that the documents use; any other is a constraint that clients would ignore.
 KEYWORDS = {
     *("type", "enum", "const", "anyOf", "$ref", "title", "description", "default", "examples", "format", "pattern"),
-    *("properties", "required", "additionalProperties", "items", "minLength", "maxLength", "not"),
+    *("properties", "required", "additionalProperties", "items", "minLength", "maxLength", "not", "readOnly"),
     *("minItems", "maxItems", "uniqueItems", "contains"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
