@@ -316,7 +316,7 @@ def test_a_failed_migration_exits_with_status_2_and_one_line(tiny: Path) -> None
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to catch")
 def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) -> None:
-    with serving(tiny, DRAIN_SECONDS="0.5") as (process, port):
+    with serving(tiny, DRAIN_SECONDS="0.5", LOG_LEVEL="DEBUG") as (process, port):
         status, headers, body = ask(port, "GET", "/health/ready")
         assert (status, body) == (200, b'{"status":"ready"}')
         head = ask(port, "HEAD", "/health/ready")
