@@ -251,8 +251,9 @@ def test_any_other_method_is_a_405_that_lists_the_allowed_ones(services: Service
 
 def test_an_unknown_path_is_a_404_for_every_method(users: httpx.Client, products: httpx.Client) -> None:
     for client in (users, products):
-        for address in ("/", "/nothing", "/register/", "/products/1/", "//products", "/docs/assets/../../x", "/%00"):
+        for address in ("/nothing", "/register/", "/products/1/", "//products", "/docs/assets/../../x", "/%00"):
             for method in ("GET", "POST", "DELETE"):
-                body = problem(client.request(method, address), 404)
+                # With the host: httpx would take `//products` for one.
+                body = problem(client.request(method, f"{str(client.base_url).rstrip('/')}{address}"), 404)
                 assert body["code"] in ("not-found", "asset-not-found")
         assert problem(client.get("/ein Fuß"), 404)["instance"] == "/ein%20Fu%C3%9F"
