@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from product_service.demo.seed import CATALOGUE, PASSWORD
-from product_service.main import documented_app
+from product_service.demo.seed import PASSWORD
 from testkit import preloaded
 from testkit.processes import Services, free_port, running_services
 
@@ -107,11 +106,6 @@ def test_a_second_run_changes_nothing_and_a_third_restores_deleted_products(serv
         assert client.delete(f"/products/{before[-1]['id']}").status_code == httpx.codes.NO_CONTENT
     third = seed(services.users.url, services.products.url)
     assert third.stdout.splitlines()[1] == "grace: 1 products created, 19 already exist"
-
-
-def test_the_seed_leaves_the_sku_of_the_documented_example_free() -> None:
-    (example,) = documented_app().openapi()["components"]["schemas"]["ProductCreate"]["examples"]
-    assert example["sku"] not in CATALOGUE.read_text(encoding="utf-8")
 
 
 def test_an_existing_account_with_another_password_is_reported(fresh_services: Services) -> None:

@@ -117,8 +117,9 @@ async def test_the_request_log_names_the_caller(http: httpx.AsyncClient, caplog:
 async def test_the_document_says_which_operations_are_protected_and_where_to_log_in(app: FastAPI) -> None:
     document = app.openapi()
     paths: dict[str, Any] = document["paths"]
-    assert {path for path in paths if "security" in paths[path]["get"]} == set(PROTECTED)
+    assert {path for path in paths if paths[path]["get"]["security"]} == set(PROTECTED)
     for path in PROTECTED:
         assert {"401", "503"} <= paths[path]["get"]["responses"].keys()
-    [scheme] = document["components"]["securitySchemes"].values()
-    assert scheme["flows"]["password"]["tokenUrl"] == "http://users.example/login"
+    schemes = document["components"]["securitySchemes"]
+    assert set(schemes) == {"Bearer", "Login"}
+    assert schemes["Login"]["flows"]["password"]["tokenUrl"] == "http://users.example/login"

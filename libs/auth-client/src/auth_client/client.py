@@ -78,6 +78,10 @@ class AuthClient:
                     caller = await self._call(token, started + self._timeout)
         except AttemptRefused as refusal:
             raise AuthUnavailable(timedelta(seconds=refusal.retry_in)) from None
+        except AuthUnavailable:
+            # Ask again: the last check may say that all is well.
+            self._health_checked = float("-inf")
+            raise
         self.last_success = datetime.now(UTC)
         # It proves as much as a health check does.
         self._reachable, self._health_checked = True, time.monotonic()

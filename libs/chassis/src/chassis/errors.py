@@ -71,7 +71,7 @@ class NotAuthenticated(Unauthenticated):
 
 class InvalidToken(Unauthenticated):
     code = "invalid-token"
-    detail = "The access token is invalid or has expired. Please log in again."
+    detail = "The access token is invalid, has expired or was revoked. Please log in again."
     bearer_error = "invalid_token"
 
 

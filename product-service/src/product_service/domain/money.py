@@ -25,8 +25,10 @@ def parse(value: Any, noun: str = "A price") -> Decimal:
         return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise ValueError(f'{noun} is a number, or a string like "19.99"')
+    if value < 0:
+        raise ValueError(f"{noun} can't be negative")
     # Check the range first: expanded, 1e400 has 401 digits.
-    if not 0 <= value < _UPPER_BOUND:
+    if value >= _UPPER_BOUND:
         raise ValueError(f"{noun} has up to 10 digits before the decimal point")
     amount = Decimal(value)
     if amount != round(amount, DECIMALS):

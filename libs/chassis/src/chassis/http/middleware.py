@@ -148,10 +148,9 @@ class Cors(CORSMiddleware):
         if origin in self._refused or len(self._refused) >= MAX_LOGGED_ORIGINS or self.is_allowed_origin(origin):
             return
         self._refused.add(origin)
-        self._log.warning(
-            "scripts of this origin can't read responses; to allow it, add it to ALLOWED_ORIGINS",
-            origin=origin[:MAX_LOGGED_ORIGIN_LENGTH],
-        )
+        # Browsers send `null` for a page that was opened from a file.
+        remedy = "serve the page over HTTP" if origin == "null" else "add it to ALLOWED_ORIGINS"
+        self._log.warning(f"scripts of this origin are refused; {remedy}", origin=origin[:MAX_LOGGED_ORIGIN_LENGTH])
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
