@@ -88,6 +88,16 @@ async def test_health_is_checked_at_most_every_five_seconds(client: AuthClient, 
     assert not await client.is_reachable()
 
 
+async def test_health_is_checked_again_after_a_failed_validation(
+    client: AuthClient, user_service: UserServiceStub
+) -> None:
+    assert await client.is_reachable()
+    user_service.stop()
+    assert await client.is_reachable()
+    await fail(client)
+    assert not await client.is_reachable()
+
+
 async def test_the_last_success_is_the_time_of_the_last_validation_with_a_result(
     client: AuthClient, user_service: UserServiceStub
 ) -> None:
