@@ -59,7 +59,7 @@ def router(*, title: str, version: str, description: str, login_origin: str | No
     if login_origin:
         links["login"] = f"{login_origin}/login"
         url = escape(login_origin)
-        login = f'<li><a href="{url}">Log in</a><span>at {url}</span></li>\n'
+        login = f'<li><a href="{url}">User service</a><span>accounts and login, at {url}</span></li>\n'
     about = {
         "title": title,
         "version": version,
