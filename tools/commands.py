@@ -82,9 +82,8 @@ def up(args: argparse.Namespace) -> int:
         say("Next, in another terminal, add two accounts and a few dozen products:")
         say(f"  {PROGRAM} seed{_port_options(ports)}")
         say("or create an account of your own:")
-        account = (
-            r'"{\"username\": \"maria\", \"password\": \"correct horse battery staple\"}"'  # For sh and cmd alike.
-        )
+        # Quoted for sh and cmd alike.
+        account = r'"{\"username\": \"maria\", \"password\": \"correct horse battery staple\"}"'
         say(f'  curl http://localhost:{ports[USER]}/register -H "Content-Type: application/json" -d {account}')
         say("Press Ctrl-C to stop all services.")
         crew.watch()

@@ -79,10 +79,10 @@ def test_up_on_an_installed_copy_connects_both_services_within_seconds(project: 
     for service in SERVICES:
         assert any((terminal.folder / "data" / service).iterdir())
 
-    suggested = next(line for line in started.output.splitlines() if line.startswith("curl "))
+    suggested = next(line for line in started.output.splitlines() if line.startswith("  curl "))
     answer = subprocess.run(["sh", "-c", suggested], capture_output=True, text=True, check=True).stdout
-    assert json.loads(answer)["username"] == "ada"
-    account = {"username": "ada", "password": "correct horse battery staple"}
+    assert json.loads(answer)["username"] == "maria"
+    account = {"username": "maria", "password": "correct horse battery staple"}
     token = request(user, "POST", "/login", account)[1]["access_token"]
     lamp = {"name": "Lamp", "price": "19.99", "quantity": 1}
     assert request(product, "POST", "/products", lamp, token)[0] == 201
@@ -130,7 +130,7 @@ def test_a_start_script_accepts_a_plain_postgresql_url(
     data = terminal.folder / "data"
     started = terminal.start(project / "start-user-service.sh", DATABASE_URL=address, PORT=port, DATA_DIR=data)
     started.serves(port)
-    account = {"username": "ada", "password": "correct horse battery staple"}
+    account = {"username": "maria", "password": "correct horse battery staple"}
     assert request(port, "POST", "/register", account)[0] == 201
     assert [file.name for file in data.iterdir()] == ["secret-key"]
     assert address not in started.output
