@@ -147,8 +147,8 @@ def test_interrupted_import_reports_what_it_saved(
 
 @pytest.mark.sqlite
 def test_progress_is_shown_in_a_terminal(tmp_path: Path, environment: dict[str, str]) -> None:
-    lines = "".join(f"S{number},Cup,1,1\n" for number in range(6_000))
-    (tmp_path / "products.csv").write_text(f"sku,name,price,quantity\n{lines}")
+    lines = "".join(f"S{number},Cup,1,1,{'-' * 40}\n" for number in range(2_000))
+    (tmp_path / "products.csv").write_text(f"sku,name,price,quantity,description\n{lines}")
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (24, 80))  # A terminal without lines would show nothing.
     try:
@@ -166,6 +166,6 @@ def test_progress_is_shown_in_a_terminal(tmp_path: Path, environment: dict[str, 
     finally:
         os.close(terminal)
         os.close(end)
-    assert ended.stdout == "6000 created, 0 updated, 0 unchanged, 0 refused; nothing was changed.\n"
+    assert ended.stdout == "2000 created, 0 updated, 0 unchanged, 0 refused; nothing was changed.\n"
     assert "0%|" in shown
     assert "65.5k/" in shown

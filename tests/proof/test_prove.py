@@ -1,7 +1,7 @@
 """The proof on a small scale: sequences against a model, concurrent actors, and a broken service that is detected."""
 
-import subprocess
-import sys
+import os
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from testkit import preloaded
 from testkit.differences import SETTINGS
 from testkit.processes import Services
 from tests.proof.histories import REVOCATIONS, Kind, check
@@ -157,10 +158,9 @@ def test_an_idle_client_makes_a_call_before_and_after_each_pause(population: Pop
         assert after.start - before.end >= pause
 
 
-def test_a_cache_is_detected_and_the_report_contains_no_token() -> None:
+def test_a_cache_is_detected_and_the_report_contains_no_token(tmp_path: Path) -> None:
     options = ["--break", "cache", "--database", "sqlite", "--operations", "200"]
-    command = [sys.executable, "-m", "tests.proof.prove", *options]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    ran = preloaded.run("tests.proof.prove", options, tmp_path, os.environ)
     assert (ran.returncode, ran.stderr) == (1, "")
     assert ran.stdout.splitlines()[-1].startswith("The fault was found: ")
     assert " was accepted after its session was revoked:\n" in ran.stdout

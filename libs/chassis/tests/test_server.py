@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from chassis.http import health
+from testkit import preloaded
 from testkit.applications import running
 from testkit.library import client_of, make_app, opened, rows
 from testkit.library_migrations import FIRST, SECOND, make_migrations, write_migrations
@@ -217,15 +218,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tiny_service", *arguments],
-        cwd=folder,
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    return preloaded.run("tiny_service", arguments, folder, {**os.environ, **settings})
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ Tests that use the `backend` fixture, directly or through another one, run once 
 No test sees settings from the environment. Tests import nothing from this module.
 """
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -54,6 +55,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.config.option.sqlite_only or _missing_because in metafunc.config.stash:
         backends = [name for name in backends if name == SQLITE]
     metafunc.parametrize("backend", backends, scope="session")
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage seldom: most tests make an application, and scanning all imported modules again costs a sixth."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.hookimpl(trylast=True)

@@ -62,6 +62,7 @@ def _run(
 ) -> None:
     os.setsid()
     os.chdir(folder)
+    sys.path.insert(0, str(folder))
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(os.open(streams[0], os.O_RDONLY), 0)
