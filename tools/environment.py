@@ -45,7 +45,9 @@ def install(services: Sequence[Service], *, dev: bool = False) -> None:
         if not new_locks and not new_packages:
             return
         folders = [str(Path(path).parent) for path in new_packages]
-        say(f"Installing {', '.join(new_locks + folders)} (the first time takes about half a minute) ...")
+        names = new_locks + folders
+        what = ", ".join(names) if len(names) <= 2 else "all requirements"
+        say(f"Installing {what} (the first time takes about half a minute) ...")
         # Forget outdated files now: otherwise one that is changed back later would pass for installed.
         now = {path: value for path, value in installed.items() if path == "venv" or value == digest(path)}
         # An interrupted installation leaves no record, so the next start rebuilds .venv, which may be incomplete.

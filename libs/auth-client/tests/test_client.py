@@ -19,7 +19,7 @@ from auth_client import pool
 from auth_client.client import CALL_SLOTS, FAILURES_TO_OPEN, HEALTH_INTERVAL, AuthClient
 from auth_client.errors import AuthUnavailable
 from chassis.errors import InvalidToken
-from testkit.faulty_user_service import FaultyUserService, Request, answer, valid
+from testkit.faulty_user_service import FaultyUserService, Request, Script, answer, valid
 from testkit.user_service_stub import ADA, REFUSED, VALID, UserServiceStub
 
 KEY = "a-key-of-the-product-service-for-tests"
@@ -169,6 +169,30 @@ async def test_a_retry_is_logged_with_the_call(caplog: pytest.LogCaptureFixture)
         await client.close()
     [call] = log_lines(caplog)
     assert (call["outcome"], call["tries"]) == ("valid", 2)
+
+
+async def hang(_: Request) -> None:
+    await asyncio.sleep(60)
+
+
+async def hang_up(request: Request) -> None:
+    await request.close()
+
+
+@pytest.mark.parametrize(("script", "outcome"), [(hang, "timeout"), (hang_up, "disconnected"), (None, "no connection")])
+async def test_a_failed_call_is_logged_in_plain_words(
+    caplog: pytest.LogCaptureFixture, script: Script | None, outcome: str
+) -> None:
+    async with FaultyUserService(script or hang) as user_service:
+        client = AuthClient(user_service.url, timeout=0.2 if script is hang else 30)
+        if script:
+            with caplog.at_level("INFO"):
+                await fail(client)
+    if not script:  # Nobody listens any more.
+        with caplog.at_level("INFO"):
+            await fail(client)
+    await client.close()
+    assert log_lines(caplog)[-1]["outcome"] == outcome
 
 
 # The breaker

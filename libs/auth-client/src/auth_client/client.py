@@ -17,7 +17,7 @@ from auth_client.breaker import AttemptRefused, Breaker, State
 from auth_client.caller import Caller
 from auth_client.contract import UnexpectedResponse, read_caller
 from auth_client.errors import AuthUnavailable
-from auth_client.pool import CALL_ERRORS, ConnectionPool, disconnected_before_response
+from auth_client.pool import CALL_ERRORS, ConnectionPool, disconnected_before_response, failure
 from auth_client.settings import AuthClientSettings
 from chassis import logs
 from chassis.errors import InvalidToken
@@ -145,8 +145,7 @@ class AuthClient:
                 self._log.error("user-service does not accept the SERVICE_KEY of this service, or it has none")
             raise AuthUnavailable from None
         except CALL_ERRORS as error:
-            # Only the error's class is logged: its message may contain parts of the response.
-            outcome = type(error.__cause__ or error).__name__
+            outcome = failure(error)
             if isinstance(error, TimeoutError):
                 self._pool.distrust()
             raise AuthUnavailable from None

@@ -158,6 +158,18 @@ def _tls_context(url: str) -> ssl.SSLContext:
     return httpx.create_ssl_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+def failure(error: Exception) -> str:
+    """What went wrong, for the log: without any part of the response. Other errors keep the name of their class."""
+    cause = error.__cause__ or error  # The transport turns some errors into those of httpx, not always fitting ones.
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return "no connection"
+    if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
+        return "timeout"
+    if disconnected_before_response(error):
+        return "disconnected"
+    return type(cause).__name__
+
+
 def disconnected_before_response(error: Exception) -> bool:
     """Whether there was a connection, and it ended before any part of a response arrived."""
     if not isinstance(error, httpx.HTTPError):

@@ -37,6 +37,7 @@ Outcome = Literal["created", "updated", "unchanged"] | NotTheOwner | Invalid
 
 
 READ_ONLY = "Read-only; omit it, or send the current value"
+STALE = "The product has changed since it was read; read it again, or omit this field"
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,9 @@ def _apply(repos: Repositories, patch: ProductLine, product: Product, caller: Ca
     if not fields:
         return False
     if read_only := fields.keys() - set(EDITABLE_FIELDS):
-        raise Invalid([FieldError(f"/{name}", READ_ONLY) for name in fields if name in read_only])
+        # A client that sends back what it has read has an old version if another client was faster.
+        messages = {"version": STALE, "updated_at": STALE}
+        raise Invalid([FieldError(f"/{name}", messages.get(name, READ_ONLY)) for name in fields if name in read_only])
     # Before setting any field: a rejected patch must not be stored, even in part.
     if not fields.keys().isdisjoint(("price", "currency")):
         _check_decimals(fields.get("price", product.price), fields.get("currency", product.currency))
