@@ -1,6 +1,7 @@
 """Parsing, formatting and storing amounts of money."""
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -42,6 +43,21 @@ def test_amount_is_parsed_exactly(value: object, amount: str) -> None:
 )  # fmt: skip
 def test_invalid_amount_is_rejected(value: object) -> None:
     with pytest.raises(ValueError, match=r"^A price "):
+        money.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1e2", "A price looks like 19.99: up to 10 digits, then up to 4 decimals"),
+        (True, 'A price is a number, or a string like "19.99"'),
+        (-1, "A price can't be negative"),
+        (10**10, "A price has up to 10 digits before the decimal point"),
+        (Decimal("1E-5"), "A price has up to 4 decimals"),
+    ],
+)
+def test_the_message_says_what_is_wrong_with_an_amount(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         money.parse(value)
 
 

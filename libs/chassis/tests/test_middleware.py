@@ -217,12 +217,15 @@ async def test_a_preflight_for_a_private_network_is_answered_for_allowed_origins
 
 async def test_a_refused_origin_is_logged_once_with_the_setting_to_change(client: httpx.AsyncClient) -> None:
     with logged("WARNING") as log:
-        for origin in ("https://one.test", "https://two.test"):
+        for origin in ("https://one.test", "https://two.test", "null"):
             await client.options("/books", headers={**PREFLIGHT, "Origin": origin})
             await client.get("/books", headers={"Origin": origin})
         await client.get("/books", headers={"Origin": ORIGIN})
-    assert [line["origin"] for line in log.lines] == ["https://one.test", "https://two.test"]
-    assert all("ALLOWED_ORIGINS" in line["message"] for line in log.lines)
+    *with_host, from_file = log.lines
+    assert [line["origin"] for line in with_host] == ["https://one.test", "https://two.test"]
+    assert all("add it to ALLOWED_ORIGINS" in line["message"] for line in with_host)
+    assert from_file["origin"] == "null"
+    assert "serve the page over HTTP" in from_file["message"]
 
 
 async def test_a_page_of_the_service_itself_is_not_logged_as_refused(client: httpx.AsyncClient) -> None:
