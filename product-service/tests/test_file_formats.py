@@ -275,4 +275,4 @@ def test_many_quotation_marks_take_linear_time() -> None:
     for hostile in ('"' + '""' * 30_000, '"' * 60_001, '"",' * 20_000 + '"', 'a"b,"' * 12_000):
         started = time.perf_counter()
         assert read("csv", b"sku\n", hostile.encode())[0].line == 2
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < 10  # Quadratic time would be minutes.

@@ -72,7 +72,7 @@ async def test_locked_row_is_a_503_after_the_timeout(make_settings: MakeSettings
         with row_locked_by_another_transaction(database):
             started = time.monotonic()
             answer = await client.put(path, json={"name": "Desk lamp"}, headers=bearer(ADA))
-            assert time.monotonic() - started < 0.3 + 1
+            assert time.monotonic() - started < 4  # The default is 5.
             assert (answer.status_code, answer.json()["code"]) == (503, "database-busy")
             assert int(answer.headers["retry-after"]) >= 1
             assert (await client.get(path)).json() == product

