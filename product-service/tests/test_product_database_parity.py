@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_service.main import create_app
-from product_service.settings import Settings
 from testkit.differences import SETTINGS, Both, Call, on_both
-from testkit.products import migrations_of
-from testkit.user_service_stub import ADA, BOB, UserServiceStub
+from testkit.products import MakeSettings, migrations_of
+from testkit.user_service_stub import ADA, BOB
 
 AWKWARD = [
     "",
@@ -108,9 +107,9 @@ CALLS = st.one_of(
 
 
 @pytest.fixture
-async def both(backend: str, tmp_path: Path, user_service: UserServiceStub) -> AsyncIterator[Both]:
+async def both(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[Both]:
     def make_app(url: str) -> FastAPI:
-        return create_app(Settings(_env_file=None, database_url=url, user_service_url=user_service.url))
+        return create_app(make_settings(database_url=url))
 
     async with on_both(tmp_path, migrations_of, make_app) as both:
         yield both

@@ -161,7 +161,7 @@ def _tls_context(url: str) -> ssl.SSLContext:
 def failure(error: Exception) -> str:
     """What went wrong, for the log: without any part of the response. Other errors keep the name of their class."""
     cause = error.__cause__ or error  # The transport turns some errors into those of httpx, not always fitting ones.
-    if isinstance(cause, aiohttp.ClientConnectorError):
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return "no connection"
     if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
         return "timeout"
