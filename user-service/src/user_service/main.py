@@ -59,7 +59,7 @@ class Services:
         keys = [signing_key(settings.secret_key, settings.development_key_file)]
         keys += [key.encode() for key in settings.secret_keys_accepted]
         logins, registrations, refreshes = (
-            Throttle(self._rate_limits, operation, per_account, per_address)
+            Throttle(self._rate_limits, operation, per_account, per_address, settings.password_queue_timeout)
             for operation, per_account, per_address in (
                 ("login", settings.rate_limit_login, settings.rate_limit_login_address),
                 ("register", settings.rate_limit_register, settings.rate_limit_register_address),

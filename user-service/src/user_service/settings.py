@@ -111,7 +111,7 @@ class Settings(ServiceSettings):
         "Several limits: `10/minute; 50/hour`; no limit: `off`.",
     )
     rate_limit_login_address: RateLimit = Field(
-        default="100/minute", description="Password checks per address (IPv6: per /64)."
+        default="100/minute", description="Failed password checks per address (IPv6: per /64)."
     )
     rate_limit_register: RateLimit = Field(default="10/minute", description="Registrations per username and address.")
     rate_limit_register_address: RateLimit = Field(default="30/minute", description="Registrations per address.")

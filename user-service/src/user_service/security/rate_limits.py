@@ -7,7 +7,7 @@ is unavailable, each process counts in its memory: a limit that is too generous 
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -33,8 +33,14 @@ _SHARED_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
 # A server that doesn't speak the Redis protocol can make the client raise TypeError or ValueError.
 _STORAGE_ERRORS = (RedisError, OSError, TimeoutError, TypeError, ValueError)
 
+IN_FLIGHT_EXPIRY = 60
+"""Seconds until the attempts in flight of a process that has crashed are forgotten."""
+
 Limit = RateLimitItem
 """A number of attempts in a period of time."""
+
+Counter = tuple[Limit, tuple[str, ...]]
+"""A limit and the key that it counts by."""
 
 T = TypeVar("T")
 
@@ -80,6 +86,14 @@ def _pool(storage_url: str) -> ConnectionPool:
     )
 
 
+class _SharedStorage(RedisStorage):
+    async def get_expiry(self, key: str) -> float:
+        """The time when a counter expires. The library rounds it to a second, so that clients would retry too soon."""
+        redis = self.bridge.get_connection()  # type: ignore[attr-defined]
+        milliseconds: int = await redis.pttl(self.bridge.prefixed_key(key))
+        return time.time() + max(milliseconds, 0) / 1000
+
+
 class RateLimits:
     """The counters of one process."""
 
@@ -92,27 +106,65 @@ class RateLimits:
         self._pool: ConnectionPool | None = None
         if storage_url != IN_MEMORY:
             self._pool = _pool(storage_url)
-            storage = RedisStorage("async+redis://", implementation="redispy", connection_pool=self._pool)  # type: ignore[arg-type]
+            storage = _SharedStorage("async+redis://", implementation="redispy", connection_pool=self._pool)  # type: ignore[arg-type]
             self._shared = FixedWindowRateLimiter(storage)
         self._storage_failed = False
         self._retry_at = 0.0
         self._log = logs.get("user_service.rate_limits")
 
-    async def hit(self, item: Limit, *key: str) -> timedelta | None:
-        """Count an attempt for this key. Returns None within the limit, or else the time to wait."""
-        name = _hashed(key)
+    async def hit(self, counters: Sequence[Counter]) -> timedelta | None:
+        """Count a call, until a limit rejects it. Returns None within all limits, or else the time to wait."""
 
         async def count(limiter: FixedWindowRateLimiter) -> timedelta | None:
-            if await limiter.hit(item, name):
-                return None
-            window = await limiter.get_window_stats(item, name)
-            return timedelta(seconds=max(1.0, window.reset_time - time.time()))
+            for position, (item, key) in enumerate(counters):
+                # A call that one limit rejects isn't counted by the next ones: retrying too soon for the limit per
+                # minute must not use up the limit per hour.
+                if not await limiter.hit(item, _hashed(key)):
+                    return await _wait(limiter, counters[position:])
+            return None
 
         return await self._with_fallback(count)
 
-    async def reset(self, item: Limit, *key: str) -> None:
-        """Reset the counter of this key."""
-        await self._with_fallback(lambda limiter: limiter.clear(item, _hashed(key)))
+    async def enter(self, counters: Sequence[Counter]) -> timedelta | None:
+        """Begin an attempt, which must end with `leave`, unless a limit is used up by failures and attempts in flight.
+
+        :return: None if the attempt may begin. Otherwise, the time to wait; zero if that depends on attempts in flight
+        """
+        keys = _distinct_keys(counters)
+
+        async def begin(limiter: FixedWindowRateLimiter) -> timedelta | None:
+            storage = limiter.storage
+            in_flight = {key: await storage.incr(_in_flight(key), IN_FLIGHT_EXPIRY) for key in keys}
+            # Read after the increment: an attempt counts its failure before it leaves, so none is overlooked.
+            remaining = [(await limiter.get_window_stats(item, _hashed(key))).remaining for item, key in counters]
+            if all(left >= in_flight[key] for left, (_, key) in zip(remaining, counters, strict=True)):
+                return None
+            await _end(limiter, keys)
+            return await _wait(limiter, counters) if 0 in remaining else timedelta()
+
+        return await self._with_fallback(begin)
+
+    async def leave(self, counters: Sequence[Counter]) -> None:
+        """End an attempt."""
+        await self._with_fallback(lambda limiter: _end(limiter, _distinct_keys(counters)))
+
+    async def count_failure(self, counters: Sequence[Counter]) -> None:
+        """Count a failed attempt, before `leave`."""
+
+        async def count(limiter: FixedWindowRateLimiter) -> None:
+            for item, key in counters:
+                await limiter.hit(item, _hashed(key))
+
+        await self._with_fallback(count)
+
+    async def reset(self, counters: Sequence[Counter]) -> None:
+        """Reset these counters."""
+
+        async def clear(limiter: FixedWindowRateLimiter) -> None:
+            for item, key in counters:
+                await limiter.clear(item, _hashed(key))
+
+        await self._with_fallback(clear)
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -135,6 +187,28 @@ class RateLimits:
             self._storage_failed = False
             self._log.info("rate limit storage available again")
         return result
+
+
+async def _wait(limiter: FixedWindowRateLimiter, counters: Sequence[Counter]) -> timedelta:
+    """The time until none of these limits is used up."""
+    windows = [await limiter.get_window_stats(item, _hashed(key)) for item, key in counters]
+    resets = [window.reset_time - time.time() for window in windows if not window.remaining]
+    return timedelta(seconds=max([1.0, *resets]))
+
+
+async def _end(limiter: FixedWindowRateLimiter, keys: Sequence[tuple[str, ...]]) -> None:
+    for key in keys:
+        # Below zero, the attempt began in the other storage, or longer ago than IN_FLIGHT_EXPIRY.
+        if await limiter.storage.incr(_in_flight(key), IN_FLIGHT_EXPIRY, -1) < 0:
+            await limiter.storage.clear(_in_flight(key))
+
+
+def _distinct_keys(counters: Sequence[Counter]) -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(key for _, key in counters))
+
+
+def _in_flight(key: tuple[str, ...]) -> str:
+    return f"IN_FLIGHT/{_hashed(key)}"
 
 
 def _hashed(key: tuple[str, ...]) -> str:

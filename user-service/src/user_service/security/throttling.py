@@ -1,10 +1,16 @@
 """Throttling of logins, registrations and refreshes."""
 
+import asyncio
 import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from user_service.errors import TooManyAttempts
+from user_service.errors import InvalidCredentials, PasswordsBusy, TooManyAttempts, WrongPassword
 from user_service.security import rate_limits
-from user_service.security.rate_limits import RateLimits
+from user_service.security.rate_limits import Counter, RateLimits
+
+_POLL_INTERVAL = 0.05
+"""Seconds between two looks at attempts in flight, which may be those of another process."""
 
 
 class Throttle:
@@ -13,38 +19,69 @@ class Throttle:
     There is no limit per account alone: an attacker could use it to lock out the owner.
     """
 
-    def __init__(self, limits: RateLimits, operation: str, per_account: str, per_address: str) -> None:
+    def __init__(
+        self, limits: RateLimits, operation: str, per_account: str, per_address: str, queue_timeout: float = 0.0
+    ) -> None:
         """
         :param operation: the name of the operation; each one has its own counters
         :param per_account: limits per account and address, as `rate_limits.parse` accepts them
         :param per_address: limits per address, in the same form
+        :param queue_timeout: seconds that `attempt` waits for attempts in flight
         """
         self._limits = limits
         self._operation = operation
         self._per_account = rate_limits.parse(per_account)
         self._per_address = rate_limits.parse(per_address)
+        self._queue_timeout = queue_timeout
 
-    async def count_attempt(self, ip: str | None, account: str | None = None) -> None:
-        """Count an attempt; raises TooManyAttempts.
+    async def count(self, ip: str | None, account: str | None = None) -> None:
+        """Count a call, whether it succeeds or not; raises TooManyAttempts.
 
         :param account: any stable name for the account; None if it is unknown
         """
-        network = _network(ip)
-        address_key = (self._operation, network)
-        account_key = (*address_key, account or "")
-        counters: list[tuple[rate_limits.Limit, tuple[str, ...]]] = [(item, address_key) for item in self._per_address]
-        counters += [(item, account_key) for item in self._per_account if account is not None]
-        for item, key in counters:
-            # An attempt that one limit rejects isn't counted by the next ones: retrying too soon for the limit per
-            # minute must not use up the limit per hour.
-            wait = await self._limits.hit(item, *key)
-            if wait is not None:
-                raise TooManyAttempts(wait)
+        of_account = self._of_account(ip, account) if account is not None else []
+        wait = await self._limits.hit([*self._of_address(ip), *of_account])
+        if wait is not None:
+            raise TooManyAttempts(wait)
 
-    async def reset(self, ip: str | None, account: str) -> None:
-        """Reset the account's counters after a successful attempt."""
-        for item in self._per_account:
-            await self._limits.reset(item, self._operation, _network(ip), account)
+    @asynccontextmanager
+    async def attempt(self, ip: str | None, account: str) -> AsyncIterator[None]:
+        """An attempt to prove a password, which counts if it ends with InvalidCredentials or WrongPassword.
+
+        An attempt in flight occupies a place, so concurrent attempts gain nothing. If failures leave no place, it
+        raises TooManyAttempts. If only attempts in flight do, it waits for them, then raises PasswordsBusy.
+        A success resets the account's counters, but not those of the address: an attacker with an account could reset
+        them at will.
+        """
+        of_account = self._of_account(ip, account)
+        counters = [*self._of_address(ip), *of_account]
+        await self._enter(counters)
+        try:
+            yield
+        except (InvalidCredentials, WrongPassword):
+            await self._limits.count_failure(counters)
+            raise
+        else:
+            await self._limits.reset(of_account)
+        finally:
+            await self._limits.leave(counters)
+
+    async def _enter(self, counters: list[Counter]) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._queue_timeout
+        while (wait := await self._limits.enter(counters)) is not None:
+            if wait:
+                raise TooManyAttempts(wait)
+            if clock() >= deadline:
+                raise PasswordsBusy
+            await asyncio.sleep(_POLL_INTERVAL)
+
+    # Limits per address come before limits per account, and shorter periods before longer ones.
+    def _of_address(self, ip: str | None) -> list[Counter]:
+        return [(item, (self._operation, _network(ip))) for item in self._per_address]
+
+    def _of_account(self, ip: str | None, account: str) -> list[Counter]:
+        return [(item, (self._operation, _network(ip), account)) for item in self._per_account]
 
 
 def _network(ip: str | None) -> str:

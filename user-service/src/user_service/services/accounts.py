@@ -44,7 +44,7 @@ class Accounts(Service["Repositories"]):
 
     async def register(self, registration: Registration, ip: str | None) -> User:
         """Create an account, within the limits for registrations; raises TooManyAttempts and the errors of `create`."""
-        await self._registrations.count_attempt(ip, username_key(registration.username))
+        await self._registrations.count(ip, username_key(registration.username))
         return await self.create(registration)
 
     async def create(self, registration: Registration, *, is_admin: bool = False) -> User:
@@ -59,15 +59,14 @@ class Accounts(Service["Repositories"]):
         """Change the password and revoke every other session; raises WrongPassword, Invalid or TooManyAttempts."""
         self._check_new_password(new, "/new_password")
         user, stored = identity.user, identity.user.password_hash
-        await self._logins.count_attempt(ip, user.username_key)
-        while True:
-            await self._verify_password(user, current, stored, ip)
-            new_hash = await self._passwords.hash(new)
-            changed = await self._change_password(user.id, stored, new_hash, session_id=identity.session_id)
-            if changed is None:
-                break
-            stored = changed
-        await self._logins.reset(ip, user.username_key)
+        async with self._logins.attempt(ip, user.username_key):
+            while True:
+                await self._verify_password(user, current, stored, ip)
+                new_hash = await self._passwords.hash(new)
+                changed = await self._change_password(user.id, stored, new_hash, session_id=identity.session_id)
+                if changed is None:
+                    break
+                stored = changed
         audit.log("password changed", user_id=user.id, ip=ip)
 
     async def set_password(self, username: str, new: str) -> None:
@@ -82,14 +81,13 @@ class Accounts(Service["Repositories"]):
         Raises WrongPassword, LastAdmin or TooManyAttempts.
         """
         user, stored = identity.user, identity.user.password_hash
-        await self._logins.count_attempt(ip, user.username_key)
-        while True:
-            await self._verify_password(user, current, stored, ip)
-            changed = await self._delete(user.id, stored)
-            if changed is None:
-                break
-            stored = changed
-        await self._logins.reset(ip, user.username_key)
+        async with self._logins.attempt(ip, user.username_key):
+            while True:
+                await self._verify_password(user, current, stored, ip)
+                changed = await self._delete(user.id, stored)
+                if changed is None:
+                    break
+                stored = changed
         audit.log("account deleted", user_id=user.id, ip=ip)
 
     @writes

@@ -82,21 +82,19 @@ class Sessions(Service["Repositories"]):
         Raises InvalidCredentials, TooManyAttempts or PasswordsBusy. InvalidCredentials takes the same time for an
         unknown username, a wrong password and a disabled account.
         """
-        account = username_key(username)
-        await self._logins.count_attempt(ip, account)
-        while True:
-            credentials = await self._find_credentials(username)
-            verification = await self._passwords.verify(password, credentials.password_hash)
-            user_id = credentials.user_id
-            if user_id is None or not verification.matches or not credentials.is_active:
-                # The username is not logged: users sometimes type their password into that field.
-                audit.log("login refused", user_id=user_id, ip=ip)
-                raise InvalidCredentials
-            new_hash = await self._passwords.hash(password) if verification.is_outdated else None
-            token = await self._create_session(user_id, credentials.password_hash, new_hash, user_agent, ip)
-            if token is not None:
-                break
-        await self._logins.reset(ip, account)
+        async with self._logins.attempt(ip, username_key(username)):
+            while True:
+                credentials = await self._find_credentials(username)
+                verification = await self._passwords.verify(password, credentials.password_hash)
+                user_id = credentials.user_id
+                if user_id is None or not verification.matches or not credentials.is_active:
+                    # The username is not logged: users sometimes type their password into that field.
+                    audit.log("login refused", user_id=user_id, ip=ip)
+                    raise InvalidCredentials
+                new_hash = await self._passwords.hash(password) if verification.is_outdated else None
+                token = await self._create_session(user_id, credentials.password_hash, new_hash, user_agent, ip)
+                if token is not None:
+                    break
         audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=ip)
         return self._grant(user_id, token)
 
@@ -109,10 +107,10 @@ class Sessions(Service["Repositories"]):
         try:
             token = RefreshToken.parse(text)
         except MalformedRefreshToken:
-            await self._refreshes.count_attempt(ip)
+            await self._refreshes.count(ip)
             raise SessionRevoked from None
         # Counted by family, which can't be guessed, so that guesses don't use up the attempts of the session's owner.
-        await self._refreshes.count_attempt(ip, f"{token.session_id} {token.family_hash}")
+        await self._refreshes.count(ip, f"{token.session_id} {token.family_hash}")
         session, successor = await self._rotate(token)
         # Logged and raised after the commit: an exception inside the transaction would undo the revocation.
         if session is not None and successor is None:
