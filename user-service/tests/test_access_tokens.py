@@ -78,6 +78,18 @@ def test_a_token_is_valid_until_the_second_it_expires() -> None:
         TOKENS.verify(token, now + timedelta(minutes=15))
 
 
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_token_may_be_in_the_future_by_the_leeway(claim: str) -> None:
+    tokens = Tokens([KEY], timedelta(minutes=15), leeway=timedelta(seconds=5))
+    token = signed({"iat": 1_000, "nbf": 1_000, "exp": 2_000, claim: 1_100})
+    assert tokens.verify(token, datetime.fromtimestamp(1_095, UTC)).user_id == 7
+    with pytest.raises(TokenRejected, match="not valid yet"):
+        tokens.verify(token, datetime.fromtimestamp(1_094.5, UTC))
+    # There is no leeway for the expiry.
+    with pytest.raises(TokenRejected, match="expired"):
+        tokens.verify(token, datetime.fromtimestamp(2_000, UTC))
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_every_claim_is_required(claim: str) -> None:
     with pytest.raises(TokenRejected):
@@ -91,6 +103,10 @@ def test_every_claim_is_required(claim: str) -> None:
         {"aud": "another-audience"},
         {"aud": ["another-audience"]},
         {"nbf": 4_000_000_000},
+        {"nbf": 10**30},
+        {"nbf": "1000"},
+        {"iat": 4_000_000_000},
+        {"iat": 1_000.5},
         {"exp": "4000000000"},
         {"exp": 4_000_000_000.5},
         {"exp": True},
@@ -125,10 +141,17 @@ def test_a_wrong_claim_is_rejected(changes: dict[str, Any]) -> None:
         {"typ": "at+jwt", "kid": "another"},
         {"typ": "at+jwt", "kid": None},
         {"typ": ["at+jwt"], "kid": key_id(KEY)},
+        {**HEADER, "crit": ["foo"], "foo": 1},
+        {**HEADER, "crit": ["exp"]},
+        {**HEADER, "crit": []},
+        {**HEADER, "crit": None},
+        {**HEADER, "b64": False},
+        {**HEADER, "crit": ["b64"], "b64": False},
+        {**HEADER, "crit": ["b64"], "b64": True},
     ],
     ids=str,
 )
-def test_a_wrong_type_or_key_id_is_rejected(header: dict[str, Any]) -> None:
+def test_a_wrong_type_or_key_id_or_an_unknown_extension_is_rejected(header: dict[str, Any]) -> None:
     with pytest.raises(TokenRejected):
         TOKENS.verify(signed(header=header), datetime.now(UTC))
 

@@ -35,6 +35,9 @@ async def prepare(given: str, client: httpx.AsyncClient, database: Engine) -> st
             case "a token that has expired":
                 an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
                 return Tokens([KEY], timedelta(minutes=15)).issue(ada.user_id, 1, an_hour_ago)
+            case "a token that is not valid yet":
+                in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+                return Tokens([KEY], timedelta(minutes=15)).issue(ada.user_id, 1, in_an_hour)
             case "a token that was not issued here":
                 return Tokens([KEY[::-1]], timedelta(minutes=15)).issue(ada.user_id, 1, datetime.now(UTC))
             case "a token of a revoked session":
@@ -101,6 +104,16 @@ async def test_errors_match_the_contract(
     # Callers rely on these fields of a problem only.
     assert {name: body[name] for name in refusal["body"]} == refusal["body"]
     assert "valid" not in body
+
+
+@pytest.mark.parametrize(("leeway", "valid"), [(30, True), (0, False)])
+async def test_a_replica_may_be_ahead_by_the_leeway(make_settings: MakeSettings, *, leeway: int, valid: bool) -> None:
+    async with running(create_app(make_settings(clock_leeway_seconds=leeway))) as client:
+        ada = await sign_up(client, "ada")
+        in_15_seconds = datetime.now(UTC) + timedelta(seconds=15)
+        token = Tokens([KEY], timedelta(minutes=15)).issue(ada.user_id, 1, in_15_seconds)
+        answer = await client.post("/validate-token", json={"token": token})
+    assert answer.json()["valid"] is valid
 
 
 async def test_roles_match_the_contract(contract_client: httpx.AsyncClient, database: Engine) -> None:

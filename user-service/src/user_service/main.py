@@ -78,7 +78,7 @@ class Services:
         self.sessions = Sessions(
             self.database,
             self._passwords,
-            Tokens(keys, settings.access_token_lifetime),
+            Tokens(keys, settings.access_token_lifetime, settings.clock_leeway),
             keys,
             settings.refresh_token_lifetime,
             logins,

@@ -83,6 +83,12 @@ class Settings(ServiceSettings):
     access_token_expire_minutes: int = Field(
         default=15, ge=1, le=24 * 60, description="Lifetime of an access token in minutes."
     )
+    clock_leeway_seconds: int = Field(
+        default=5,
+        ge=0,
+        le=60,
+        description="Seconds that the clock of a server that issues tokens may be ahead of one that validates them.",
+    )
     refresh_token_expire_days: int = Field(
         default=30, ge=1, le=3650, description="Lifetime of a session in days, restarted by each refresh."
     )
@@ -187,6 +193,10 @@ class Settings(ServiceSettings):
     @property
     def access_token_lifetime(self) -> timedelta:
         return timedelta(minutes=self.access_token_expire_minutes)
+
+    @property
+    def clock_leeway(self) -> timedelta:
+        return timedelta(seconds=self.clock_leeway_seconds)
 
     @property
     def refresh_token_lifetime(self) -> timedelta:

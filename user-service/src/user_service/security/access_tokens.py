@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from jose import jwt
-from jose.exceptions import ExpiredSignatureError, JOSEError
+from jose.exceptions import JOSEError
 
 from chassis.ids import LARGEST_ID
 
@@ -23,11 +23,15 @@ _ALGORITHM = "HS256"
 _TYPE = "at+jwt"
 _ISSUER = "user-service"
 _AUDIENCE = "services"
-_CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti")  # python-jose has no option for `sid`
-_REQUIRE_ALL = {f"require_{claim}": True for claim in _CLAIMS}
+# `verify` requires and checks `sid`, which python-jose has no option for, and the times: python-jose accepts a token
+# during the second in which it expires.
+_OPTIONS = {f"require_{claim}": True for claim in ("iss", "sub", "aud", "jti")}
+_OPTIONS |= {f"verify_{claim}": False for claim in ("iat", "nbf", "exp")}
+_UNSUPPORTED_PARAMETERS = {"crit", "b64"}
 _COMPACT_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _MALFORMED = "The token is malformed, or was not issued here."
 _EXPIRED = "The token has expired."
+_NOT_YET_VALID = "The token is not valid yet: the clock of the server that issued it is ahead of this one."
 _POSITIVE_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -45,7 +49,11 @@ class Claims:
 class Tokens:
     """Issues access tokens with the first key, and verifies tokens signed with any of the keys."""
 
-    def __init__(self, keys: Sequence[bytes], lifetime: timedelta) -> None:
+    def __init__(self, keys: Sequence[bytes], lifetime: timedelta, leeway: timedelta = timedelta()) -> None:
+        """
+        :param leeway: how far the clock of another server that issues tokens may be ahead of this one
+        """
+        self._leeway = leeway
         self._keys = {key_id(key): key for key in keys}
         self._signing = (key_id(keys[0]), keys[0])
         self.lifetime = lifetime
@@ -74,7 +82,8 @@ class Tokens:
             raise TokenRejected(_MALFORMED)
         try:
             header = jwt.get_unverified_header(token)
-            if header.get("typ") != _TYPE:
+            # Extensions that the service does not support must not be ignored (RFC 7515, section 4.1.11; RFC 7797).
+            if header.get("typ") != _TYPE or not _UNSUPPORTED_PARAMETERS.isdisjoint(header):
                 raise TokenRejected(_MALFORMED)
             claims = jwt.decode(
                 token,
@@ -82,19 +91,19 @@ class Tokens:
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,
-                options=_REQUIRE_ALL,
+                options=_OPTIONS,
             )
+            valid_from = max(_require_int(claims["iat"]), _require_int(claims["nbf"]))
             expires_at = datetime.fromtimestamp(_require_int(claims["exp"]), UTC)
             user_id = _require_row_id(int(claims["sub"]) if _POSITIVE_NUMBER.fullmatch(claims["sub"]) else 0)
             session_id = _require_row_id(_require_int(claims["sid"]))
-        except ExpiredSignatureError:
-            raise TokenRejected(_EXPIRED) from None
         # On malformed input, errors of the underlying decoders can escape python-jose.
         except (JOSEError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             raise TokenRejected(_MALFORMED) from None
-        # python-jose still accepts a token during the second in which it expires.
         if expires_at <= now:
             raise TokenRejected(_EXPIRED)
+        if valid_from > (now + self._leeway).timestamp():
+            raise TokenRejected(_NOT_YET_VALID)
         return Claims(user_id, session_id, expires_at)
 
 
