@@ -124,6 +124,18 @@ async def test_unknown_username_wrong_password_and_disabled_account_get_the_same
     assert problems[0]["code"] == "invalid-credentials"
 
 
+@pytest.mark.parametrize("username", [" ada", "ada ", "\u00a0ADA\u3000"])
+async def test_spaces_around_the_username_are_ignored(client: httpx.AsyncClient, username: str) -> None:
+    await sign_up(client, "ada")
+    body = {"username": username, "password": PASSWORD}
+    assert (await client.post("/login", json=body)).status_code == 200
+    assert (await client.post("/login", data=body)).status_code == 200
+
+
+async def test_a_blank_username_is_an_unknown_one(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/login", json={"username": "  ", "password": PASSWORD})).status_code == 401
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, text
 
 from testkit.applications import running
 from testkit.users import PASSWORD, MakeSettings
+from user_service import schemas
 from user_service.main import create_app
 
 VALID = {"username": "ada", "password": PASSWORD}
@@ -123,10 +124,42 @@ async def test_settings_permit_short_and_common_passwords(
     assert answer.status_code == status
 
 
-async def test_the_minimum_length_counts_normalized_characters(client: httpx.AsyncClient) -> None:
-    for password, status in (("e\u0301" * 7, 422), ("e\u0301" * 8, 201)):
-        answer = await client.post("/register", json={"username": "ada", "password": password})
-        assert answer.status_code == status
+@pytest.mark.parametrize(
+    ("password", "status"),
+    [
+        ("e\u0301" * 7, 422),
+        ("e\u0301" * 8, 201),
+        ("e\u0301" * 256, 201),
+        ("e\u0301" * 257, 422),
+        # Normalization makes two characters of this one.
+        ("\u0958" * 128, 201),
+        ("\u0958" * 129, 422),
+    ],
+)
+async def test_length_limits_count_normalized_characters(client: httpx.AsyncClient, password: str, status: int) -> None:
+    answer = await client.post("/register", json={"username": "ada", "password": password})
+    assert answer.status_code == status, answer.text
+
+
+async def test_composed_and_decomposed_characters_are_the_same_password_at_full_length(
+    client: httpx.AsyncClient,
+) -> None:
+    composed, decomposed = "é" * 256, "e\u0301" * 256
+    assert (await client.post("/register", json={"username": "ada", "password": composed})).status_code == 201
+    login = await client.post("/login", data={"username": "ada", "password": decomposed})
+    assert login.status_code == 200
+    headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
+    change = {"current_password": decomposed, "new_password": "ö" * 256}
+    assert (await client.post("/me/password", json=change, headers=headers)).status_code == 204
+
+
+async def test_a_huge_password_is_rejected_without_being_normalized(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Sorting this many combining characters would take minutes.
+    monkeypatch.setattr(schemas, "normalize", lambda _: pytest.fail("was normalized"))
+    answer = await client.post("/register", json={"username": "ada", "password": "a" + "\u0301\u0316" * 1024})
+    assert answer.json()["errors"][0]["detail"] == "Text should have at most 256 characters, not 2049"
 
 
 @pytest.mark.parametrize(

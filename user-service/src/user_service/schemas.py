@@ -8,9 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
 from pydantic.config import JsonDict
 
 from chassis.text import Line
+from user_service.security.passwords import normalize
 from user_service.security.refresh_tokens import MAX_LENGTH as MAX_REFRESH_TOKEN_LENGTH
 
 MAX_PASSWORD_LENGTH = 256  # limits the cost of hashing
+_MAX_EXPANSION = 4
+"""The largest number of code points that normalization makes of one, or one of (Unicode, UAX 15)."""
 
 _USERNAME = re.compile(r"[A-Za-z0-9._-]{3,50}")
 
@@ -29,18 +32,29 @@ Username = Annotated[
         json_schema_extra={"pattern": f"^{_USERNAME.pattern}$"},
     ),
 ]
+
+
+def _normalize_password(password: str) -> str:
+    # A longer text can't become short enough, and sorting its combining characters could take minutes.
+    return normalize(password) if len(password) <= MAX_PASSWORD_LENGTH * _MAX_EXPANSION else password
+
+
+_PasswordText = Annotated[Line, AfterValidator(_normalize_password)]
+"""A normalized password; its length is checked afterwards."""
+
 Password = Annotated[
-    Line,
+    _PasswordText,
     Field(
         min_length=1,
         max_length=MAX_PASSWORD_LENGTH,
-        description="At least `PASSWORD_MIN_LENGTH` (8) and at most 256 Unicode characters; no control characters.",
+        description="At least `PASSWORD_MIN_LENGTH` (8) and at most 256 Unicode characters after normalization to NFC; "
+        "no control characters.",
         # The default minimum; the service layer enforces the configured one.
         json_schema_extra={"format": "password", "minLength": 8},
     ),
 ]
 CurrentPassword = Annotated[
-    Line, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
+    _PasswordText, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
 ]
 
 Role = Literal["user", "admin"]
@@ -91,9 +105,14 @@ class Credentials(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     # Swagger UI prefills forms from field examples, and invents values for fields without one.
-    username: Annotated[Line, Field(min_length=1, max_length=255, examples=[CREDENTIALS_EXAMPLE["username"]])]
-    password: Annotated[
+    username: Annotated[
         Line,
+        Field(min_length=1, max_length=255, examples=[CREDENTIALS_EXAMPLE["username"]]),
+        # Usernames contain no spaces, but the keyboards of phones add one.
+        AfterValidator(str.strip),
+    ]
+    password: Annotated[
+        _PasswordText,
         Field(
             min_length=1,
             max_length=MAX_PASSWORD_LENGTH,
