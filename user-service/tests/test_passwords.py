@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from passlib.hash import bcrypt
 
-from user_service.security.common_passwords import is_common
+from user_service.security.common_passwords import is_common, is_guessable
 from user_service.security.passwords import Passwords, Verification
 
 MATCH, OUTDATED_MATCH = Verification(matches=True, is_outdated=False), Verification(matches=True, is_outdated=True)
@@ -69,6 +69,16 @@ def test_common_passwords_are_recognized_in_any_case(password: str) -> None:
 @pytest.mark.parametrize("password", ["correct horse battery staple", "xkqzvjwp"])
 def test_uncommon_passwords_are_accepted(password: str) -> None:
     assert not is_common(password)
+
+
+@pytest.mark.parametrize("password", ["correct horse battery staple", "xkqzvjwp", "a" * 24 + "xkqzvjwp"])
+def test_passwords_that_are_hard_to_guess_are_accepted(password: str) -> None:
+    assert not is_guessable(password, "ada")
+
+
+def test_a_long_password_is_judged_in_bounded_time() -> None:
+    # As a whole, it takes zxcvbn many minutes.
+    assert not is_guessable("{586(|1|7|<(|4|7+421!3%$9" * 10, "ada")
 
 
 async def test_unknown_and_known_usernames_cost_the_same() -> None:

@@ -100,7 +100,7 @@ class Settings(ServiceSettings):
         default=8, ge=1, le=128, description="Minimum length of a new password in characters."
     )
     reject_common_passwords: bool = Field(
-        default=True, description="Whether the 10,000 most common passwords are rejected as new passwords."
+        default=True, description="Whether common and easily guessed passwords are rejected as new passwords."
     )
     bcrypt_cost: int = Field(
         default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. In production at least 12."

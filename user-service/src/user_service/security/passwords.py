@@ -15,6 +15,7 @@ from passlib.context import CryptContext
 
 from chassis.thread_pool import BoundedThreadPool
 from user_service.errors import PasswordsBusy
+from user_service.security.common_passwords import is_guessable
 
 _BCRYPT_MAX_BYTES = 72  # bcrypt ignores the rest
 
@@ -51,6 +52,10 @@ class Passwords:
         Raises PasswordsBusy.
         """
         return await self._threads.run(self._verify, normalize(password), stored)
+
+    async def is_guessable(self, password: str, username: str) -> bool:
+        """Whether a new password of this user is guessed easily; raises PasswordsBusy."""
+        return await self._threads.run(is_guessable, normalize(password), username)
 
     def close(self) -> None:
         self._threads.close()

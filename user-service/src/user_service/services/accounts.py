@@ -48,8 +48,8 @@ class Accounts(Service["Repositories"]):
         return await self.create(registration)
 
     async def create(self, registration: Registration, *, is_admin: bool = False) -> User:
-        """Create an account; raises UsernameTaken, or Invalid if the password is too short or too common."""
-        self._check_new_password(registration.password, "/password")
+        """Create an account; raises UsernameTaken, or Invalid if the password is too short or too easy to guess."""
+        await self._check_new_password(registration.password, registration.username, "/password")
         fields = registration.model_dump(exclude={"password"})
         user = await self._insert(fields, await self._passwords.hash(registration.password), is_admin=is_admin)
         audit.log("account opened", user_id=user.id, roles=user.roles)
@@ -57,8 +57,10 @@ class Accounts(Service["Repositories"]):
 
     async def change_password(self, identity: Identity, current: str, new: str, ip: str | None) -> None:
         """Change the password and revoke every other session; raises WrongPassword, Invalid or TooManyAttempts."""
-        self._check_new_password(new, "/new_password")
         user, stored = identity.user, identity.user.password_hash
+        if normalize(new) == normalize(current):
+            raise Invalid([FieldError("/new_password", "The new password is the same as the current one")])
+        await self._check_new_password(new, user.username, "/new_password")
         async with self._logins.attempt(ip, user.username_key):
             while True:
                 await self._verify_password(user, current, stored, ip)
@@ -71,7 +73,7 @@ class Accounts(Service["Repositories"]):
 
     async def set_password(self, username: str, new: str) -> None:
         """Set the password without the old one and revoke all sessions; raises UserNotFound or Invalid."""
-        self._check_new_password(new, "/password")
+        await self._check_new_password(new, username, "/password")
         user = await self._set_password(username, await self._passwords.hash(new))
         audit.log("password changed", user_id=user.id)
 
@@ -128,16 +130,23 @@ class Accounts(Service["Repositories"]):
         repos.users.delete(user)
         return None
 
-    def _check_new_password(self, password: str, pointer: str) -> None:
+    async def _check_new_password(self, password: str, username: str, pointer: str) -> None:
         # Normalization can merge two typed characters into one.
         password = normalize(password)
         if len(password) < self._password_min_length:
             detail = f"The password must have at least {self._password_min_length} characters"
             raise Invalid([FieldError(pointer, detail)])
-        if self._reject_common_passwords and is_common(password):
-            raise Invalid(
-                [FieldError(pointer, f"The password is one of the {COMMON_PASSWORD_COUNT:,} most common ones")]
+        if not self._reject_common_passwords:
+            return
+        if is_common(password):
+            detail = f"The password is one of the {COMMON_PASSWORD_COUNT:,} most common ones"
+            raise Invalid([FieldError(pointer, detail)])
+        if await self._passwords.is_guessable(password, username):
+            detail = (
+                "The password is too easy to guess. It must not be the username, a common word, a repeated character, "
+                "a row of keys or another pattern"
             )
+            raise Invalid([FieldError(pointer, detail)])
 
     async def _verify_password(self, user: User, password: str, stored: str, ip: str | None) -> None:
         verification = await self._passwords.verify(password, stored)
