@@ -9,6 +9,8 @@ from user_service.errors import InvalidCredentials, PasswordsBusy, TooManyAttemp
 from user_service.security import rate_limits
 from user_service.security.rate_limits import Counter, RateLimits
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
 _POLL_INTERVAL = 0.05
 """Seconds between two looks at attempts in flight, which may be those of another process."""
 
@@ -85,13 +87,26 @@ class Throttle:
 
 
 def _network(ip: str | None) -> str:
-    """The address to count by: for IPv6 its /64 network, since one client usually has all of it."""
+    """The address to count by: for IPv6 its /64 network, since one client usually has all of it.
+
+    Where a translator or tunnel has put the client's IPv4 address into an IPv6 address, it is the IPv4 address.
+    """
     try:
         address = ipaddress.ip_address(ip or "")
     except ValueError:
         return ip or ""
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
+        ipv4 = _embedded_ipv4(address)
+        if ipv4 is not None:
+            return str(ipv4)
+        if address in _LOCAL_NAT64:
+            # Where in it the IPv4 address is depends on the network, but each client has one address.
+            return str(address)
         return str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
     return str(address)
+
+
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
