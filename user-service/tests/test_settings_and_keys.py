@@ -1,6 +1,8 @@
 import concurrent.futures
+import secrets
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from chassis.settings import load
 from testkit.library import logged
 from testkit.users import KEY, MakeSettings
 from user_service.main import prepare
+from user_service.security.common_passwords import is_guessable_key
 from user_service.security.keys import signing_key
 from user_service.settings import SAMPLE_KEYS, SAMPLE_SERVICE_KEY, Settings
 
@@ -41,6 +44,13 @@ def test_production_starts_with_a_custom_key(monkeypatch: pytest.MonkeyPatch, tm
         ({"SECRET_KEYS_ACCEPTED": SAMPLE_KEYS[0]}, "SECRET_KEYS_ACCEPTED contains the sample from the documentation"),
         ({"SERVICE_KEYS": "hunter2"}, "SERVICE_KEYS: must be like name:key,name:key, with 32 or more"),
         ({"SERVICE_KEYS": f"a:{SAMPLE_SERVICE_KEY}"}, "SERVICE_KEYS contains the key from docker-compose.yml"),
+        ({"SECRET_KEY": "x" * 64}, "SECRET_KEY has a key that is too easy to guess. Generate a random key"),
+        ({"SECRET_KEY": "hunter2" * 8}, "SECRET_KEY has a key that is too easy to guess"),
+        ({"SECRET_KEY": "hunter2-" * 80 + "hun"}, "SECRET_KEY has a key that is too easy to guess"),
+        ({"SECRET_KEY": "correct horse battery staple" * 2}, "SECRET_KEY has a key that is too easy to guess"),
+        ({"SECRET_KEY": "abcdefghijklmnopqrstuvwxyz0123456789"}, "SECRET_KEY has a key that is too easy to guess"),
+        ({"SECRET_KEYS_ACCEPTED": f"{KEY.decode()},{'x' * 32}"}, "SECRET_KEYS_ACCEPTED has a key that is too easy"),
+        ({"SERVICE_KEYS": f"a:{'hunter2' * 8}"}, "SERVICE_KEYS has a key that is too easy to guess"),
         ({"RATE_LIMIT_LOGIN": "often"}, "RATE_LIMIT_LOGIN: must be like 10/minute"),
         ({"RATE_LIMIT_STORAGE_URL": "http://hunter2@host"}, "RATE_LIMIT_STORAGE_URL: must be memory://, redis://"),
         ({"RATE_LIMIT_STORAGE_URL": "redis://host:hunter2"}, "RATE_LIMIT_STORAGE_URL: must be memory://, redis://"),
@@ -66,6 +76,20 @@ def test_unsafe_or_invalid_settings_prevent_startup(
     assert errors.startswith(f"cannot start: {line}")
     assert errors.count("\n") == 1
     assert "hunter2" not in errors
+
+
+@pytest.mark.parametrize("key", ["x" * 64, "secret" * 8])
+def test_development_accepts_a_key_that_is_easily_guessed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str
+) -> None:
+    assert start_with(monkeypatch, tmp_path, SECRET_KEY=key).secret_key is not None
+
+
+@pytest.mark.parametrize("make", [secrets.token_hex, secrets.token_urlsafe, lambda: secrets.token_hex(16)])
+def test_random_keys_are_not_easily_guessed(make: Callable[[], str]) -> None:
+    keys = [make() for _ in range(10)]
+    assert not any(map(is_guessable_key, keys))
+    assert not is_guessable_key(keys[0] * 3)
 
 
 def test_the_repr_of_the_settings_hides_secrets(make_settings: MakeSettings) -> None:

@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 
 from chassis.settings import CommaSeparated, ServiceSettings
 from user_service.security import rate_limits
+from user_service.security.common_passwords import is_guessable_key
 
 MIN_KEY_BYTES = 32  # bytes; RFC 7518, section 3.2, for HS256
 MIN_PRODUCTION_BCRYPT_COST = 12
@@ -176,6 +177,14 @@ class Settings(ServiceSettings):
                 raise ValueError("SECRET_KEYS_ACCEPTED contains the sample from the documentation. Remove it")
             if SAMPLE_SERVICE_KEY in self.service_keys.values():
                 raise ValueError("SERVICE_KEYS contains the key from docker-compose.yml. Generate your own key")
+            secrets = {
+                "SECRET_KEY": [key],
+                "SECRET_KEYS_ACCEPTED": self.secret_keys_accepted,
+                "SERVICE_KEYS": self.service_keys.values(),
+            }
+            for variable, keys in secrets.items():
+                if any(map(is_guessable_key, keys)):
+                    raise ValueError(f"{variable} has a key that is too easy to guess. Generate a random key")
             if self.bcrypt_cost < MIN_PRODUCTION_BCRYPT_COST:
                 raise ValueError(f"BCRYPT_COST must be at least {MIN_PRODUCTION_BCRYPT_COST} in production")
         return self
