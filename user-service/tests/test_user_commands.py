@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
 from chassis.errors import DomainError, Invalid
 from testkit import preloaded
@@ -54,14 +54,19 @@ def environment(database_url: str) -> dict[str, str]:
     return {**kept, "DATABASE_URL": database_url, "SECRET_KEY": KEY.decode(), "BCRYPT_COST": "4"}
 
 
-def test_create_admin_works_on_an_empty_database(empty_url: str, tmp_path: Path) -> None:
+def test_create_admin_works_on_a_migrated_database_only(empty_url: str, tmp_path: Path) -> None:
     def run(*words: str, password: str = "") -> subprocess.CompletedProcess[str]:
         return preloaded.run("user_service", words, tmp_path, environment(empty_url), f"{password}\n")
 
+    refused = run("create-admin", "root", password=PASSWORD)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith("create-admin: ")
+    assert str(make_url(empty_url).database) in refused.stderr
+    assert run("migrate").returncode == 0
     created = run("create-admin", "root", password=PASSWORD)
     assert (created.returncode, created.stdout) == (0, "Created admin root with id 1.\n")
     # Log lines go to standard error.
-    assert "database migrated" in created.stderr
     assert "account opened" in created.stderr
     assert PASSWORD not in created.stderr
 
@@ -81,6 +86,18 @@ async def test_an_admin_created_on_the_command_line_can_disable_accounts(
         answer = await client.patch("/users/2", json={"is_active": False}, headers=root.headers)
         assert (answer.status_code, answer.json()["is_active"]) == (200, False)
         assert (await client.get("/me", headers=ada.headers)).status_code == 401
+
+
+async def test_promote_makes_an_existing_account_an_admin(
+    command: Command, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada = await sign_up(client, "ada")
+    assert (await client.get("/users", headers=ada.headers)).status_code == 403
+    assert command("promote", "ADA") == "ada is an admin.\n"
+    # Also for the tokens that the account has.
+    assert (await client.get("/users", headers=ada.headers)).status_code == 200
+    assert command("promote", "ada") == "ada is an admin.\n"
+    assert caplog.text.count("account changed") == 1
 
 
 async def test_set_password_revokes_all_sessions(command: Command, client: httpx.AsyncClient) -> None:
@@ -156,6 +173,8 @@ async def test_prune_deletes_expired_sessions(command: Command, client: httpx.As
         ("create-admin", "eve", "a\tb" * 8, Invalid, "The password is not valid"),
         ("set-password", "nobody", PASSWORD, UserNotFound, "The account does not exist."),
         ("set-password", "ada", "short", Invalid, "The password must have at least 8 characters"),
+        ("promote", "nobody", "", UserNotFound, "The account does not exist."),
+        ("promote", "\udcff", "", UserNotFound, "The account does not exist."),
         ("disable", "nobody", "", UserNotFound, "The account does not exist."),
         ("enable", "nobody", "", UserNotFound, "The account does not exist."),
         ("sessions", "nobody", "", UserNotFound, "The account does not exist."),

@@ -1,6 +1,7 @@
 """`chassis.database.migrations` on both databases, in one process and in several."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,34 @@ def test_upgrade_returns_whether_anything_changed(migrations: Migrations, empty_
     assert not migrations.upgrade()
     assert rows(empty_url, REVISION) == [("0002",)]
     assert migrations.head == "0002"
+
+
+def test_a_command_requires_a_migrated_database(migrations: Migrations, empty_url: str) -> None:
+    where = re.escape(str(make_url(empty_url).database))
+    # On SQLite, the file does not exist yet.
+    with pytest.raises(MigrationRefused, match=f"(there is no|the) database at .*{where}"):
+        migrations.require_current()
+    migrations.upgrade("0001")
+    with pytest.raises(MigrationRefused, match=f"the database at .*{where} is not migrated to this version"):
+        migrations.require_current()
+    migrations.upgrade()
+    migrations.require_current()
+    with connection_to(empty_url) as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(MigrationRefused, match=rf"revision 9999, which this version does not know.*{where}\)"):
+        migrations.require_current()
+
+
+def test_a_missing_database_is_not_created(tmp_path: Path, empty_url: str) -> None:
+    url = make_url(empty_url)
+    is_sqlite = url.get_backend_name() == "sqlite"
+    missing = url.set(database=str(tmp_path / "a folder" / "missing.db") if is_sqlite else "missing")
+    migrations = make_migrations(tmp_path, missing.render_as_string(hide_password=False))
+    with pytest.raises(MigrationRefused) as raised:
+        migrations.require_current()
+    assert "missing" in str(raised.value)
+    assert url.password is None or url.password not in str(raised.value)
+    assert not (tmp_path / "a folder").exists()
 
 
 def test_upgrades_and_downgrades_keep_all_rows(migrations: Migrations, empty_url: str) -> None:

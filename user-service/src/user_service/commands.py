@@ -44,6 +44,14 @@ def _set_password(settings: Settings, arguments: argparse.Namespace) -> None:
     print(f"Changed the password of {registration.username} and revoked all sessions.")
 
 
+def _promote(settings: Settings, arguments: argparse.Namespace) -> None:
+    update = AccountUpdate(is_admin=True)
+    user = _with_services(
+        settings, lambda services: services.administration.change_as_operator(_ascii_username(arguments), update)
+    )
+    print(f"{user.username} is an admin.")
+
+
 def _disable(settings: Settings, arguments: argparse.Namespace) -> None:
     update = AccountUpdate(is_active=False)
     user = _with_services(
@@ -82,6 +90,7 @@ def _prune(settings: Settings, _: argparse.Namespace) -> None:
 
 COMMANDS = [
     Command("create-admin", "create an admin account", _create_admin, _add_username),
+    Command("promote", "make an existing account an admin", _promote, _add_username),
     Command("set-password", "set an account's password and revoke its sessions", _set_password, _add_username),
     Command("disable", "disable an account and revoke its sessions", _disable, _add_username),
     Command("enable", "enable a disabled account", _enable, _add_username),

@@ -112,6 +112,29 @@ class Migrations:
             context = MigrationContext.configure(connection, opts=self._comparison)
             return list(compare_metadata(context, self._metadata))
 
+    def require_current(self) -> None:
+        """Raise MigrationRefused unless the database exists and is at the latest revision. Creates nothing."""
+        if self._is_sqlite and not Path(make_url(self._url).database or "").is_file():
+            raise MigrationRefused(f"there is no database at {self._address}")
+        engine = create_engine(
+            self._url, poolclass=NullPool, connect_args={} if self._is_sqlite else {"connect_timeout": 10}
+        )
+        try:
+            with _readable_errors(), engine.connect() as connection:
+                revision = self._revision(connection)
+        except MigrationRefused as error:
+            raise MigrationRefused(f"{error} (at {self._address})") from error
+        if revision != self.head:
+            raise MigrationRefused(f"the database at {self._address} is not migrated to this version")
+
+    @property
+    def _address(self) -> str:
+        """Where the database is, without secrets."""
+        url = make_url(self._url)
+        if self._is_sqlite:
+            return str(Path(url.database or "").absolute())
+        return url.set(drivername="postgresql", password=None, query={}).render_as_string()
+
     def is_current(self, session: Session) -> bool:
         """Whether the database is at the revision that this version requires."""
         try:
@@ -136,24 +159,9 @@ class Migrations:
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
-        try:
-            with self._transaction() as connection:
-                self._config.attributes["connection"] = connection
-                yield connection
-        except DatabaseError as error:
-            if getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
-                raise MigrationRefused(f"the database user lacks a permission: {_first_line(error)}") from error
-            # SQLite raises the plain class for a damaged file, and for a file that is not a database.
-            if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
-                raise
-            if "password authentication failed" in str(error.orig):
-                raise MigrationRefused(
-                    "the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
-                    "The volume of a PostgreSQL container keeps the password that it was created with"
-                ) from error
-            raise MigrationRefused(f"the database is unavailable or locked: {_first_line(error)}") from error
-        except OSError as error:
-            raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
+        with _readable_errors(), self._transaction() as connection:
+            self._config.attributes["connection"] = connection
+            yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -189,6 +197,27 @@ class Migrations:
             broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             if broken:
                 raise MigrationRefused(f"{len(broken)} rows would refer to rows that no longer exist")
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Turn errors of the database and of its folder into MigrationRefused."""
+    try:
+        yield
+    except DatabaseError as error:
+        if getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
+            raise MigrationRefused(f"the database user lacks a permission: {_first_line(error)}") from error
+        # SQLite raises the plain class for a damaged file, and for a file that is not a database.
+        if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+            raise
+        if "password authentication failed" in str(error.orig):
+            raise MigrationRefused(
+                "the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
+                "The volume of a PostgreSQL container keeps the password that it was created with"
+            ) from error
+        raise MigrationRefused(f"the database is unavailable or locked: {_first_line(error)}") from error
+    except OSError as error:
+        raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
 
 
 def _require_writable_folder(url: URL) -> None:

@@ -33,7 +33,7 @@ class Command(Generic[S]):
     name: str
     help: str
     run: Callable[[S, argparse.Namespace], None]
-    """A DomainError ends the process with status 1 and its message."""
+    """Runs on a database that is migrated. A DomainError ends the process with status 1 and its message."""
     arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None
     """Adds the arguments of the command."""
 
@@ -84,14 +84,12 @@ def run_command(
         elif arguments.command == "revision":
             _migrate(migrations)
             print(migrations.write_revision(arguments.message))
+        elif chosen:
+            _run(chosen, settings, arguments, migrations)
         else:
-            if not chosen:
-                _require_free_address(settings.host, settings.port)
+            _require_free_address(settings.host, settings.port)
             if settings.migrate_on_start:
                 _migrate(migrations)
-            if chosen:
-                _run(chosen, settings, arguments)
-                return
             try:
                 prepare(settings)
             except OSError as error:
@@ -109,12 +107,21 @@ def _migrate(migrations: Migrations) -> None:
     )
 
 
-def _run(command: Command[S], settings: S, arguments: argparse.Namespace) -> None:
+def _run(command: Command[S], settings: S, arguments: argparse.Namespace, migrations: Migrations) -> None:
     try:
+        # A command with the wrong settings must not create a database beside the one of the service.
+        migrations.require_current()
         command.run(settings, arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except MigrationRefused as error:
+        print(
+            f"{command.name}: {error}. Use the settings of the service, such as DATA_DIR or DATABASE_URL; "
+            "start it or run `migrate` to create or migrate its database.",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
     except OSError as error:
         print(f"{command.name}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
