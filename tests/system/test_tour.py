@@ -11,7 +11,19 @@ from testkit.processes import Services, problem
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 PAGES = {"/docs", "/redoc", "/openapi.json", "/docs/assets/swagger-ui.css", "/docs/assets/start.js"}
-LOGGED = {"time", "level", "service", "message", "request_id", "method", "route", "status", "duration_ms", "user_id"}
+LOGGED = {
+    "time",
+    "level",
+    "service",
+    "message",
+    "request_id",
+    "method",
+    "route",
+    "status",
+    "duration_ms",
+    "user_id",
+    "ip",
+}
 
 
 @pytest.fixture(scope="module")

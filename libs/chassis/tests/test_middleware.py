@@ -96,7 +96,7 @@ async def test_each_request_is_logged_once(client: httpx.AsyncClient) -> None:
     for line in log.lines:
         assert set(line) == {
             "time", "level", "service", "message",
-            "request_id", "method", "route", "status", "duration_ms", "user_id",
+            "request_id", "method", "route", "ip", "status", "duration_ms", "user_id",
         }  # fmt: skip
         assert line["service"] == "library"
         assert line["level"] == "info"

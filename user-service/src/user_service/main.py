@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from pydantic import SecretStr
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from chassis import logs
 from chassis.database.migrations import Migrations
@@ -125,8 +124,6 @@ def create_app(settings: Settings) -> FastAPI:
         allow_credentials=settings.refresh_token_cookie,
     )
     app.state.services = services
-    if settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     return app
 
 

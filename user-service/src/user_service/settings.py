@@ -1,6 +1,5 @@
 """Settings of the user service."""
 
-import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -130,21 +129,6 @@ class Settings(ServiceSettings):
         "of them: `redis://:password@host:6379/0`, `rediss://` with TLS.",
         repr=False,
     )
-    trusted_proxies: CommaSeparated = Field(
-        default=[],
-        description="Addresses or networks of reverse proxies, separated by commas. `X-Forwarded-For` is trusted only "
-        "from them.",
-    )
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_networks(cls, proxies: list[str]) -> list[str]:
-        for proxy in proxies:
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError:
-                raise ValueError("each must be like 10.0.0.5 or 10.0.0.0/8") from None
-        return proxies
 
     @field_validator("secret_keys_accepted")
     @classmethod

@@ -4,6 +4,7 @@ An empty value counts as unset, and lists are separated by commas. A service sta
 otherwise `load` prints one line per error, without the value, and ends the process.
 """
 
+import ipaddress
 import re
 import sys
 from pathlib import Path
@@ -96,6 +97,17 @@ class ServiceSettings(BaseSettings):
         description="Origins whose scripts may call the service (CORS). "
         "In development, every port on localhost, 127.0.0.1 and [::1] is allowed as well.",
     )
+    trusted_proxies: CommaSeparated = Field(
+        default=[],
+        description="Addresses or networks of reverse proxies, separated by commas. `X-Forwarded-For` is trusted only "
+        "from them.",
+    )
+    hsts_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=63_072_000,
+        description="For how long browsers must use HTTPS for the host (`Strict-Transport-Security`); 0 for no header.",
+    )
     max_body_bytes: int = Field(
         default=1_048_576,
         ge=1024,
@@ -121,6 +133,18 @@ class ServiceSettings(BaseSettings):
             if not separator or scheme not in ("http", "https") or not rest or "/" in rest:
                 raise ValueError("each must be like https://shop.example, without a path or trailing slash")
         return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                network = ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError("each must be like 10.0.0.5 or 10.0.0.0/8") from None
+            if network.prefixlen == 0:
+                raise ValueError(f"{proxy} is every address, so every client could choose its own")
+        return proxies
 
     @field_validator("database_url")
     @classmethod

@@ -1,5 +1,6 @@
 """Pure ASGI middleware, from the outside in:
 
+`TrustedProxies`   only behind a reverse proxy: the client's address; see `chassis.http.proxies`
 `RequestContext`   a request id, the trace, the log line, the id in the answer; outside CORS, so that a preflight has it
 `Cors`             Starlette's own, but with problem responses
 `CatchAll`         turns an unexpected exception into a 500; inside CORS, so that scripts can read it
@@ -48,9 +49,15 @@ def quoted_path(scope: Scope) -> str:
 
 
 class RequestContext:
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hsts_seconds: int = 0) -> None:
+        """
+        :param hsts_seconds: how long browsers must use HTTPS for this host; 0 for no such rule
+        """
         self._app = app
         self._log = logs.get("chassis.requests")
+        self._security_headers = [(b"x-content-type-options", b"nosniff")]
+        if hsts_seconds:
+            self._security_headers.append((b"strict-transport-security", b"max-age=%d" % hsts_seconds))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +74,11 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                message["headers"] = [*message["headers"], *self._security_headers]
+                response_headers = MutableHeaders(scope=message)
+                response_headers[REQUEST_ID_HEADER] = request_id
+                if "user_id" in state:  # The caller is known, so the response may be for this caller only.
+                    response_headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         to_be_logged, to_be_sent_on = {"request_id": request_id}, {REQUEST_ID_HEADER: request_id}
@@ -96,7 +107,12 @@ class RequestContext:
                 user_id=state.get("user_id"),
                 **({"asked_by": state["asked_by"]} if "asked_by" in state else {}),
                 # JSON logs, which are collected and kept, have no path: it may contain private data.
-                **{logs.JSON_ONLY: {"route": route.path_format if route is not None else None}},
+                **{
+                    logs.JSON_ONLY: {
+                        "route": route.path_format if route is not None else None,
+                        "ip": scope["client"][0] if scope.get("client") else None,
+                    }
+                },
                 **{logs.CONSOLE_ONLY: {"path": quoted_path(scope), "code": state.get("code")}},
             )
             structlog.contextvars.reset_contextvars(**tokens)

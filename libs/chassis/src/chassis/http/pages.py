@@ -51,7 +51,7 @@ def router(*, title: str, version: str, description: str, login_origin: str | No
             "frame-ancestors 'none'",
         )
     )
-    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    headers = {"Content-Security-Policy": policy}
     asset_headers = {**headers, "Cache-Control": "max-age=3600"}
 
     links = {"docs": "docs", "redoc": "redoc", "openapi": "openapi.json", "health": "health"}

@@ -1,0 +1,79 @@
+"""Security headers of every response, and the client's address behind proxies."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from testkit import library_api
+from testkit.library import client_of, logged, make_app
+from testkit.library_api import TOKEN
+
+PROXY, CLIENT = "10.0.0.1", "203.0.113.5"
+
+
+@pytest.mark.parametrize("path", ["/books", "/books/1", "/nothing", "/failures/unexpected", "/docs", "/openapi.json"])
+async def test_every_response_forbids_guessing_its_type(client: httpx.AsyncClient, path: str) -> None:
+    with logged():
+        answer = await client.get(path)
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert "strict-transport-security" not in answer.headers
+
+
+async def test_https_is_demanded_only_if_the_setting_says_so() -> None:
+    async with client_of(make_app(hsts_seconds=31_536_000)) as client:
+        answer = await client.get("/nothing")
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+async def test_only_responses_to_a_known_caller_must_not_be_stored(client: httpx.AsyncClient) -> None:
+    assert "cache-control" not in (await client.get("/books")).headers
+    for method, path in (("DELETE", "/books/1"), ("HEAD", "/books/5"), ("GET", "/books/5")):
+        answer = await client.request(method, path, headers=TOKEN)
+        assert answer.headers.get_list("cache-control") == ["no-store"], (method, path)
+
+
+@pytest.fixture
+def behind_proxy() -> FastAPI:
+    return make_app(library_api.books(), trusted_proxies="10.0.0.0/8")
+
+
+async def logged_address(app: FastAPI, peer: str, forwarded: str | None) -> object:
+    transport = httpx.ASGITransport(app, client=(peer, 50000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://library.test") as client:
+        with logged() as log:
+            await client.get("/books", headers={"X-Forwarded-For": forwarded} if forwarded else {})
+    (request,) = log.requests
+    return request["ip"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        (PROXY, None, PROXY),
+        (PROXY, CLIENT, CLIENT),
+        (PROXY, f"1.2.3.4, {CLIENT}", CLIENT),
+        (PROXY, f"{CLIENT}:4711", CLIENT),
+        (PROXY, "2001:db8::1", "2001:db8::1"),
+        (PROXY, "[2001:db8::1]:4711", "2001:db8::1"),
+        (PROXY, f"{CLIENT}, 10.9.9.9", CLIENT),
+        (CLIENT, "1.2.3.4", CLIENT),
+        (PROXY, "unknown", PROXY),
+        (PROXY, "_hidden", PROXY),
+        (PROXY, "\x1b[31mred", PROXY),
+        (PROXY, f"{CLIENT}, ", PROXY),
+    ],
+)
+async def test_the_logged_address_is_that_of_the_client(
+    behind_proxy: FastAPI, peer: str, forwarded: str | None, address: str
+) -> None:
+    assert await logged_address(behind_proxy, peer, forwarded) == address
+
+
+async def test_without_trusted_proxies_the_header_is_ignored() -> None:
+    assert await logged_address(make_app(library_api.books()), PROXY, CLIENT) == PROXY
+
+
+@pytest.mark.parametrize("every", ["0.0.0.0/0", "::/0"])
+def test_not_every_address_can_be_a_trusted_proxy(every: str) -> None:
+    with pytest.raises(ValueError, match="is every address, so every client could choose its own"):
+        make_app(trusted_proxies=every)
