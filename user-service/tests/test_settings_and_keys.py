@@ -1,4 +1,5 @@
 import concurrent.futures
+import os
 import secrets
 import stat
 import sys
@@ -7,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from chassis.settings import load
-from testkit.library import logged
+from chassis.settings import SAMPLE_SERVICE_KEY, load
+from testkit import preloaded
 from testkit.users import KEY, MakeSettings
-from user_service.main import prepare
 from user_service.security.common_passwords import is_guessable_key
 from user_service.security.keys import signing_key
-from user_service.settings import SAMPLE_KEYS, SAMPLE_SERVICE_KEY, Settings
+from user_service.settings import SAMPLE_KEYS, Settings
 
+OTHER = secrets.token_hex(32)
 VALID = {"ENVIRONMENT": "production", "SECRET_KEY": KEY.decode()}
 
 
@@ -57,6 +58,12 @@ def test_production_starts_with_a_custom_key(monkeypatch: pytest.MonkeyPatch, tm
         ({"TRUSTED_PROXIES": "*"}, "TRUSTED_PROXIES: each must be like 10.0.0.5 or 10.0.0.0/8"),
         ({"BCRYPT_COST": "11"}, "BCRYPT_COST must be at least 12 in production"),
         ({"BCRYPT_COST": "3"}, "BCRYPT_COST: "),
+        ({"PASSWORD_MIN_LENGTH": "7"}, "PASSWORD_MIN_LENGTH must be at least 8 in production"),
+        ({"SERVICE_KEYS": f"a:{OTHER}", "SECRET_KEY": OTHER}, "SERVICE_KEYS has a key that signs tokens"),
+        ({"SERVICE_KEYS": f"a:{OTHER}", "SECRET_KEYS_ACCEPTED": OTHER}, "SERVICE_KEYS has a key that signs tokens"),
+        ({"WORKERS": "2"}, "WORKERS is above 1, and each would count attempts separately. Set RATE_LIMIT_STORAGE_URL"),
+        ({"TRUSTED_PROXIES": "0.0.0.0/0"}, "TRUSTED_PROXIES: 0.0.0.0/0 is every address"),
+        ({"ALLOWED_ORIGINS": "https://a.example,http://b.example"}, "ALLOWED_ORIGINS has an origin without TLS"),
         ({"PORT": "none"}, "PORT: "),
         ({"PASSWORD_MIN_LENGTH": "0"}, "PASSWORD_MIN_LENGTH: "),
         ({"ACCESS_TOKEN_EXPIRE_MINUTES": "0"}, "ACCESS_TOKEN_EXPIRE_MINUTES: "),
@@ -76,6 +83,66 @@ def test_unsafe_or_invalid_settings_prevent_startup(
     assert errors.startswith(f"cannot start: {line}")
     assert errors.count("\n") == 1
     assert "hunter2" not in errors
+
+
+def test_production_names_everything_that_is_unsafe_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unsafe = {"PASSWORD_MIN_LENGTH": "6", "BCRYPT_COST": "4", "ALLOWED_ORIGINS": "http://a.example", "WORKERS": "3"}
+    with pytest.raises(SystemExit):
+        start_with(monkeypatch, tmp_path, ENVIRONMENT="production", **unsafe)
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split()[2] for line in lines} == {"SECRET_KEY", *unsafe}
+    assert all(line.startswith("cannot start: ") for line in lines)
+    assert start_with(monkeypatch, tmp_path, ENVIRONMENT="development", **unsafe).workers == 3
+
+
+SAFE = {
+    **VALID,
+    "SERVICE_KEYS": f"product-service:{OTHER}",
+    "DATABASE_URL": "postgresql://ada@db.example/users?sslmode=verify-full",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "warnings"),
+    [
+        ({}, []),
+        ({"DATABASE_URL": "postgresql://ada@127.0.0.1/users"}, []),
+        ({"WORKERS": "2", "RATE_LIMIT_STORAGE_URL": "rediss://counters.example"}, []),
+        ({"DATABASE_URL": "postgresql://ada@db.example/users"}, ["DATABASE_URL has no sslmode"]),
+        ({"DATABASE_URL": ""}, ["DATABASE_URL is SQLite"]),
+        ({"SERVICE_KEYS": ""}, ["SERVICE_KEYS is unset"]),
+        ({"RATE_LIMIT_LOGIN": "off"}, []),
+        ({"RATE_LIMIT_LOGIN": "off", "RATE_LIMIT_LOGIN_ADDRESS": "off", "WORKERS": "2"}, ["RATE_LIMIT_LOGIN and"]),
+        ({"REJECT_COMMON_PASSWORDS": "false"}, ["REJECT_COMMON_PASSWORDS is off"]),
+        ({"ACCESS_TOKEN_EXPIRE_MINUTES": "60"}, []),
+        ({"ACCESS_TOKEN_EXPIRE_MINUTES": "61"}, ["ACCESS_TOKEN_EXPIRE_MINUTES is over an hour"]),
+    ],
+)
+def test_what_is_risky_in_production(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, str], warnings: list[str]
+) -> None:
+    reasons = start_with(monkeypatch, tmp_path, **{**SAFE, **changes}).risky()
+    assert len(reasons) == len(warnings)
+    for reason, beginning in zip(reasons, warnings, strict=True):
+        assert reason.startswith(beginning)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "output"),
+    [
+        ({}, 0, ""),
+        ({"SERVICE_KEYS": ""}, 0, "warning: SERVICE_KEYS is unset. Anyone with a token can look up its account\n"),
+        ({"BCRYPT_COST": "4"}, 2, "cannot start: BCRYPT_COST must be at least 12 in production\n"),
+    ],
+)
+def test_settings_can_be_checked_without_starting(
+    tmp_path: Path, changes: dict[str, str], status: int, output: str
+) -> None:
+    ran = preloaded.run("user_service", ["check-settings"], tmp_path, {**os.environ, **SAFE, **changes})
+    assert (ran.returncode, ran.stdout + ran.stderr) == (status, output)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("key", ["x" * 64, "secret" * 8])
@@ -126,22 +193,3 @@ def test_a_truncated_key_file_prevents_startup(
 def test_the_configured_key_is_used_unchanged(make_settings: MakeSettings) -> None:
     configured = make_settings()
     assert signing_key(configured.secret_key, configured.development_key_file) == KEY
-
-
-@pytest.mark.parametrize(
-    ("changes", "warned"),
-    [
-        ({}, []),
-        ({"password_min_length": 12}, []),
-        ({"password_min_length": 7}, ["PASSWORD_MIN_LENGTH"]),
-        ({"reject_common_passwords": False}, ["REJECT_COMMON_PASSWORDS"]),
-    ],
-)
-def test_production_warns_of_settings_that_permit_weaker_passwords(
-    make_settings: MakeSettings, changes: dict[str, object], warned: list[str]
-) -> None:
-    production = {"environment": "production", "bcrypt_cost": 12, "service_keys": {}}
-    for environment, expected in ((production, warned), ({}, [])):
-        with logged() as log:
-            prepare(make_settings(**environment, **changes))
-        assert [line["setting"] for line in log.lines if line["level"] == "warning"] == expected

@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from auth_client.client import AuthClient
 from auth_client.settings import AuthClientSettings
+from chassis.settings import SAMPLE_SERVICE_KEY
 from testkit.user_service_stub import ADA, UserServiceStub
 
 KEY = "a-key-of-the-review-service-for-tests"
@@ -90,3 +91,31 @@ async def test_a_client_is_made_from_the_settings(user_service: UserServiceStub)
     [(_, headers)] = user_service.requests
     assert headers["x-service-key"] == KEY
     assert (client.url, client._timeout) == (user_service.url, 0.5)
+
+
+def test_production_rejects_the_sample_service_key() -> None:
+    sample = SecretStr(SAMPLE_SERVICE_KEY)
+    Settings(_env_file=None, service_key=sample)
+    with pytest.raises(ValidationError, match=r"SERVICE_KEY is the sample from docker-compose\.yml"):
+        Settings(_env_file=None, environment="production", service_key=sample)
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "warnings"),
+    [
+        ("https://users.example", KEY, []),
+        ("http://127.0.0.1:8001", KEY, []),
+        ("http://localhost:8001", KEY, []),
+        ("http://users.example", KEY, ["USER_SERVICE_URL has no TLS"]),
+        ("https://users.example", None, ["SERVICE_KEY is unset"]),
+    ],
+)
+def test_a_key_and_tls_are_missed_in_production(url: str, key: str | None, warnings: list[str]) -> None:
+    settings = Settings(
+        _env_file=None,
+        environment="production",
+        database_url="postgresql://ada@127.0.0.1/reviews",
+        user_service_url=url,
+        service_key=SecretStr(key) if key else None,
+    )
+    assert [reason.partition(".")[0] for reason in settings.risky()] == warnings

@@ -8,15 +8,16 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from chassis.settings import CommaSeparated, ServiceSettings
+from chassis.settings import SAMPLE_SERVICE_KEY, CommaSeparated, ServiceSettings
 from user_service.security import rate_limits
 from user_service.security.common_passwords import is_guessable_key
 
 MIN_KEY_BYTES = 32  # bytes; RFC 7518, section 3.2, for HS256
 MIN_PRODUCTION_BCRYPT_COST = 12
+MIN_PRODUCTION_PASSWORD_LENGTH = 8
+LONG_TOKEN_MINUTES = 60
 # Keys are sent in a header, so they are printable ASCII, and configured in a list, so they have no comma.
 _NAMED_KEY = re.compile(rf"(?P<name>[A-Za-z0-9._-]+):(?P<key>[!-+\--~]{{{MIN_KEY_BYTES},}})")
-SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # the key in docker-compose.yml
 SAMPLE_KEYS = ("change-me-to-a-random-string-of-at-least-32-bytes",)
 
 
@@ -152,36 +153,59 @@ class Settings(ServiceSettings):
             raise ValueError(
                 f"{key_file} has no key of at least {MIN_KEY_BYTES} bytes. Delete the file to generate a new key"
             )
-        if self.environment == "production":
-            if key is None:
-                raise ValueError("SECRET_KEY must be set in production")
-            if key in SAMPLE_KEYS:
-                raise ValueError("SECRET_KEY is the sample from the documentation. Generate your own key")
-            if set(self.secret_keys_accepted) & set(SAMPLE_KEYS):
-                raise ValueError("SECRET_KEYS_ACCEPTED contains the sample from the documentation. Remove it")
-            if SAMPLE_SERVICE_KEY in self.service_keys.values():
-                raise ValueError("SERVICE_KEYS contains the key from docker-compose.yml. Generate your own key")
-            secrets = {
-                "SECRET_KEY": [key],
-                "SECRET_KEYS_ACCEPTED": self.secret_keys_accepted,
-                "SERVICE_KEYS": self.service_keys.values(),
-            }
-            for variable, keys in secrets.items():
-                if any(map(is_guessable_key, keys)):
-                    raise ValueError(f"{variable} has a key that is too easy to guess. Generate a random key")
-            if self.bcrypt_cost < MIN_PRODUCTION_BCRYPT_COST:
-                raise ValueError(f"BCRYPT_COST must be at least {MIN_PRODUCTION_BCRYPT_COST} in production")
         return self
 
-    @property
-    def weaker_passwords(self) -> dict[str, object]:
-        """The settings, by variable, that permit weaker passwords than their defaults do."""
-        fields = type(self).model_fields
-        return {
-            name.upper(): value
-            for name in ("password_min_length", "reject_common_passwords")
-            if (value := getattr(self, name)) < fields[name].default
+    def unsafe(self) -> list[str]:
+        reasons = super().unsafe()
+        key = self.secret_key.get_secret_value() if self.secret_key else None
+        signing_keys = [*([key] if key else []), *self.secret_keys_accepted]
+        service_keys = list(self.service_keys.values())
+        if key is None:
+            reasons.append("SECRET_KEY must be set in production")
+        if key in SAMPLE_KEYS:
+            reasons.append("SECRET_KEY is the sample from the documentation. Generate your own key")
+        if set(self.secret_keys_accepted) & set(SAMPLE_KEYS):
+            reasons.append("SECRET_KEYS_ACCEPTED contains the sample from the documentation. Remove it")
+        if SAMPLE_SERVICE_KEY in service_keys:
+            reasons.append("SERVICE_KEYS contains the key from docker-compose.yml. Generate your own key")
+        if set(signing_keys) & set(service_keys):
+            reasons.append("SERVICE_KEYS has a key that signs tokens. A service that has it can make tokens")
+        own = {
+            "SECRET_KEY": [key] if key else [],
+            "SECRET_KEYS_ACCEPTED": self.secret_keys_accepted,
+            "SERVICE_KEYS": service_keys,
         }
+        reasons += [
+            f"{variable} has a key that is too easy to guess. Generate a random key"
+            for variable, keys in own.items()
+            if any(is_guessable_key(each) for each in keys if each not in (*SAMPLE_KEYS, SAMPLE_SERVICE_KEY))
+        ]
+        if self.bcrypt_cost < MIN_PRODUCTION_BCRYPT_COST:
+            reasons.append(f"BCRYPT_COST must be at least {MIN_PRODUCTION_BCRYPT_COST} in production")
+        if self.password_min_length < MIN_PRODUCTION_PASSWORD_LENGTH:
+            reasons.append(f"PASSWORD_MIN_LENGTH must be at least {MIN_PRODUCTION_PASSWORD_LENGTH} in production")
+        if self.workers > 1 and self.rate_limit_storage_url == rate_limits.IN_MEMORY and not self.limits_off:
+            reasons.append("WORKERS is above 1, and each would count attempts separately. Set RATE_LIMIT_STORAGE_URL")
+        return reasons
+
+    def risky(self) -> list[str]:
+        reasons = super().risky()
+        if not self.service_keys:
+            reasons.append("SERVICE_KEYS is unset. Anyone with a token can look up its account")
+        if self.limits_off:
+            reasons.append(
+                "RATE_LIMIT_LOGIN and RATE_LIMIT_LOGIN_ADDRESS are off. Passwords can be guessed at full speed"
+            )
+        if not self.reject_common_passwords:
+            reasons.append("REJECT_COMMON_PASSWORDS is off. Users may choose passwords that are easily guessed")
+        if self.access_token_expire_minutes > LONG_TOKEN_MINUTES:
+            reasons.append("ACCESS_TOKEN_EXPIRE_MINUTES is over an hour. A stolen token is useful that long")
+        return reasons
+
+    @property
+    def limits_off(self) -> bool:
+        """Whether failed logins have no limit at all."""
+        return not any(map(rate_limits.parse, (self.rate_limit_login, self.rate_limit_login_address)))
 
     @property
     def access_token_lifetime(self) -> timedelta:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from chassis.settings import ServiceSettings
+from chassis.settings import SAMPLE_SERVICE_KEY, ServiceSettings, is_loopback
 
 _SERVICE_KEY = re.compile(r"[!-+\--~]{32,}")  # The form that the user service requires in SERVICE_KEYS.
 _NOT_IN_URL = re.compile(r"[\s?#\x00-\x1f\x7f]")
@@ -38,6 +38,21 @@ class AuthClientSettings(ServiceSettings):
     def login_origin(self) -> str:
         """The URL of the user service for browsers."""
         return self.user_service_public_url or self.user_service_url
+
+    def unsafe(self) -> list[str]:
+        reasons = super().unsafe()
+        if self.service_key and self.service_key.get_secret_value() == SAMPLE_SERVICE_KEY:
+            reasons.append("SERVICE_KEY is the sample from docker-compose.yml. Generate your own key")
+        return reasons
+
+    def risky(self) -> list[str]:
+        reasons = super().risky()
+        url = urlsplit(self.user_service_url)
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            reasons.append("USER_SERVICE_URL has no TLS. Only a private network may carry tokens unencrypted")
+        if self.service_key is None:
+            reasons.append("SERVICE_KEY is unset. The user service should demand one")
+        return reasons
 
     @field_validator("service_key")
     @classmethod

@@ -27,6 +27,7 @@ CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 """A list of strings, separated by commas."""
 
 SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
+SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # Likewise.
 
 # A development server takes the next free port when its usual one is in use, so any port is allowed.
 _LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
@@ -169,13 +170,6 @@ class ServiceSettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _has_no_sample_password(self) -> Self:
-        password = make_url(self.database_url).password if self.database_url else None
-        if self.environment == "production" and password == SAMPLE_DATABASE_PASSWORD:
-            raise ValueError("the database password is the sample from docker-compose.yml; choose your own")
-        return self
-
-    @model_validator(mode="after")
     def _fill_in(self) -> Self:
         # This default depends on other settings. A frozen model can only be changed through __dict__.
         if not self.database_url:
@@ -184,6 +178,30 @@ class ServiceSettings(BaseSettings):
                 URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
             )
         return self
+
+    @model_validator(mode="after")
+    def _is_safe_in_production(self) -> Self:
+        if self.environment == "production" and (reasons := self.unsafe()):
+            raise ValueError("\n".join(reasons))
+        return self
+
+    def unsafe(self) -> list[str]:
+        """What keeps the service from starting in production, a sentence each. A service adds its own."""
+        reasons = []
+        if make_url(self.database_url).password == SAMPLE_DATABASE_PASSWORD:
+            reasons.append("the database password is the sample from docker-compose.yml; choose your own")
+        if any(origin.startswith("http:") for origin in self.allowed_origins):
+            reasons.append("ALLOWED_ORIGINS has an origin without TLS. Anyone on the way to it can change its scripts")
+        return reasons
+
+    def risky(self) -> list[str]:
+        """What the service logs as a warning when it starts in production, a sentence each. A service adds its own."""
+        url = make_url(self.database_url)
+        if url.get_backend_name() == "sqlite":
+            return ["DATABASE_URL is SQLite. Replicas on other machines can't share it"]
+        if url.host and not is_loopback(url.host) and "sslmode" not in url.query:
+            return ["DATABASE_URL has no sslmode. The connection to the database may be unencrypted"]
+        return []
 
     def allows_origin(self, origin: str) -> bool:
         """Whether scripts of this origin may call the service."""
@@ -195,12 +213,17 @@ class ServiceSettings(BaseSettings):
 S = TypeVar("S", bound=ServiceSettings)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine, as far as its spelling tells."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def load(settings_class: type[S]) -> S:
     """Read the settings of this process. On errors, print one line for each and exit with status 2."""
     try:
         return settings_class()
     except ValidationError as error:
-        fail(*(_line(problem["loc"], problem["msg"]) for problem in error.errors()))
+        fail(*(line for problem in error.errors() for line in _lines(problem["loc"], problem["msg"])))
     except UnicodeDecodeError:
         fail(".env: is not UTF-8 text")
     except OSError as error:
@@ -223,6 +246,6 @@ def as_markdown(settings_class: type[ServiceSettings]) -> str:
     return "\n".join(rows)
 
 
-def _line(location: tuple[int | str, ...], message: str) -> str:
+def _lines(location: tuple[int | str, ...], message: str) -> list[str]:
     message = message.removeprefix("Value error, ")
-    return f"{str(location[0]).upper()}: {message}" if location else message
+    return [f"{str(location[0]).upper()}: {message}"] if location else message.split("\n")

@@ -64,6 +64,7 @@ def run_command(
     revision.add_argument("message", help="a short description of the migration")
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("settings", help="print the settings and their defaults, as Markdown")
+    commands.add_parser("check-settings", help="print what is invalid, unsafe or risky about the present settings")
     for command in extra_commands:
         subparser = commands.add_parser(command.name, help=command.help, description=command.help)
         command.arguments(subparser)
@@ -74,6 +75,9 @@ def run_command(
         print(json.dumps(document().openapi(), indent=2, ensure_ascii=False))
     elif arguments.command == "settings":
         print(as_markdown(settings_class))
+    elif arguments.command == "check-settings":
+        for reason in load(settings_class).risky():
+            print(f"warning: {reason}")
     else:
         settings = load(settings_class)
         # The output of an extra command is its result, which another program may read.
@@ -90,6 +94,9 @@ def run_command(
             _require_free_address(settings.host, settings.port)
             if settings.migrate_on_start:
                 _migrate(migrations)
+            if settings.environment == "production":
+                for reason in settings.risky():
+                    logs.get("chassis.server").warning(reason)
             try:
                 prepare(settings)
             except OSError as error:
