@@ -98,6 +98,19 @@ def test_formulas_are_escaped_and_restored(text: str) -> None:
     assert fields_or_errors(record.content)["description"] == text
 
 
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        *[(cell, cell) for cell in ("'47 Brand Cap", "'n' Roll", "'s-Hertogenbosch", "' ", "\u2019a")],
+        # Our export would have written these.
+        *[("'", ""), ("''", "'"), ("''47", "'47"), ("'=1", "=1"), ("' -1", " -1")],
+    ],
+)
+def test_apostrophes_of_other_programs_are_kept(cell: str, text: str) -> None:
+    [record] = read("csv", f"sku,description\nA,{cell}\n".encode())
+    assert fields_or_errors(record.content)["description"] == text
+
+
 def test_null_and_empty_string_are_distinguished() -> None:
     written = FORMATS["csv"].serialize([product(description=None), product(description="")])
     assert [row.split(",")[1] for row in written.splitlines()] == ["", "'"]
@@ -125,9 +138,11 @@ def test_null_and_empty_string_are_distinguished() -> None:
         ("sku\nA,B\nC\n", [(2, ["This line has 2 cells, but the header has 1"]), (3, {"sku": "C"})]),
         ('sku\n"A"B\nC\n', [(2, ["Not valid CSV: ',' expected after '\"'"]), (3, {"sku": "C"})]),
         ("sku,quantity\nA,1.5\n", [(2, ["/quantity Input should be a valid integer"])]),
-        ("sku,quantity\nA,-1\n", [(2, ["/quantity Input should be a valid integer"])]),
+        ("sku,quantity\nA,-1\n", [(2, ["/quantity Input should be greater than or equal to 0"])]),
         ("sku,quantity\nA,٣\n", [(2, ["/quantity Input should be a valid integer"])]),
         ("sku,quantity\nA,4000000000\n", [(2, ["/quantity Input should be less than or equal to 2147483647"])]),
+        (f"sku,quantity\nA,1{'0' * 99}\n", [(2, ["/quantity Input should be less than or equal to 2147483647"])]),
+        ("sku,price\nA,-1.50\n", [(2, ["/price A price can't be negative"])]),
         ("name,currency\n \u00a0,USD\n", [(2, ["/name This must not be blank"])]),
         # Empty columns, which spreadsheets add.
         (

@@ -21,6 +21,8 @@ def parse(value: Any, noun: str = "A price") -> Decimal:
     """
     if isinstance(value, str):
         if not _AMOUNT.fullmatch(value):
+            if _AMOUNT.fullmatch(value.removeprefix("-")):
+                raise ValueError(f"{noun} can't be negative")
             raise ValueError(f"{noun} looks like 19.99: up to 10 digits, then up to 4 decimals")
         return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):

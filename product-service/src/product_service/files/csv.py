@@ -1,8 +1,9 @@
 """Products as CSV (RFC 4180), with a header line.
 
 Spreadsheets run a cell that starts like a formula; a leading apostrophe marks it as text. On export, such cells get an
-apostrophe, and so do texts that start with one already. On import, one leading apostrophe is removed. An empty cell is
-null, and a cell with only an apostrophe is an empty string.
+apostrophe, and so do texts that start with one already. The import removes a leading apostrophe only where the export
+would have put one: other programs write names like '47 Brand Cap. An empty cell is null, and a cell with only an
+apostrophe is an empty string.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from product_service.models import Product
 
 _INTEGER_FIELDS = frozenset(name for name, output_type in OUTPUT_TYPES.items() if output_type is int)
-_INTEGER = re.compile("[0-9]{1,10}")
+_INTEGER = re.compile("-?[0-9]{1,1000}")
+"""Also what is out of range, so that it gets the message of the field."""
 # Characters, full-width forms included, that start a formula or move on to the next cell. Spreadsheets may ignore
 # spaces before them.
 _NEEDS_APOSTROPHE = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|'|\Z")
@@ -138,7 +140,7 @@ def _unreadable(detail: str) -> Invalid:
 def _parse_cell(name: str, cell: str) -> str | int | None:
     if not cell:
         return None
-    text = cell.removeprefix("'")
+    text = cell[1:] if cell[0] == "'" and _NEEDS_APOSTROPHE.match(cell, 1) else cell
     return int(text) if name in _INTEGER_FIELDS and _INTEGER.fullmatch(text) else text
 
 
