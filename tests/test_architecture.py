@@ -69,6 +69,7 @@ def test_there_is_one_commit_in_the_tree() -> None:
         ("redis", "user_service/security/rate_limits.py"),
         ("zxcvbn", "user_service/security/common_passwords.py"),
         ("iso4217", "product_service/domain/money.py"),
+        ("multipart", "product_service/api/uploads.py"),
         ("aiohttp", "auth_client/pool.py"),
         ("httpx_aiohttp", "auth_client/pool.py"),
         ("structlog", None),

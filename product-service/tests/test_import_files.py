@@ -26,6 +26,8 @@ class Case:
     """The reasons by line."""
     media_type: str = CSV
     query: dict[str, str] = field(default_factory=dict)
+    file: dict[str, Any] = field(default_factory=lambda: {"delimiter": ",", "decimal": "."})
+    """What the response tells about the file; the number of ignored columns."""
 
     def __str__(self) -> str:
         return self.name
@@ -40,7 +42,65 @@ CASES = [
         ],
         refused={4: "quantity: Input should be greater than or equal to 0"},
     ),
+    Case(
+        "german-spreadsheet.csv",
+        [
+            {"sku": "TG-1", "name": 'Teekanne "Grün"', "price": "1299.00", "category": "Küche"},
+            {"sku": "TG-2", "name": "Becher; blau", "price": "12.50", "category": "Küche"},
+        ],
+        refused={5: "price: USD has 2 decimals"},
+        media_type="application/vnd.ms-excel",
+        file={"delimiter": ";", "decimal": ","},
+    ),
+    Case(
+        "unicode-text.txt",
+        [
+            {"sku": "Ü-1", "name": "Épinglette 💡", "price": "3.50", "quantity": 7},
+            {"sku": "Ü-2", "name": "Carnet, ligné", "price": "4.00", "quantity": 2},
+        ],
+        media_type="text/csv; charset=UTF-16",
+        file={"delimiter": "tab", "decimal": ","},
+    ),
+    Case(
+        "shop-export.csv",
+        [
+            {
+                "sku": "MUG-1",
+                "name": "Stoneware mug",
+                "price": "14.50",
+                "quantity": 12,
+                "description": "<p>Holds <b>0.3&nbsp;l</b>, &amp; dishwasher safe.</p>",
+            },
+            {"sku": "MUG-2", "name": "Stoneware mug, large", "price": "18.00", "quantity": 4, "description": None},
+        ],
+        query={
+            "unknown_columns": "ignore",
+            "columns": "variant sku:sku,Title:name,Variant Price:price,Variant  Inventory Qty:quantity,"
+            "Body (HTML):description",
+        },
+        file={"delimiter": ",", "decimal": ".", "ignored_columns": 40},
+    ),
+    Case(
+        "shop-export.jsonl",
+        [{"sku": "MUG-1", "name": "Stoneware mug", "price": "14.50", "quantity": 12}],
+        media_type="application/x-ndjson",
+        query={"unknown_columns": "ignore", "columns": "Variant SKU:sku,Title:name"},
+        file={"delimiter": None, "decimal": None, "ignored_columns": 1},
+    ),
 ]
+
+
+FORM_FILE = """--the boundary\r
+Content-Disposition: form-data; name="file"; filename="{name}"\r
+Content-Type: {media_type}\r
+\r
+"""
+END = b"\r\n--the boundary--\r\n"
+FORM = 'multipart/form-data; boundary="the boundary"'
+
+
+def form(name: str, media_type: str, content: bytes) -> bytes:
+    return FORM_FILE.format(name=name, media_type=media_type).encode() + content + END
 
 
 async def send(client: httpx.AsyncClient, content: bytes, media_type: str = CSV, **query: str) -> httpx.Response:
@@ -61,6 +121,10 @@ async def test_file_of_another_program_is_understood(client: httpx.AsyncClient, 
     report = answer.json()
     assert {each["line"]: each["detail"] for each in report["errors"]} == case.refused
     assert (report["created"], report["refused"]) == (len(case.products), len(case.refused))
+    assert {**report["file"], "ignored_columns": len(report["file"]["ignored_columns"])} == {
+        "ignored_columns": 0,
+        **case.file,
+    }
     stored = await products(client)
     assert [{name: each[name] for name in wanted} for each, wanted in zip(stored, case.products, strict=True)] == (
         case.products
@@ -72,3 +136,76 @@ async def test_file_of_another_program_is_understood(client: httpx.AsyncClient, 
         exported = await client.get(f"/products/export?format={name}", headers=bearer(ADA))
         report = (await send(client, exported.content, media_type)).json()
         assert (report["unchanged"], report["refused"]) == (len(case.products), 0), json.dumps(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("caps.csv", "text/csv"),
+        ("Caps", "application/vnd.ms-excel"),
+        ("CAPS.CSV", "application/octet-stream"),
+        ("caps.txt", "text/plain"),
+    ],
+)
+async def test_file_in_a_form_is_imported(client: httpx.AsyncClient, name: str, media_type: str) -> None:
+    content = (FILES / "caps.csv").read_bytes()
+    answer = await send(client, form(name, media_type, content), FORM)
+    assert (answer.status_code, answer.json()["created"], answer.json()["refused"]) == (200, 2, 1)
+    # As a client library builds it.
+    files = {"file": ("caps.ndjson", b'{"sku": "CAP-1", "quantity": 9}')}
+    answer = await client.post("/products/import", files=files, headers=bearer(ADA))
+    assert answer.json()["updated"] == 1
+
+
+FIELD = b'--the boundary\r\nContent-Disposition: form-data; name="dry_run"\r\n\r\ntrue\r\n'
+LINES = b"sku,name,price,quantity\nA,Lamp,1,1\n"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "status", "reason"),
+    [
+        (FORM, FIELD + form("a.csv", "text/csv", LINES), 422, "it also has 'dry_run'. Options are parameters."),
+        (FORM, form("a.csv", "text/csv", LINES)[: -len(END)] + b"\r\n" + FIELD + END[2:], 422, "it also has 'dry_run'"),
+        (FORM, form("", "application/octet-stream", b""), 415, "CSV or NDJSON"),
+        (FORM, form("a.xlsx", "application/zip", b"PK"), 415, "CSV or NDJSON"),
+        (FORM, form("a.csv", "text/csv; charset=latin1", b""), 415, "encoded in UTF-8"),
+        (FORM, form("a.csv", "text/csv", LINES)[: -len(END)], 400, "The form is malformed."),
+        (FORM, b"sku\nA\n", 400, "The form is malformed."),
+        (FORM, END[2:], 422, "must contain one file"),
+        ("multipart/form-data", form("a.csv", "text/csv", LINES), 400, "no boundary"),
+        (CSV, b"PK\x03\x04\x14\0\n", 422, "save it as CSV"),
+        ("application/zip", b"", 415, "multipart/form-data"),
+    ],
+)
+async def test_form_without_a_single_file_is_rejected(
+    client: httpx.AsyncClient, media_type: str, body: bytes, status: int, reason: str
+) -> None:
+    answer = await send(client, body, media_type)
+    problem = answer.json()
+    assert answer.status_code == status, problem
+    assert reason in (problem["errors"][0]["detail"] if status == 422 else problem["detail"])
+
+
+async def test_all_unknown_columns_are_reported_at_once(client: httpx.AsyncClient) -> None:
+    content = (FILES / "shop-export.csv").read_bytes()
+    answer = await send(client, content, columns="Title:name,Colour:category,Vendor:sku,SEO Title:sku")
+    assert answer.status_code == 422
+    unknown, twice, missing = (each["detail"] for each in answer.json()["errors"])
+    header = content.decode().partition("\n")[0].split(",")
+    assert [name for name in header if f"'{name}'" not in unknown] == ["Title", "Vendor", "SEO Title"]
+    assert "unknown_columns=ignore" in unknown
+    assert twice == "These columns contain the same field: 'Vendor', 'SEO Title'"
+    assert missing == "The file does not have these columns: 'Colour'"
+    assert await products(client) == []
+
+
+async def test_invalid_options_are_rejected(client: httpx.AsyncClient) -> None:
+    invalid = {"columns": "Title", "unknown_columns": "skip", "delimiter": "x", "decimal": "'"}
+    for name, value in invalid.items():
+        answer = await send(client, LINES, **{name: value})
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, name)
+    for columns in (":name", "Title:", "Title:title", "A:sku,A:name", "a\rb:name"):
+        answer = await send(client, LINES, columns=columns)
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "columns")
+    answer = await send(client, b'"Name, English",sku,price,quantity\nLamp,A,1,1\n', columns='"name, english:name"')
+    assert answer.json()["created"] == 1

@@ -89,6 +89,29 @@ def test_import_reads_standard_input(tmp_path: Path, environment: dict[str, str]
 
 
 @pytest.mark.sqlite
+def test_options_are_those_of_the_api(
+    tmp_path: Path, make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "shop.csv"
+    file.write_text("Variant SKU;Title;Price;Quantity;Note\nA;Lamp;1,501;1;x\n")
+    parser = argparse.ArgumentParser()
+    [chosen] = COMMANDS
+    chosen.arguments(parser)
+    words = ["--columns", "Variant SKU:sku,Title:name", "--unknown-columns", "ignore", "--delimiter", ";"]
+    with pytest.raises(SystemExit):  # A line is refused.
+        chosen.run(make_settings(), parser.parse_args([str(file), "--dry-run", *words, "--decimal", ","]))
+    assert capsys.readouterr().out.splitlines() == [
+        "line 2: price: USD has 2 decimals",
+        "cells are separated by ;; the decimal sign is ,",
+        "ignored columns: 'Note'",
+        "0 created, 0 updated, 0 unchanged, 1 refused; nothing was changed.",
+    ]
+    with pytest.raises(Invalid) as caught:
+        chosen.run(make_settings(), parser.parse_args([str(file), "--unknown-columns", "skip"]))
+    assert caught.value.errors[0].detail == "--unknown-columns: Input should be 'reject' or 'ignore'"
+
+
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("words", "status", "line"),
     [

@@ -84,7 +84,7 @@ def test_export_and_import_of_100000_products_use_constant_memory(
         assert client.post("/products/import", content="sku\n").status_code == 200
         with flat(empty, "import of csv"), files["csv"].open("rb") as content:
             answer = client.post("/products/import", content=content)
-    assert answer.json() == {"created": LINES, "updated": 0, "unchanged": 0, "refused": 0, "errors": []}
+    assert (answer.json()["created"], answer.json()["refused"]) == (LINES, 0)
     for name, file in files.items():
         assert export(empty, account, name, tmp_path).read_bytes() == file.read_bytes()
 

@@ -172,6 +172,20 @@ class RefusedLine(BaseModel):
     detail: str
 
 
+class FileLayout(BaseModel):
+    """How the file was read."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    delimiter: str | None = Field(description="What separates the cells: `,`, `;`, `tab` or `|`. Null for NDJSON.")
+    decimal: str | None = Field(
+        description="The decimal sign of the prices. Null for NDJSON, and if no price has decimals."
+    )
+    ignored_columns: list[str] = Field(
+        description="The first 100 unknown columns that were skipped, with `unknown_columns=ignore`."
+    )
+
+
 class ImportReport(BaseModel):
     """The result of an import."""
 
@@ -185,6 +199,7 @@ class ImportReport(BaseModel):
                     "unchanged": 0,
                     "refused": 1,
                     "errors": [{"line": 7, "detail": "price: JPY has 0 decimals"}],
+                    "file": {"delimiter": ";", "decimal": ",", "ignored_columns": []},
                 }
             ]
         },
@@ -195,3 +210,4 @@ class ImportReport(BaseModel):
     unchanged: int = Field(description="Products that already match the file.")
     refused: int
     errors: list[RefusedLine] = Field(description="The first 1,000 refused lines.")
+    file: FileLayout

@@ -1,29 +1,27 @@
 """The endpoints that import and export products as files."""
 
-import re
+import csv
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import Field
-from starlette.exceptions import HTTPException
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller, RequireCaller
 from chassis.errors import READ_ERRORS, WRITE_ERRORS
-from chassis.http import bodies
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Flag, QueryParameters, Router
 from product_service import schemas
 from product_service.api.product_query import CriteriaQuery
+from product_service.api.uploads import Upload, upload
+from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.errors import ImportInterrupted
-from product_service.files.formats import FORMATS, Format
-from product_service.services.import_export import ImportReport, Imports, export_catalogue
+from product_service.files.formats import FORMATS
+from product_service.files.reader import ReadOptions
+from product_service.services.import_export import ImportOptions, ImportReport, Imports, export_catalogue
 from product_service.services.products import Products
 
-_BY_MEDIA_TYPE = {file_format.media_type: file_format for file_format in FORMATS.values()}
-_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
 _EXAMPLES = {
     "csv": "name,price,quantity,sku\r\nMechanical keyboard,89.90,12,KB-87-BLK\r\n",
     "ndjson": '{"name": "Mechanical keyboard", "price": "89.90", "quantity": 12, "sku": "KB-87-BLK"}\n',
@@ -40,37 +38,70 @@ _UPLOAD_CONTENT = {
 }
 
 
+def _parse_columns(text: object) -> object:
+    """The fields by column, from a list of COLUMN:FIELD. It is one record of CSV, so that names may contain commas."""
+    if not isinstance(text, str):
+        return text
+    try:
+        pairs = [pair.rpartition(":") for pair in next(csv.reader([text]), [])]
+    except csv.Error:
+        pairs = []
+    if not pairs or not all(column.strip() and separator for column, separator, _ in pairs):
+        raise ValueError("Write pairs of a column and a field, like Variant SKU:sku,Title:name")
+    columns = {column.strip(): field.strip() for column, _, field in pairs}
+    if len(columns) < len(pairs):
+        raise ValueError("A column is mapped twice")
+    unknown = [field for field in columns.values() if field not in EDITABLE_FIELDS]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: the fields are {', '.join(EDITABLE_FIELDS)}")
+    return columns
+
+
+Delimiter = Annotated[Literal[",", ";", "tab", "|"], BeforeValidator(lambda value: "tab" if value == "\t" else value)]
+
+
 class ImportQuery(QueryParameters):
     dry_run: Flag | None = Field(default=None, description="Report what the import would do, and change nothing.")
+    columns: Annotated[dict[str, str], BeforeValidator(_parse_columns), WithJsonSchema({"type": "string"})] | None = (
+        Field(
+            default=None,
+            description="The fields of columns with other names, separated by commas: `Variant SKU:sku,Title:name`. "
+            "A name that contains a comma is quoted.",
+        )
+    )
+    unknown_columns: Literal["reject", "ignore"] | None = Field(
+        default=None, description="Whether a file with unknown columns is rejected, as by default, or they are skipped."
+    )
+    delimiter: Delimiter | None = Field(
+        default=None,
+        description="What separates the cells of CSV: `,`, `;`, `tab` or `|`. By default, the header tells.",
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None,
+        description="The decimal sign of prices in CSV. By default, the first price tells whose decimals can't be "
+        "thousands.",
+    )
+
+    @property
+    def options(self) -> ImportOptions:
+        read = ReadOptions(
+            columns=self.columns or {},
+            ignore_unknown=self.unknown_columns == "ignore",
+            delimiter=self.delimiter,
+            decimal=self.decimal,
+        )
+        return ImportOptions(read, dry_run=bool(self.dry_run))
 
 
 class ExportQuery(CriteriaQuery):
     format: Literal["csv", "ndjson"] = Field(description="The file format.", examples=["csv"])
 
 
-@dataclass(frozen=True)
-class _Upload:
-    file_format: Format
-    chunks: AsyncIterator[bytes]
-
-
-def _upload(request: Request, limit: int) -> _Upload:
-    """Check the headers of the upload; raises HTTPException with status 413 or 415 before the body is read."""
-    bodies.require_size(request, limit)
-    file_format = _BY_MEDIA_TYPE[bodies.media_type_of(request, _BY_MEDIA_TYPE)]
-    charset = _CHARSET.search(request.headers["content-type"])
-    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise HTTPException(415, "The file must be encoded in UTF-8.")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "The file must not be compressed.")
-    return _Upload(file_format, bodies.chunks(request, limit))
-
-
 def router(products: Products, imports: Imports, max_import_bytes: int) -> Router:
     routes = Router(prefix="/products", tags=["products"])
 
-    async def upload(request: Request) -> _Upload:
-        return _upload(request, max_import_bytes)
+    async def read_headers(request: Request) -> Upload:
+        return upload(request, max_import_bytes)
 
     @routes.post(
         "/import",
@@ -82,11 +113,14 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
     )
     async def import_products(
         # Declared before the caller, so that an unreadable body is rejected before the token is validated.
-        file: Annotated[_Upload, Depends(upload)],
+        file: Annotated[Upload, Depends(read_headers)],
         query: Annotated[ImportQuery, Query()],
         caller: CurrentCaller,
     ) -> Any:
         """Accepts CSV with a header line, or NDJSON with one product per line, as the export writes them.
+
+        The file is the body, or the only part of a form (`multipart/form-data`). CSV may have other separators, decimal
+        commas and other names of columns. The response tells how it was read.
 
         Lines are matched to products by `sku`; a line with a new SKU creates a product. Fields missing from a line keep
         their values. Invalid lines, and lines for products that the caller can't change, are refused; the others are
@@ -94,7 +128,8 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         safe.
         """
         report = ImportReport()
-        await imports.run(file.chunks, file.file_format, caller, report, dry_run=bool(query.dry_run))
+        file_format, chunks = await file.open()
+        await imports.run(chunks, file_format, caller, report, query.options)
         return report
 
     @routes.get(

@@ -141,6 +141,13 @@ _OUTPUTS = {name: _output(annotation) for name, annotation in _ANNOTATIONS.items
 OUTPUT_TYPES: dict[str, Any] = {name: output_type for name, (output_type, _) in _OUTPUTS.items()}
 """The types of the editable fields in responses, in the history and in files."""
 
+
+def _contains(annotation: Any, wanted: type) -> bool:
+    return annotation is wanted or any(_contains(each, wanted) for each in get_args(annotation))
+
+
+DECIMAL_FIELDS = frozenset(name for name, annotation in _ANNOTATIONS.items() if _contains(annotation, Decimal))
+
 NULLABLE_FIELDS = frozenset(name for name, output_type in OUTPUT_TYPES.items() if NoneType in get_args(output_type))
 
 

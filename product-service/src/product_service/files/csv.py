@@ -12,29 +12,43 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chassis.errors import FieldError, Invalid
-from product_service.domain.fields import EDITABLE_FIELDS, NULLABLE_FIELDS, OUTPUT_TYPES
-from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Reader, Record, parse_patch
+from product_service.domain.fields import DECIMAL_FIELDS, EDITABLE_FIELDS, NULLABLE_FIELDS, OUTPUT_TYPES
+from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Reader, ReadOptions, Record, parse_patch
+from product_service.schemas import ProductLine
 
 if TYPE_CHECKING:
     from product_service.models import Product
 
+DELIMITERS = {",": ",", ";": ";", "tab": "\t", "|": "|"}
+"""The characters that can separate cells, by their names in options and reports."""
+
 _INTEGER_FIELDS = frozenset(name for name, output_type in OUTPUT_TYPES.items() if output_type is int)
 _INTEGER = re.compile("-?[0-9]{1,1000}")
 """Also what is out of range, so that it gets the message of the field."""
+_DECIMAL = re.compile("-?[0-9]+([.,])([0-9]+)")
 # Characters, full-width forms included, that start a formula or move on to the next cell. Spreadsheets may ignore
 # spaces before them.
 _NEEDS_APOSTROPHE = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|'|\Z")
-_OPENING_QUOTE = re.compile('(?:^|,)"')
+_VISIBLE = re.compile(r"[^\s,;|\"]")
 _CLOSING_QUOTE = re.compile('(?:[^"]|"")*+"')
+_OPENING_QUOTES = {name: re.compile(f'(?:^|[{character}])"') for name, character in DELIMITERS.items()}
+_ANY_OPENING_QUOTE = re.compile(f'(?:^|[{"".join(DELIMITERS.values())}])"')
+# A line that spreadsheets write and read: it names the delimiter.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?', re.IGNORECASE)
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""The first bytes of an .xlsx file and of an .xls file."""
 
 
 class CsvReader(Reader):
-    def __init__(self) -> None:
-        super().__init__()
-        self._columns: list[str] | None = None
+    def __init__(self, options: ReadOptions) -> None:
+        super().__init__(options)
+        self.layout.delimiter, self.layout.decimal = options.delimiter, options.decimal
+        self._fields: list[str | None] | None = None
+        """The field of each column; None for ignored columns."""
         self._record: list[bytes] = []
         """The lines of the current record so far."""
         self._size = 0
@@ -46,19 +60,27 @@ class CsvReader(Reader):
         yield from super().end()
         if self._in_quotes:
             yield from self._fail("does not end")
-        if self._columns is None:
+        if self._fields is None:
             raise _unreadable("The header line is missing")
 
     def _read_line(self, line: bytes) -> Iterator[Record]:
         if self._failure:
             yield Record(self._line, self._failure)
             return
+        if self._line == 1:
+            line = self._without_bom(line)
+            if line.startswith(_WORKBOOK):
+                raise _unreadable("This is a workbook of a spreadsheet; save it as CSV")
+            if separator := _SEPARATOR_LINE.fullmatch(line.decode(errors="replace")):
+                self._set_delimiter(separator[1])
+                return
         if not self._in_quotes:
             self._record, self._size = [], 0
-        self._record.append(self._without_bom(line))
+        self._record.append(line)
         self._size += len(line) + 1
         # Quotation marks are found even if the rest of the line is not valid UTF-8.
-        self._in_quotes = _ends_in_quotes(line.decode(errors="replace"), in_quotes=self._in_quotes)
+        opening = _OPENING_QUOTES.get(self.layout.delimiter or "", _ANY_OPENING_QUOTE)
+        self._in_quotes = _ends_in_quotes(line.decode(errors="replace"), opening, in_quotes=self._in_quotes)
         if self._size > MAX_RECORD_SIZE:
             yield from self._fail(f"does not end within {MAX_RECORD_SIZE} bytes")
         elif not self._in_quotes:
@@ -68,7 +90,7 @@ class CsvReader(Reader):
         """Refuse the current record and the rest of the file: it is unknown what is inside quotation marks."""
         self._in_quotes = False
         detail = f"Not read: the record in line {self._first_line} {problem}; is a quotation mark missing?"
-        if self._columns is None:
+        if self._fields is None:
             raise _unreadable(detail)
         self._failure = Invalid([FieldError(None, detail)])
         yield from (Record(line, self._failure) for line in range(self._first_line, self._line + 1))
@@ -80,7 +102,10 @@ class CsvReader(Reader):
     def _read_record(self) -> Iterator[Record]:
         try:
             text = b"\n".join((*self._record, b"")).decode()
-            cells = next(csv.reader([text], strict=True), [])
+            if self._fields is None:
+                self._read_header(text)
+                return
+            cells = self._split(text)
         except UnicodeDecodeError:
             yield self._refuse(NOT_UTF_8)
             return
@@ -90,58 +115,104 @@ class CsvReader(Reader):
             return
         if not any(cells):
             return
-        if self._columns is None:
-            self._columns = _parse_header(cells)
-            return
-        while len(cells) > len(self._columns) and not cells[-1]:
+        while len(cells) > len(self._fields) and not cells[-1]:
             cells.pop()
-        if len(cells) != len(self._columns):
-            yield self._refuse(f"This line has {len(cells)} cells, but the header has {len(self._columns)}")
+        if len(cells) != len(self._fields):
+            yield self._refuse(f"This line has {len(cells)} cells, but the header has {len(self._fields)}")
             return
-        # An empty cell of a field that is not nullable is omitted: changes keep the value, and creations report it.
-        fields = {
-            name: _parse_cell(name, cell)
-            for name, cell in zip(self._columns, cells, strict=True)
-            if cell or name in NULLABLE_FIELDS
-        }
-        yield Record(self._first_line, parse_patch(fields))
+        yield Record(self._first_line, self._parse_cells(zip(self._fields, cells, strict=True)))
+
+    def _split(self, text: str, delimiter: str | None = None) -> list[str]:
+        character = DELIMITERS[delimiter or self.layout.delimiter or ","]
+        return next(csv.reader([text], strict=True, delimiter=character), [])
+
+    def _read_header(self, text: str) -> None:
+        if "\0" in text:
+            raise _unreadable("This looks like UTF-16 without a byte order mark; save it as UTF-8")
+        if not _VISIBLE.search(text):
+            return
+        if self.layout.delimiter is None:
+            self.layout.delimiter = self._detect_delimiter(text)
+        names = [cell.strip() for cell in self._split(text)]
+        while not names[-1]:  # Spreadsheets add empty columns.
+            names.pop()
+        self._fields = self._columns.of_header(names)
+
+    def _detect_delimiter(self, header: str) -> str:
+        """The only delimiter in the header, or the only one that makes columns of it that are known."""
+        columns = {}
+        for delimiter in DELIMITERS:
+            with suppress(csv.Error):
+                columns[delimiter] = self._split(header, delimiter)
+        present = [delimiter for delimiter, names in columns.items() if len(names) > 1]
+        if len(present) > 1:
+            present = [each for each in present if any(map(self._columns.field, columns[each]))]
+        if len(present) > 1:
+            raise _unreadable(f"Unclear which of {' '.join(present)} separates the columns; set the delimiter")
+        return present[0] if present else ","
+
+    def _set_delimiter(self, character: str) -> None:
+        delimiter = next((name for name, each in DELIMITERS.items() if each == character), None)
+        if delimiter is None:
+            raise _unreadable(f"Cells can't be separated by {character!r}; use one of {' '.join(DELIMITERS)}")
+        if self.layout.delimiter not in (None, delimiter):
+            raise _unreadable(f"The first line of the file sets another delimiter: {delimiter}")
+        self.layout.delimiter = delimiter
+
+    def _parse_cells(self, cells: Iterable[tuple[str | None, str]]) -> ProductLine | Invalid:
+        fields: dict[str, str | int | None] = {}
+        errors = []
+        for name, cell in cells:
+            # An empty cell of a field that is not nullable is omitted: changes keep the value, and creations report it.
+            if name is None or not (cell or name in NULLABLE_FIELDS):
+                continue
+            text = cell[1:] if cell.startswith("'") and _NEEDS_APOSTROPHE.match(cell, 1) else cell
+            if not cell:
+                fields[name] = None
+            elif name in _INTEGER_FIELDS and _INTEGER.fullmatch(text):
+                fields[name] = int(text)
+            elif name in DECIMAL_FIELDS:
+                try:
+                    fields[name] = self._with_point(text)
+                except ValueError as error:
+                    errors.append(FieldError(f"/{name}", str(error)))
+            else:
+                fields[name] = text
+        content = parse_patch(fields)
+        if errors:
+            return Invalid([*errors, *(content.errors if isinstance(content, Invalid) else ())])
+        return content
+
+    def _with_point(self, number: str) -> str:
+        """The number with a decimal point. Raises ValueError if it is unclear which sign is the decimal one."""
+        found = _DECIMAL.fullmatch(number)
+        if found and self.layout.decimal is None:
+            # Three digits may be thousands. In files separated by commas, a point is the decimal sign anyway.
+            if len(found[2]) == 3 and (found[1], self.layout.delimiter) != (".", ","):
+                raise ValueError(f"Unclear whether {number} has decimals or thousands; set the decimal sign")
+            self.layout.decimal = found[1]
+        if self.layout.decimal != ",":
+            return number
+        if "." in number:
+            raise ValueError("In this file, the decimal sign is a comma, and there is no sign for thousands")
+        return number.replace(",", ".")
 
     def _refuse(self, detail: str) -> Record:
-        if self._columns is None:
+        if self._fields is None:
             raise _unreadable(f"The header line cannot be read: {detail}")
         return Record(self._first_line, Invalid([FieldError(None, detail)]))
 
 
-def _ends_in_quotes(text: str, *, in_quotes: bool) -> bool:
+def _ends_in_quotes(text: str, opening: re.Pattern[str], *, in_quotes: bool) -> bool:
     """Whether a quotation mark is open at the end of this line, so that the record continues on the next one."""
     position = 0
-    while found := (_CLOSING_QUOTE.match if in_quotes else _OPENING_QUOTE.search)(text, position):
+    while found := (_CLOSING_QUOTE.match if in_quotes else opening.search)(text, position):
         position, in_quotes = found.end(), not in_quotes
     return in_quotes
 
 
-def _parse_header(cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    while not names[-1]:  # Spreadsheets add empty columns.
-        names.pop()
-    unknown = [name for name in names if name not in EDITABLE_FIELDS]
-    if unknown:
-        hint = "; separate columns with commas" if re.search("[;\t]", unknown[0]) else ""
-        raise _unreadable(f"Unknown column {unknown[0][:100]!r}; the columns are {', '.join(EDITABLE_FIELDS)}{hint}")
-    if len(set(names)) != len(names):
-        raise _unreadable("The header names a column twice")
-    return names
-
-
 def _unreadable(detail: str) -> Invalid:
     return Invalid([FieldError("", detail)])
-
-
-def _parse_cell(name: str, cell: str) -> str | int | None:
-    if not cell:
-        return None
-    text = cell[1:] if cell[0] == "'" and _NEEDS_APOSTROPHE.match(cell, 1) else cell
-    return int(text) if name in _INTEGER_FIELDS and _INTEGER.fullmatch(text) else text
 
 
 def serialize(products: Iterable[Product]) -> str:

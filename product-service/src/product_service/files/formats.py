@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from product_service.files import csv, ndjson
-from product_service.files.reader import Reader
+from product_service.files.reader import Reader, ReadOptions
 
 if TYPE_CHECKING:
     from product_service.models import Product
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Format:
     media_type: str
-    reader: Callable[[], Reader]
+    reader: Callable[[ReadOptions], Reader]
     header: str
     """The beginning of every file."""
     serialize: Callable[[Iterable[Product]], str]

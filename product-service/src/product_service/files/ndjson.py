@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chassis.errors import FieldError, Invalid
 from chassis.json_decoding import NotJson, decode_json
 from product_service.files.reader import BOM, MAX_RECORD_SIZE, NOT_UTF_8, Reader, Record, parse_patch
+from product_service.schemas import ProductLine
 
 if TYPE_CHECKING:
     from product_service.models import Product
@@ -28,7 +29,20 @@ class NdjsonReader(Reader):
         except NotJson as error:
             yield self._refuse(f"This {error}")
         else:
-            yield Record(self._line, parse_patch(fields))
+            yield Record(self._line, self._parse(fields))
+
+    def _parse(self, fields: Any) -> ProductLine | Invalid:
+        if not isinstance(fields, dict):
+            return parse_patch(fields)
+        known = {}
+        for name, value in fields.items():
+            field = self._columns.field(name)
+            if field is None and self._columns.ignore(name):
+                continue
+            if field in known:
+                return Invalid([FieldError(f"/{field}", "The line contains this field twice")])
+            known[field or name] = value  # Validation reports unknown fields.
+        return parse_patch(known)
 
     def _refuse(self, detail: str) -> Record:
         return Record(self._line, Invalid([FieldError(None, detail)]))

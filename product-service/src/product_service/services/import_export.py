@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chassis.errors import DatabaseBusy, FieldError, Invalid, Unavailable
 from product_service.errors import ImportInterrupted, NotTheOwner, SkuTaken
 from product_service.files.formats import Format
-from product_service.files.reader import Reader, Record
+from product_service.files.reader import Layout, Reader, ReadOptions, Record
 from product_service.schemas import ProductLine
 from product_service.services.products import DryRun, Outcome, Products, Upserted
 
@@ -43,6 +43,13 @@ class RefusedLine:
     detail: str
 
 
+@dataclass(frozen=True)
+class ImportOptions:
+    read: ReadOptions = ReadOptions()  # noqa: RUF009 - it is immutable
+    dry_run: bool = False
+    """Only report what would happen."""
+
+
 OUTCOMES = ("created", "updated", "unchanged", "refused")
 
 
@@ -56,6 +63,7 @@ class ImportReport:
     refused: int = 0
     errors: list[RefusedLine] = field(default_factory=list)
     """The first MAX_ERRORS refused lines."""
+    file: Layout = field(default_factory=Layout)
 
     @property
     def lines(self) -> int:
@@ -83,8 +91,7 @@ class Imports:
         file_format: Format,
         caller: Caller,
         report: ImportReport,
-        *,
-        dry_run: bool = False,
+        options: ImportOptions,
     ) -> None:
         """Create and change products from a file.
 
@@ -93,11 +100,11 @@ class Imports:
         :param chunks: the content of the file, split anywhere
         :param caller: the owner of new products
         :param report: updated after each batch
-        :param dry_run: only report what would happen. Each batch is checked on its own: it does not find products that
-            an earlier batch would have created.
         """
-        run = _Import(self._products, caller, report, dry_run=dry_run)
-        async for batch in _batches(chunks, file_format.reader()):
+        reader = file_format.reader(options.read)
+        report.file = reader.layout
+        run = _Import(self._products, caller, report, options)
+        async for batch in _batches(chunks, reader):
             async with self._batch_lock:
                 await run.process(batch)
 
@@ -132,11 +139,11 @@ def _take(records: Iterator[Record], count: int) -> list[Record]:
 
 
 class _Import:
-    def __init__(self, products: Products, caller: Caller, report: ImportReport, *, dry_run: bool) -> None:
+    def __init__(self, products: Products, caller: Caller, report: ImportReport, options: ImportOptions) -> None:
         self._report = report
         self._products = products
         self._caller = caller
-        self._dry_run = dry_run
+        self._options = options
         self._seen: Counter[int] = Counter()
         """The number of lines so far per product without a SKU, by a hash of its fields."""
         self._without_sku = 0
@@ -147,7 +154,7 @@ class _Import:
         try:
             outcomes = iter(await self._upsert(patches) if patches else ())
         except Unavailable as error:
-            if self._report.lines and not self._dry_run:
+            if self._report.lines and not self._options.dry_run:
                 raise ImportInterrupted from error
             raise
         for record, content in zip(records, contents, strict=True):
@@ -177,7 +184,7 @@ class _Import:
 
     async def _upsert_once(self, patches: Sequence[ProductLine]) -> Upserted:
         try:
-            return await self._products.upsert_many(patches, self._caller, self._seen, dry_run=self._dry_run)
+            return await self._products.upsert_many(patches, self._caller, self._seen, dry_run=self._options.dry_run)
         except DryRun as rolled_back:
             return rolled_back.result
 
