@@ -6,7 +6,8 @@ import pytest
 
 from chassis.errors import Invalid
 from product_service.files.formats import FORMATS
-from product_service.files.reader import Layout, ReadOptions, Record
+from product_service.files.options import Layout, ReadOptions
+from product_service.files.reader import Record
 from product_service.schemas import ProductLine
 
 

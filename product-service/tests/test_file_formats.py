@@ -16,7 +16,8 @@ from chassis.errors import Invalid
 from product_service.domain import money
 from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.files.formats import FORMATS
-from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, ReadOptions, Record
+from product_service.files.options import ReadOptions, WriteOptions
+from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Record
 from product_service.models import Product
 from product_service.schemas import ProductCreate, ProductLine
 from testkit.products import product
@@ -25,6 +26,13 @@ from testkit.products import product
 def read(name: str, *chunks: bytes, **options: Any) -> list[Record]:
     reader = FORMATS[name].reader(ReadOptions(**options))
     return [*(record for chunk in chunks for record in reader.feed(chunk)), *reader.end()]
+
+
+HEADER = FORMATS["csv"].header(WriteOptions())
+
+
+def csv_of(*products: Product, **options: bool) -> str:
+    return FORMATS["csv"].serialize(products, WriteOptions(**options))
 
 
 def summary(records: Iterable[Record]) -> list[tuple[int, Any]]:
@@ -48,8 +56,12 @@ characters = st.characters(exclude_categories=["Cs", "Cc"])
 awkward = st.sampled_from(["'", '"', ",", "=", "+", "-", "@", " ", "\u2028", "\ufeff", "\uff1d", "é", "💡"])
 line = st.text(awkward | characters, max_size=12)
 not_blank = line.map(lambda text: f"{text}x{text}")
+# What spreadsheets convert.
+converted = st.from_regex(r"0?[0-9]{1,14}([.,/-][0-9]{1,3})?(E[+-]?[0-9]{1,3})?", fullmatch=True)
+not_blank = not_blank | converted.filter(str.strip)
 products = st.builds(
     product,
+    id=st.integers(1, 2**63 - 1),
     name=not_blank,
     description=st.none() | st.text(awkward | characters | st.sampled_from("\n\r\t"), max_size=12),
     price=st.integers(1, 10**14 - 1).map(lambda number: Decimal(number) / 10_000),
@@ -64,26 +76,34 @@ def editable(stored: Product) -> dict[str, Any]:
     return {name: getattr(stored, name) for name in EDITABLE_FIELDS}
 
 
-@given(st.lists(products, max_size=4), st.sampled_from(sorted(FORMATS)), st.integers(1, 40))
-def test_round_trip_is_exact_for_any_chunk_size(stored: list[Product], name: str, size: int) -> None:
+@given(
+    st.lists(products, max_size=4),
+    st.sampled_from(sorted(FORMATS)),
+    st.builds(WriteOptions, include_id=st.booleans(), bom=st.booleans(), spreadsheet=st.booleans()),
+    st.integers(1, 40),
+)
+def test_round_trip_is_exact_for_any_chunk_size(
+    stored: list[Product], name: str, options: WriteOptions, size: int
+) -> None:
     file_format = FORMATS[name]
-    content = (file_format.header + file_format.serialize(stored)).encode()
+    content = (file_format.header(options) + file_format.serialize(stored, options)).encode()
     chunks = [content[start : start + size] for start in range(0, len(content), size)]
-    assert [fields_or_errors(record.content) for record in read(name, *chunks)] == [editable(each) for each in stored]
+    expected = [{"id": each.id, **editable(each)} if options.include_id else editable(each) for each in stored]
+    assert [fields_or_errors(record.content) for record in read(name, *chunks)] == expected
 
 
 @given(st.lists(products, max_size=4))
 def test_standard_parsers_read_the_same_values(stored: list[Product]) -> None:
-    rows = list(csv.reader(io.StringIO(FORMATS["csv"].header + FORMATS["csv"].serialize(stored), newline="")))
+    rows = list(csv.reader(io.StringIO(HEADER + csv_of(*stored), newline="")))
     prices = [money.format_amount(each.price, each.currency) for each in stored]
     assert [row[EDITABLE_FIELDS.index("price")] for row in rows[1:]] == prices
-    lines = FORMATS["ndjson"].serialize(stored).split("\n")
+    lines = FORMATS["ndjson"].serialize(stored, WriteOptions()).split("\n")
     assert [json.loads(line) for line in lines[:-1]] == [each.snapshot for each in stored]
 
 
 def test_columns_are_the_fields_of_product_create() -> None:
     assert tuple(ProductCreate.model_fields) == EDITABLE_FIELDS
-    assert FORMATS["csv"].header == "name,description,price,currency,quantity,sku,category\r\n"
+    assert HEADER == "name,description,price,currency,quantity,sku,category\r\n"
 
 
 @pytest.mark.parametrize(
@@ -91,10 +111,10 @@ def test_columns_are_the_fields_of_product_create() -> None:
     ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n@a", "\uff1d1", "'", "''", "'=1", "", "=", '="a"'],
 )
 def test_formulas_are_escaped_and_restored(text: str) -> None:
-    written = FORMATS["csv"].serialize([product(description=text)])
+    written = csv_of(product(description=text))
     [row] = csv.reader(io.StringIO(written, newline=""))
     assert row[1] == f"'{text}"
-    [record] = read("csv", FORMATS["csv"].header.encode(), written.encode())
+    [record] = read("csv", HEADER.encode(), written.encode())
     assert fields_or_errors(record.content)["description"] == text
 
 
@@ -112,10 +132,10 @@ def test_apostrophes_of_other_programs_are_kept(cell: str, text: str) -> None:
 
 
 def test_null_and_empty_string_are_distinguished() -> None:
-    written = FORMATS["csv"].serialize([product(description=None), product(description="")])
+    written = csv_of(product(description=None), product(description=""))
     assert [row.split(",")[1] for row in written.splitlines()] == ["", "'"]
-    assert "1.5" in FORMATS["csv"].serialize([product(name="1.5", description="a=b, c-d")])
-    assert "'1.5" not in FORMATS["csv"].serialize([product(name="1.5")])
+    assert "1.5" in csv_of(product(name="1.5", description="a=b, c-d"))
+    assert "'1.5" not in csv_of(product(name="1.5"))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +197,11 @@ def test_csv_records(content: str, expected: list[tuple[int, Any]]) -> None:
         ('{"sku": "A", "sku": "B"}\n', [(1, ["This is not acceptable JSON: an object has the same key twice"])]),
         ('{"price": NaN}\n', [(1, ["This is not acceptable JSON: NaN is not a JSON number"])]),
         ('{"sku": "\\ud800"}\n', [(1, ["This is not acceptable JSON: a string has a lone surrogate"])]),
-        ('{"id": 1}\n', [(1, ["/id Unknown field"])]),
+        ('{"id": 1, "owner_id": 1}\n', [(1, ["/owner_id Unknown field"])]),
+        (
+            '{"id": 0}\n{"id": "1"}',
+            [(1, ["/id Input should be greater than or equal to 1"]), (2, ["/id Input should be a valid integer"])],
+        ),
         ('{"name": null}\n', [(1, ["/name Input should be a valid string"])]),
         ('{"description": "\'=1"}\n', [(1, {"description": "'=1"})]),
     ],
@@ -227,7 +251,7 @@ def test_unclosed_quotation_mark_refuses_the_rest_of_the_file(record: str, lines
 def test_at_most_one_record_is_buffered() -> None:
     for file_format in FORMATS.values():
         reader = file_format.reader(ReadOptions())
-        list(reader.feed(file_format.header.encode()))
+        list(reader.feed(file_format.header(WriteOptions()).encode()))
         for _ in range(100):
             assert list(reader.feed(b'"' + b"x" * 9_999)) == []
         buffered = [value for value in vars(reader).values() if isinstance(value, str | bytes)]

@@ -108,7 +108,7 @@ async def test_refused_lines_are_reported_and_the_others_are_imported(
         {"sku": "new", "quantity": 2},
     ]
     content = "".join(f"{json.dumps(line)}\n" for line in lines)
-    report = await run_import(client, content, NDJSON)
+    report = await run_import(client, content, NDJSON, allow_repeated_sku="true")
     assert report.pop("errors") == [
         {"line": 2, "detail": "Only the product's owner or an admin can do this."},
         {"line": 3, "detail": "price: JPY has 0 decimals"},
@@ -143,7 +143,10 @@ async def test_write_access_setting_allows_other_callers(make_settings: MakeSett
 @pytest.mark.usefixtures("small_batches")
 async def test_repeated_sku_is_created_and_then_changed(client: httpx.AsyncClient) -> None:
     file = HEADER + "A,Lamp,1,1\nA,Lamp,2,1\nA,Lamp,3,1\nB,Cup,1,1\nA,Lamp,4,1\n"
-    assert await run_import(client, file) == {"created": 2, "updated": 3}
+    allowed = {"allow_repeated_sku": "true"}
+    # A dry run knows what earlier batches would have created.
+    assert await run_import(client, file, dry_run="true", **allowed) == {"created": 2, "updated": 3}
+    assert await run_import(client, file, **allowed) == {"created": 2, "updated": 3}
     first, _ = await catalogue(client)
     assert (first["price"], first["version"]) == ("4.00", 4)
     actions = [(each["action"], each["version"]) for each in await history(client, first["id"])]
@@ -186,7 +189,7 @@ async def test_dry_run_reports_the_same_and_changes_nothing(client: httpx.AsyncC
 
 
 async def test_at_most_a_thousand_errors_are_reported(client: httpx.AsyncClient) -> None:
-    report = await run_import(client, "sku\n" + "A\n" * 1_203)
+    report = await run_import(client, "sku,quantity\n" + "A,x\n" * 1_203)
     assert report["refused"] == 1_203
     assert [each["line"] for each in report["errors"]] == list(range(2, 1_002))
 
@@ -208,7 +211,7 @@ async def test_batch_without_valid_lines_does_not_write(
     def fail(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(ProductRepository, "lock_by_sku", fail)
+    monkeypatch.setattr(ProductRepository, "lock_by_id_or_sku", fail)
     assert (await run_import(client, "1\n" * 2_000, NDJSON))["refused"] == 2_000
 
 
@@ -291,15 +294,15 @@ async def test_imports_have_a_size_limit_of_their_own(client: httpx.AsyncClient)
 @pytest.mark.usefixtures("small_batches")
 async def test_interrupted_import_can_be_repeated(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     file = HEADER + "A,Cup,1,1\nB,Cup,1,1\nC,Cup,1,1\nD,Cup,1,1\n"
-    lock_by_sku = ProductRepository.lock_by_sku
+    lock = ProductRepository.lock_by_id_or_sku
 
-    def fail_on_third(repository: ProductRepository, skus: list[str]) -> Any:
+    def fail_on_third(repository: ProductRepository, ids: set[int], skus: set[str]) -> Any:
         if "C" in skus:
             raise DatabaseUnavailable
-        return lock_by_sku(repository, skus)
+        return lock(repository, ids, skus)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProductRepository, "lock_by_sku", fail_on_third)
+        patch.setattr(ProductRepository, "lock_by_id_or_sku", fail_on_third)
         answer = await send(client, file)
         assert (answer.status_code, answer.json()["code"]) == (503, "import-interrupted")
         assert "Products imported so far are saved" in answer.json()["detail"]

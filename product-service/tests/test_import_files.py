@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from product_service.files.csv import SCIENTIFIC_SKU
+from product_service.services.import_export import REPEATED
 from testkit.products import bearer
 from testkit.user_service_stub import ADA
 
@@ -86,6 +88,16 @@ CASES = [
         media_type="application/x-ndjson",
         query={"unknown_columns": "ignore", "columns": "Variant SKU:sku,Title:name"},
         file={"delimiter": None, "decimal": None, "ignored_columns": 1},
+    ),
+    Case(
+        "rounded-skus.csv",
+        [{"sku": "8.71E+12", "name": "Plate"}, {"sku": "1E5", "name": "Jug"}],
+        refused=dict.fromkeys((2, 3, 4), f"sku: {SCIENTIFIC_SKU}"),
+    ),
+    Case(
+        "repeated-skus.csv",
+        [{"sku": "A-1", "price": "19.90"}, {"sku": "A-2", "name": "Mug"}],
+        refused={4: f"sku: {REPEATED}"},
     ),
 ]
 

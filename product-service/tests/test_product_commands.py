@@ -17,7 +17,7 @@ from chassis.errors import DatabaseUnavailable, Invalid
 from product_service.commands import COMMANDS
 from product_service.errors import ImportInterrupted
 from product_service.schemas import ProductLine
-from product_service.services.products import Products
+from product_service.services.upserts import Upserts
 from product_service.settings import Settings
 from testkit import preloaded
 from testkit.products import MakeSettings
@@ -159,14 +159,14 @@ def test_interrupted_import_reports_what_it_saved(
 ) -> None:
     lines = "".join(f"S{number},Cup,1,{'x' if number == 7 else 1}\n" for number in range(900))
     (tmp_path / "products.csv").write_text(f"sku,name,price,quantity\n{lines}")
-    upsert_many = Products.upsert_many
+    upsert_many = Upserts.upsert_many
 
-    async def upsert_some(products: Products, patches: Sequence[ProductLine], *arguments: Any, **options: Any) -> Any:
+    async def upsert_some(upserts: Upserts, patches: Sequence[ProductLine], *arguments: Any, **options: Any) -> Any:
         if patches[-1].sku == "S899":
             raise DatabaseUnavailable
-        return await upsert_many(products, patches, *arguments, **options)
+        return await upsert_many(upserts, patches, *arguments, **options)
 
-    monkeypatch.setattr(Products, "upsert_many", upsert_some)
+    monkeypatch.setattr(Upserts, "upsert_many", upsert_some)
     with pytest.raises(ImportInterrupted):
         run(make_settings(), tmp_path / "products.csv")
     output = capsys.readouterr().out.splitlines()

@@ -23,6 +23,7 @@ from product_service.repositories import Repositories
 from product_service.services.idempotency import IdempotencyRecords
 from product_service.services.import_export import Imports
 from product_service.services.products import Products
+from product_service.services.upserts import Upserts
 from product_service.settings import Settings
 
 DESCRIPTION = """A product catalogue. Reads are public; writes require an access token of the user service.
@@ -47,7 +48,7 @@ class Services:
         self.database = Database.from_settings(settings, Repositories)
         self.auth = AuthClient.from_settings(settings)
         self.products = Products(self.database, settings.product_write_access)
-        self.imports = Imports(self.products)
+        self.imports = Imports(Upserts(self.database, settings.product_write_access))
         self.idempotency_records = IdempotencyRecords(self.database)
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model, field_validator
 from pydantic_core import PydanticUndefined
 
+from chassis.ids import LARGEST_ID
 from chassis.text import NotBlank
 from product_service.domain.fields import EXAMPLE, MAX_QUANTITY, OUTPUT_TYPES, ProductFields, snapshot
 from product_service.domain.history import MAX_REASON_LENGTH, Action
@@ -35,6 +36,8 @@ def _make_optional(model: type[M]) -> type[M]:
 @_make_optional
 class ProductLine(ProductFields):
     """One product of an imported file: sets the fields that are sent. Null clears the nullable ones."""
+
+    id: Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
 
 
 ReadOnly = Field(json_schema_extra={"readOnly": True})

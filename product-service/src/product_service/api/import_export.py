@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller, RequireCaller
 from chassis.errors import READ_ERRORS, WRITE_ERRORS
@@ -15,10 +15,10 @@ from chassis.http.routing import Flag, QueryParameters, Router
 from product_service import schemas
 from product_service.api.product_query import CriteriaQuery
 from product_service.api.uploads import Upload, upload
-from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.errors import ImportInterrupted
+from product_service.files.columns import COLUMNS
 from product_service.files.formats import FORMATS
-from product_service.files.reader import ReadOptions
+from product_service.files.options import ReadOptions, WriteOptions
 from product_service.services.import_export import ImportOptions, ImportReport, Imports, export_catalogue
 from product_service.services.products import Products
 
@@ -51,9 +51,9 @@ def _parse_columns(text: object) -> object:
     columns = {column.strip(): field.strip() for column, _, field in pairs}
     if len(columns) < len(pairs):
         raise ValueError("A column is mapped twice")
-    unknown = [field for field in columns.values() if field not in EDITABLE_FIELDS]
+    unknown = [field for field in columns.values() if field not in COLUMNS]
     if unknown:
-        raise ValueError(f"{', '.join(unknown)}: the fields are {', '.join(EDITABLE_FIELDS)}")
+        raise ValueError(f"{', '.join(unknown)}: the fields are {', '.join(COLUMNS)}")
     return columns
 
 
@@ -82,6 +82,18 @@ class ImportQuery(QueryParameters):
         "thousands.",
     )
 
+    mode: Literal["upsert", "update"] | None = Field(
+        default=None,
+        description="`update` creates no products: lines that match none are refused. The default is `upsert`.",
+    )
+
+    allow_repeated_sku: Flag | None = Field(
+        default=None, description="Accept several lines with the same SKU or id. The last one wins."
+    )
+    allow_scientific_sku: Flag | None = Field(
+        default=None, description="Accept SKUs in CSV like `8.71E+12`, which spreadsheets make of long numbers."
+    )
+
     @property
     def options(self) -> ImportOptions:
         read = ReadOptions(
@@ -89,12 +101,44 @@ class ImportQuery(QueryParameters):
             ignore_unknown=self.unknown_columns == "ignore",
             delimiter=self.delimiter,
             decimal=self.decimal,
+            allow_scientific_sku=bool(self.allow_scientific_sku),
         )
-        return ImportOptions(read, dry_run=bool(self.dry_run))
+        return ImportOptions(
+            read,
+            dry_run=bool(self.dry_run),
+            update_only=self.mode == "update",
+            allow_repeated_sku=bool(self.allow_repeated_sku),
+        )
 
 
 class ExportQuery(CriteriaQuery):
     format: Literal["csv", "ndjson"] = Field(description="The file format.", examples=["csv"])
+    include_id: Flag | None = Field(
+        default=None, description="Include the id of each product, by which an import finds it again."
+    )
+    profile: Literal["spreadsheet"] | None = Field(
+        default=None,
+        description="`spreadsheet` protects texts in CSV that a spreadsheet would change, such as leading zeros, long "
+        "numbers and dates, with an apostrophe that the import removes.",
+    )
+    bom: Flag | None = Field(
+        default=None,
+        description="Whether CSV begins with a byte order mark, by which spreadsheets recognise UTF-8. By default only "
+        "with `profile=spreadsheet`.",
+    )
+
+    @field_validator("profile", "bom")
+    @classmethod
+    def _check_format(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("format") == "ndjson":
+            raise ValueError("Only for format=csv")
+        return value
+
+    @property
+    def options(self) -> WriteOptions:
+        spreadsheet = self.profile == "spreadsheet"
+        bom = spreadsheet if self.bom is None else self.bom
+        return WriteOptions(include_id=bool(self.include_id), bom=bom, spreadsheet=spreadsheet)
 
 
 def router(products: Products, imports: Imports, max_import_bytes: int) -> Router:
@@ -152,7 +196,7 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         If an export fails midway, the service aborts the connection, so that clients detect the incomplete file.
         """
         file_format = FORMATS[query.format]
-        chunks = export_catalogue(products, query.criteria, file_format)
+        chunks = export_catalogue(products, query.criteria, file_format, query.options)
         # Read the first chunk here: an error before anything is sent still gets a proper error response.
         first = await anext(chunks)
 

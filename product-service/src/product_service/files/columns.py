@@ -1,10 +1,19 @@
 """Which field of a product a column of a file contains."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from chassis.errors import FieldError, Invalid
 from product_service.domain.fields import EDITABLE_FIELDS
+from product_service.files.options import WriteOptions
+
+if TYPE_CHECKING:
+    from product_service.models import Product
+
+COLUMNS = ("id", *EDITABLE_FIELDS)
 
 _MAX_NAMES = 100  # in a message or a report
 _MAX_NAME_LENGTH = 100
@@ -18,7 +27,7 @@ class Columns:
         :param ignored: where to add the names of unknown columns; None to reject them
         """
         self._mapped = list(mapping)
-        self._fields = {name: name for name in EDITABLE_FIELDS if name not in mapping.values()}
+        self._fields = {name: name for name in COLUMNS if name not in mapping.values()}
         self._fields |= {_normalised(name): field for name, field in mapping.items()}
         self._ignored = ignored
 
@@ -46,7 +55,7 @@ class Columns:
         if unknown:
             errors.append(
                 f"Unknown columns: {_listed(unknown)}. Skip them with unknown_columns=ignore, or map them, as in "
-                f"columns=Title:name. The columns are {', '.join(EDITABLE_FIELDS)}"
+                f"columns=Title:name. The columns are {', '.join(COLUMNS)}"
             )
         if twice:
             errors.append(f"These columns contain the same field: {_listed(twice)}")
@@ -65,3 +74,8 @@ def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name[:_MAX_NAME_LENGTH]) for name in names[:_MAX_NAMES])
     more = len(names) - _MAX_NAMES
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def row(product: Product, options: WriteOptions) -> dict[str, Any]:
+    """The columns of a product in a file."""
+    return {"id": product.id, **product.snapshot} if options.include_id else product.snapshot

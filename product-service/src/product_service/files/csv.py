@@ -1,8 +1,9 @@
 """Products as CSV (RFC 4180), with a header line.
 
-Spreadsheets run a cell that starts like a formula; a leading apostrophe marks it as text. On export, such cells get an
-apostrophe, and so do texts that start with one already. The import removes a leading apostrophe only where the export
-would have put one: other programs write names like '47 Brand Cap. An empty cell is null, and a cell with only an
+Spreadsheets run a cell that starts like a formula; a leading apostrophe marks it as text. The export puts one before
+such texts, before those that start with an apostrophe already, and before those that look like a rounded number. On
+request, also before all others that a spreadsheet would convert. The import removes a leading apostrophe only where the
+export would have put one: other programs write names like '47 Brand Cap. An empty cell is null, and a cell with only an
 apostrophe is an empty string.
 """
 
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from chassis.errors import FieldError, Invalid
 from product_service.domain.fields import DECIMAL_FIELDS, EDITABLE_FIELDS, NULLABLE_FIELDS, OUTPUT_TYPES
-from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Reader, ReadOptions, Record, parse_patch
+from product_service.files.columns import COLUMNS, row
+from product_service.files.options import ReadOptions, WriteOptions
+from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Reader, Record, parse_patch
 from product_service.schemas import ProductLine
 
 if TYPE_CHECKING:
@@ -26,13 +29,29 @@ if TYPE_CHECKING:
 DELIMITERS = {",": ",", ";": ";", "tab": "\t", "|": "|"}
 """The characters that can separate cells, by their names in options and reports."""
 
-_INTEGER_FIELDS = frozenset(name for name, output_type in OUTPUT_TYPES.items() if output_type is int)
+SCIENTIFIC_SKU = (
+    "This looks like a number that a spreadsheet has rounded; format its column as text. If it is correct, set "
+    "allow_scientific_sku"
+)
+
+_INTEGER_FIELDS = {"id", *(name for name, output_type in OUTPUT_TYPES.items() if output_type is int)}
 _INTEGER = re.compile("-?[0-9]{1,1000}")
 """Also what is out of range, so that it gets the message of the field."""
 _DECIMAL = re.compile("-?[0-9]+([.,])([0-9]+)")
 # Characters, full-width forms included, that start a formula or move on to the next cell. Spreadsheets may ignore
 # spaces before them.
-_NEEDS_APOSTROPHE = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|'|\Z")
+_SCIENTIFIC = r"[0-9](?:[.,][0-9]+)?[eE][+-][0-9]{2,3}"
+_SCIENTIFIC_NUMBER = re.compile(_SCIENTIFIC)
+"""What a spreadsheet makes of a long number."""
+_NEEDS_APOSTROPHE = re.compile(rf"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]|'|\Z|{_SCIENTIFIC}\Z")
+# Texts that spreadsheets convert: to numbers, unless these look the same, to dates and to truth values.
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
+_CONVERTED = re.compile(
+    r"(?!(?:0|[1-9][0-9]{0,10})\Z)(?=.*[0-9])[0-9.,:/+\-%$€£¥() ]+(?:e[+-]?[0-9]+)?(?: ?[ap]m?)?"
+    rf"|(?:[0-9]{{1,4}}[ ./,-]*)?{_MONTH}[ ./,-]*[0-9]{{1,4}}(?:[ ./,-]+[0-9]{{1,4}})?"
+    rf"|[0-9]{{1,4}}[ ./,-]*{_MONTH}|true|false",
+    re.IGNORECASE,
+)
 _VISIBLE = re.compile(r"[^\s,;|\"]")
 _CLOSING_QUOTE = re.compile('(?:[^"]|"")*+"')
 _OPENING_QUOTES = {name: re.compile(f'(?:^|[{character}])"') for name, character in DELIMITERS.items()}
@@ -46,6 +65,7 @@ _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 class CsvReader(Reader):
     def __init__(self, options: ReadOptions) -> None:
         super().__init__(options)
+        self._allow_scientific_sku = options.allow_scientific_sku
         self.layout.delimiter, self.layout.decimal = options.delimiter, options.decimal
         self._fields: list[str | None] | None = None
         """The field of each column; None for ignored columns."""
@@ -166,9 +186,11 @@ class CsvReader(Reader):
             # An empty cell of a field that is not nullable is omitted: changes keep the value, and creations report it.
             if name is None or not (cell or name in NULLABLE_FIELDS):
                 continue
-            text = cell[1:] if cell.startswith("'") and _NEEDS_APOSTROPHE.match(cell, 1) else cell
+            text = _unescaped(cell)
             if not cell:
                 fields[name] = None
+            elif name == "sku" and not self._allow_scientific_sku and _SCIENTIFIC_NUMBER.fullmatch(cell):
+                errors.append(FieldError("/sku", SCIENTIFIC_SKU))
             elif name in _INTEGER_FIELDS and _INTEGER.fullmatch(text):
                 fields[name] = int(text)
             elif name in DECIMAL_FIELDS:
@@ -211,12 +233,25 @@ def _ends_in_quotes(text: str, opening: re.Pattern[str], *, in_quotes: bool) -> 
     return in_quotes
 
 
+def _unescaped(cell: str) -> str:
+    if cell.startswith("'") and (_NEEDS_APOSTROPHE.match(cell, 1) or _CONVERTED.fullmatch(cell, 1)):
+        return cell[1:]
+    return cell
+
+
 def _unreadable(detail: str) -> Invalid:
     return Invalid([FieldError("", detail)])
 
 
-def serialize(products: Iterable[Product]) -> str:
-    return _write_rows([_format_cell(value) for value in product.snapshot.values()] for product in products)
+def header(options: WriteOptions) -> str:
+    names = COLUMNS if options.include_id else EDITABLE_FIELDS
+    return ("\ufeff" if options.bom else "") + _write_rows([names])
+
+
+def serialize(products: Iterable[Product], options: WriteOptions) -> str:
+    return _write_rows(
+        [_format_cell(name, value, options) for name, value in row(product, options).items()] for product in products
+    )
 
 
 def _write_rows(rows: Iterable[Iterable[str]]) -> str:
@@ -225,11 +260,8 @@ def _write_rows(rows: Iterable[Iterable[str]]) -> str:
     return buffer.getvalue()
 
 
-def _format_cell(value: str | int | None) -> str:
-    if value is None:
-        return ""
-    text = str(value)
-    return f"'{text}" if _NEEDS_APOSTROPHE.match(text) else text
-
-
-HEADER = _write_rows([EDITABLE_FIELDS])
+def _format_cell(name: str, value: str | int | None, options: WriteOptions) -> str:
+    if not isinstance(value, str) or name in DECIMAL_FIELDS:
+        return "" if value is None else str(value)
+    needs_apostrophe = _NEEDS_APOSTROPHE.match(value) or (options.spreadsheet and _CONVERTED.fullmatch(value))
+    return f"'{value}" if needs_apostrophe else value

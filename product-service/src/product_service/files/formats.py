@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from product_service.files import csv, ndjson
-from product_service.files.reader import Reader, ReadOptions
+from product_service.files.options import ReadOptions, WriteOptions
+from product_service.files.reader import Reader
 
 if TYPE_CHECKING:
     from product_service.models import Product
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 class Format:
     media_type: str
     reader: Callable[[ReadOptions], Reader]
-    header: str
-    """The beginning of every file."""
-    serialize: Callable[[Iterable[Product]], str]
+    header: Callable[[WriteOptions], str]
+    """The beginning of a file."""
+    serialize: Callable[[Iterable[Product], WriteOptions], str]
 
 
 FORMATS = {
-    "csv": Format("text/csv", csv.CsvReader, csv.HEADER, csv.serialize),
-    "ndjson": Format("application/x-ndjson", ndjson.NdjsonReader, "", ndjson.serialize),
+    "csv": Format("text/csv", csv.CsvReader, csv.header, csv.serialize),
+    "ndjson": Format("application/x-ndjson", ndjson.NdjsonReader, lambda _: "", ndjson.serialize),
 }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.errors import FieldError, Invalid
 from chassis.json_decoding import NotJson, decode_json
+from product_service.files.columns import row
+from product_service.files.options import WriteOptions
 from product_service.files.reader import BOM, MAX_RECORD_SIZE, NOT_UTF_8, Reader, Record, parse_patch
 from product_service.schemas import ProductLine
 
@@ -48,5 +50,5 @@ class NdjsonReader(Reader):
         return Record(self._line, Invalid([FieldError(None, detail)]))
 
 
-def serialize(products: Iterable[Product]) -> str:
-    return "".join(f"{json.dumps(product.snapshot, ensure_ascii=False)}\n" for product in products)
+def serialize(products: Iterable[Product], options: WriteOptions) -> str:
+    return "".join(f"{json.dumps(row(product, options), ensure_ascii=False)}\n" for product in products)

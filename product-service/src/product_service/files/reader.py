@@ -2,8 +2,8 @@
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from chassis.errors import Invalid
 from chassis.validation import invalid
 from product_service.files.columns import Columns
+from product_service.files.options import Layout, ReadOptions
 from product_service.schemas import ProductLine
 
 MAX_RECORD_SIZE = 65_536
@@ -18,29 +19,6 @@ MAX_RECORD_SIZE = 65_536
 
 BOM = "\ufeff".encode()
 NOT_UTF_8 = "Not encoded in UTF-8; in a spreadsheet, choose the UTF-8 variant of CSV when saving"
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How to read a file."""
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """The fields of columns with another name, by the name in the file."""
-    ignore_unknown: bool = False
-    """Whether to skip columns that are no field of a product."""
-    delimiter: str | None = None
-    """What separates the cells of CSV, a key of `csv.DELIMITERS`; None to detect it."""
-    decimal: str | None = None
-    """The decimal sign of CSV: a point or a comma; None to detect it."""
-
-
-@dataclass
-class Layout:
-    """What a reader finds out about its file."""
-
-    delimiter: str | None = None
-    decimal: str | None = None
-    ignored_columns: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Database access for products."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import TextClause, func, select, text, update
+from sqlalchemy import TextClause, func, or_, select, text, update
 
 from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
@@ -62,11 +62,11 @@ class ProductRepository(BaseRepository[Product]):
             statement = statement.where(Product.version.in_(versions))
         return self._session.scalars(statement).one_or_none()
 
-    def lock_by_sku(self, skus: Sequence[str]) -> dict[str, Product]:
-        """The products with these SKUs, by SKU, locked until the transaction ends."""
+    def lock_by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Sequence[Product]:
+        """The products with these ids or SKUs, locked until the transaction ends."""
+        condition = or_(Product.id.in_(ids), Product.sku.in_(skus))
         # Ordered, so that two transactions that lock the same products do not deadlock.
-        statement = self.base().where(Product.sku.in_(skus)).order_by(Product.id).with_for_update()
-        return {str(product.sku): product for product in self._session.scalars(statement)}
+        return self._session.scalars(self.base().where(condition).order_by(Product.id).with_for_update()).all()
 
     def count_without_sku(self, owner_id: int, names: Iterable[str]) -> dict[tuple[Any, ...], int]:
         """Count the owner's products without a SKU that have these names, by their editable fields.

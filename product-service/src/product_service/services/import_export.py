@@ -13,16 +13,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from chassis.errors import DatabaseBusy, FieldError, Invalid, Unavailable
-from product_service.errors import ImportInterrupted, NotTheOwner, SkuTaken
+from chassis.errors import DatabaseBusy, DomainError, FieldError, Invalid, Unavailable
+from product_service.errors import ImportInterrupted, SkuTaken
 from product_service.files.formats import Format
-from product_service.files.reader import Layout, Reader, ReadOptions, Record
+from product_service.files.options import Layout, ReadOptions, WriteOptions
+from product_service.files.reader import Reader, Record
 from product_service.schemas import ProductLine
-from product_service.services.products import DryRun, Outcome, Products, Upserted
+from product_service.services.upserts import DryRun, Outcome, Upserted, Upserts
 
 if TYPE_CHECKING:
     from auth_client.caller import Caller
     from product_service.domain.criteria import Criteria
+    from product_service.services.products import Products
 
 CHUNK_SIZE = 65_536
 """Bytes of a file to parse at a time."""
@@ -31,7 +33,10 @@ BATCH_SIZE = 500
 MAX_ERRORS = 1_000
 """Refused lines to report individually."""
 MAX_WITHOUT_SKU = 100_000
-"""Lines without a SKU in one import. The import keeps a count per distinct line in memory."""
+"""Lines without an id and a SKU in one import. The import keeps a count per distinct line in memory."""
+MAX_KEYS = 1_000_000
+"""Ids and SKUs to remember, to find those that a file contains twice. Each takes about 80 bytes."""
+REPEATED = "An earlier line is about the same product; to import both, set allow_repeated_sku"
 
 _MAX_DETAIL_LENGTH = 500  # characters; field names in the file can be longer
 _MAX_ATTEMPTS = 3
@@ -48,6 +53,10 @@ class ImportOptions:
     read: ReadOptions = ReadOptions()  # noqa: RUF009 - it is immutable
     dry_run: bool = False
     """Only report what would happen."""
+    update_only: bool = False
+    """Refuse lines that would create a product."""
+    allow_repeated_sku: bool = False
+    """Whether several lines may have the same SKU, or the same id."""
 
 
 OUTCOMES = ("created", "updated", "unchanged", "refused")
@@ -81,8 +90,8 @@ class ImportReport:
 class Imports:
     """The imports of a process. Their batches run one at a time, so that other writers wait for one batch at most."""
 
-    def __init__(self, products: Products) -> None:
-        self._products = products
+    def __init__(self, upserts: Upserts) -> None:
+        self._upserts = upserts
         self._batch_lock = asyncio.Lock()
 
     async def run(
@@ -103,7 +112,7 @@ class Imports:
         """
         reader = file_format.reader(options.read)
         report.file = reader.layout
-        run = _Import(self._products, caller, report, options)
+        run = _Import(self._upserts, caller, report, options)
         async for batch in _batches(chunks, reader):
             async with self._batch_lock:
                 await run.process(batch)
@@ -139,35 +148,61 @@ def _take(records: Iterator[Record], count: int) -> list[Record]:
 
 
 class _Import:
-    def __init__(self, products: Products, caller: Caller, report: ImportReport, options: ImportOptions) -> None:
+    def __init__(self, upserts: Upserts, caller: Caller, report: ImportReport, options: ImportOptions) -> None:
         self._report = report
-        self._products = products
+        self._upserts = upserts
         self._caller = caller
         self._options = options
+        self._keys: set[int] = set()
+        """Hashes of the ids and SKUs of the lines so far; see `_predicts_repetitions` for the exception."""
         self._seen: Counter[int] = Counter()
-        """The number of lines so far per product without a SKU, by a hash of its fields."""
-        self._without_sku = 0
+        """The number of lines so far per product without an id and a SKU, by a hash of its fields."""
+        self._without_key = 0
 
     async def process(self, records: Sequence[Record]) -> None:
-        contents = [self._refuse_excess(record.content) for record in records]
+        contents = [self._check(record.content) for record in records]
         patches = [content for content in contents if isinstance(content, ProductLine)]
         try:
-            outcomes = iter(await self._upsert(patches) if patches else ())
+            upserted = iter(await self._upsert(patches) if patches else ())
         except Unavailable as error:
             if self._report.lines and not self._options.dry_run:
                 raise ImportInterrupted from error
             raise
         for record, content in zip(records, contents, strict=True):
-            self._report.add(record.line, next(outcomes) if isinstance(content, ProductLine) else content)
+            outcome = next(upserted) if isinstance(content, ProductLine) else content
+            self._report.add(record.line, outcome)
+            if outcome == "created" and self._predicts_repetitions and isinstance(content, ProductLine):
+                self._remember(content)
 
-    def _refuse_excess(self, content: ProductLine | Invalid) -> ProductLine | Invalid:
-        """Refuse patches without a SKU beyond MAX_WITHOUT_SKU."""
-        if isinstance(content, ProductLine) and not content.sku:
-            self._without_sku += 1
-            if self._without_sku > MAX_WITHOUT_SKU:
+    @property
+    def _predicts_repetitions(self) -> bool:
+        """Whether lines can be about products that a real import would have created: then `_keys` has only these."""
+        return self._options.dry_run and self._options.allow_repeated_sku
+
+    def _check(self, content: ProductLine | Invalid) -> ProductLine | Outcome:
+        """The content, or the outcome if that is known without the database."""
+        if not isinstance(content, ProductLine):
+            return content
+        if not content.id and not content.sku:
+            self._without_key += 1
+            if self._without_key > MAX_WITHOUT_SKU:
                 detail = f"More than {MAX_WITHOUT_SKU} lines have no SKU; import the rest from another file"
                 return Invalid([FieldError("/sku", detail)])
+        elif self._predicts_repetitions:
+            if not content.id and hash(content.sku) in self._keys:
+                return "updated"
+        elif not self._options.allow_repeated_sku:
+            if not self._keys.isdisjoint(_keys(content)):
+                return Invalid([FieldError("/id" if content.id else "/sku", REPEATED)])
+            if len(self._keys) >= MAX_KEYS:
+                detail = f"More than {MAX_KEYS} products; import the rest from another file, or set allow_repeated_sku"
+                return Invalid([FieldError(None, detail)])
+            self._remember(content)
         return content
+
+    def _remember(self, line: ProductLine) -> None:
+        if len(self._keys) < MAX_KEYS:
+            self._keys.update(_keys(line))
 
     async def _upsert(self, patches: Sequence[ProductLine]) -> list[Outcome]:
         """Retries after a conflict with a concurrent transaction, whose products the next attempt finds."""
@@ -184,12 +219,22 @@ class _Import:
 
     async def _upsert_once(self, patches: Sequence[ProductLine]) -> Upserted:
         try:
-            return await self._products.upsert_many(patches, self._caller, self._seen, dry_run=self._options.dry_run)
+            return await self._upserts.upsert_many(
+                patches,
+                self._caller,
+                self._seen,
+                update_only=self._options.update_only,
+                dry_run=self._options.dry_run,
+            )
         except DryRun as rolled_back:
             return rolled_back.result
 
 
-def _detail(refusal: NotTheOwner | Invalid) -> str:
+def _keys(line: ProductLine) -> set[int]:
+    return {hash(key) for key in (line.id, line.sku) if key}
+
+
+def _detail(refusal: DomainError) -> str:
     errors = refusal.errors if isinstance(refusal, Invalid) else [FieldError(None, refusal.detail)]
     details = [f"{error.pointer[1:]}: {error.detail}" if error.pointer else error.detail for error in errors]
     # Escape control characters from the file, which could otherwise reach the operator's terminal.
@@ -198,16 +243,20 @@ def _detail(refusal: NotTheOwner | Invalid) -> str:
     )
 
 
-async def export_catalogue(products: Products, criteria: Criteria, file_format: Format) -> AsyncIterator[bytes]:
+async def export_catalogue(
+    products: Products, criteria: Criteria, file_format: Format, options: WriteOptions
+) -> AsyncIterator[bytes]:
     """The matching products as a file, in chunks. A product that exists throughout the export appears exactly once.
 
     No database connection is held while a chunk is being sent. Raises the errors of a read.
     """
-    header: str = file_format.header
+    header = file_format.header(options)
     after: tuple[Any, ...] | None = None
     more = True
     while more:
-        page, text = await products.export_page(criteria, BATCH_SIZE, after, file_format.serialize)
+        page, text = await products.export_page(
+            criteria, BATCH_SIZE, after, lambda each: file_format.serialize(each, options)
+        )
         yield (header + text).encode()
         header, more = "", page.more
         after = criteria.position(page.products[-1]) if more else None

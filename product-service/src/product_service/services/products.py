@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from chassis.errors import FieldError, Invalid, PreconditionFailed
 from chassis.use_cases import Service, Transactions, reads, writes
-from chassis.validation import invalid
 from product_service.domain import money
 from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.domain.idempotency import IdempotentRequest
@@ -32,10 +30,6 @@ if TYPE_CHECKING:
 Versions = AbstractSet[int] | None
 """The versions of a product that a call may change; None for any."""
 
-Outcome = Literal["created", "updated", "unchanged"] | NotTheOwner | Invalid
-"""The result of one patch of many."""
-
-
 READ_ONLY = "Read-only; omit it, or send the current value"
 STALE = "The product has changed since it was read; read it again, or omit this field"
 
@@ -47,16 +41,6 @@ class ProductPage:
     """Whether there are further pages."""
     total: int | None
     """The number of products on all pages, if requested."""
-
-
-@dataclass(frozen=True)
-class Upserted:
-    """The result of creating and changing many products at once."""
-
-    outcomes: list[Outcome]
-    """In the order of the patches."""
-    seen: Counter[int]
-    """The number of patches per product without a SKU, by a hash of its fields."""
 
 
 class Products(Service["Repositories"]):
@@ -110,7 +94,7 @@ class Products(Service["Repositories"]):
         claimed = claim(repos, _idempotent_request(key, owner, "create", draft))
         if isinstance(claimed, Replay):
             return claimed
-        fields = _validated(draft)
+        fields = validated(draft)
         product = repos.products.create(fields, owner.user_id, datetime.now(UTC))
         repos.changes.record_created([product], owner.user_id)
         claimed.store(product)
@@ -126,63 +110,8 @@ class Products(Service["Repositories"]):
         read-only field has another value than the product.
         """
         product = self._lock(repos, product_id, caller, versions)
-        _apply(repos, patch, product, caller)
+        apply_patch(repos, patch, product, caller)
         return product
-
-    @writes
-    def upsert_many(
-        self,
-        repos: Repositories,
-        patches: Sequence[ProductLine],
-        caller: Caller,
-        seen_before: Mapping[int, int],
-        *,
-        dry_run: bool = False,
-    ) -> Upserted:
-        """Create products with a new SKU, and change those with an existing one.
-
-        Patches without a SKU are matched on the owner and all fields; only missing copies are created, so importing the
-        same file again adds nothing. Raises SkuTaken if a concurrent transaction created one of the products, and
-        DryRun, which rolls back, if `dry_run` is set.
-
-        :param seen_before: the number of earlier patches in the same import per product without a SKU
-        """
-        existing = repos.products.lock_by_sku([patch.sku for patch in patches if patch.sku])
-        names = [patch.name for patch in patches if not patch.sku and "name" in patch.model_fields_set]
-        copies = repos.products.count_without_sku(caller.user_id, names) if names else {}
-        seen: Counter[int] = Counter()
-        outcomes: list[Outcome] = []
-        new: list[Product] = []
-        now = datetime.now(UTC)
-        for patch in patches:
-            try:
-                if patch.sku in existing:
-                    product = existing[patch.sku]
-                    if product.id is None:  # Created by an earlier patch, but not stored yet.
-                        _store(repos, new, caller)
-                        new = []
-                    self._require_write_access(caller, product)
-                    outcomes.append("updated" if _apply(repos, patch, product, caller) else "unchanged")
-                    continue
-                fields = _validated(_draft(patch))
-            except (NotTheOwner, Invalid) as error:
-                outcomes.append(error)
-                continue
-            product = repos.products.make(fields, caller.user_id, now)
-            if product.sku is not None:
-                existing[product.sku] = product
-            else:
-                values = tuple(getattr(product, name) for name in EDITABLE_FIELDS)
-                seen[hash(values)] += 1
-                if seen_before.get(hash(values), 0) + seen[hash(values)] <= copies.get(values, 0):
-                    outcomes.append("unchanged")
-                    continue
-            new.append(product)
-            outcomes.append("created")
-        _store(repos, new, caller)
-        if dry_run:
-            raise DryRun(Upserted(outcomes, seen))
-        return Upserted(outcomes, seen)
 
     @writes
     def delete(self, repos: Repositories, product_id: int, caller: Caller, versions: Versions = None) -> None:
@@ -257,13 +186,6 @@ class Products(Service["Repositories"]):
             raise NotTheOwner
 
 
-class DryRun(Exception):
-    """Rolls back the transaction of a dry run and carries its result."""
-
-    def __init__(self, result: Upserted) -> None:
-        self.result = result
-
-
 def _get(repos: Repositories, product_id: int) -> Product:
     product = repos.products.find(product_id)
     if product is None:
@@ -295,12 +217,7 @@ def _idempotent_request(
     return IdempotentRequest(caller.user_id, key, operation, payload)
 
 
-def _store(repos: Repositories, new: Sequence[Product], owner: Caller) -> None:
-    repos.products.add_all(new)
-    repos.changes.record_created(new, owner.user_id)
-
-
-def _apply(repos: Repositories, patch: ProductLine, product: Product, caller: Caller) -> bool:
+def apply_patch(repos: Repositories, patch: ProductLine, product: Product, caller: Caller) -> bool:
     """Set the fields of the patch. Returns whether that changes the product."""
     fields = patch.model_dump(exclude_unset=True)
     fields = {name: value for name, value in fields.items() if value != getattr(product, name)}
@@ -325,14 +242,7 @@ def _apply(repos: Repositories, patch: ProductLine, product: Product, caller: Ca
     return True
 
 
-def _draft(patch: ProductLine) -> ProductCreate:
-    try:
-        return ProductCreate.model_validate(patch.model_dump(exclude_unset=True))
-    except ValidationError as error:
-        raise invalid(error) from None
-
-
-def _validated(draft: ProductCreate) -> dict[str, Any]:
+def validated(draft: ProductCreate) -> dict[str, Any]:
     """The fields of a new product. Raises Invalid if the price has more decimals than its currency."""
     _check_decimals(draft.price, draft.currency)
     return draft.model_dump()
