@@ -219,7 +219,7 @@ def test_line_that_is_not_utf_8_does_not_affect_others(name: str) -> None:
 
 def test_overlong_ndjson_line_does_not_affect_others() -> None:
     content = b'{"sku": "A"}\n' + b"x" * (MAX_RECORD_SIZE + 1) + b'\n{"sku": "B"}\n'
-    expected = [(1, {"sku": "A"}), (2, ["Longer than 65536 bytes"]), (3, {"sku": "B"})]
+    expected = [(1, {"sku": "A"}), (2, [f"Longer than {MAX_RECORD_SIZE} bytes"]), (3, {"sku": "B"})]
     assert summary(read("ndjson", content)) == expected
     chunks = [content[start : start + 1000] for start in range(0, len(content), 1000)]
     assert summary(read("ndjson", *chunks)) == expected
@@ -228,10 +228,10 @@ def test_overlong_ndjson_line_does_not_affect_others() -> None:
 @pytest.mark.parametrize(
     ("record", "lines", "problem"),
     [
-        ('"B\n' + ("y" * 999 + "\n") * 66, 67, "does not end within 65536 bytes"),
+        ('"B\n' + ("y" * 999 + "\n") * 263, 264, "does not end within 262144 bytes"),
         # Even if a quotation mark follows later: it may belong to another record.
-        ('"B\n' + ("y" * 999 + "\n") * 66 + '"\n', 68, "does not end within 65536 bytes"),
-        ("x" * (MAX_RECORD_SIZE + 1) + "\n", 1, "does not end within 65536 bytes"),
+        ('"B\n' + ("y" * 999 + "\n") * 263 + '"\n', 265, "does not end within 262144 bytes"),
+        ("x" * (MAX_RECORD_SIZE + 1) + "\n", 1, "does not end within 262144 bytes"),
         ('"B\nC\n', 2, "does not end"),
     ],
 )

@@ -17,6 +17,7 @@ from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as product_service_health
 from product_service.api import import_export, products
+from product_service.domain.rules import Rules
 from product_service.models import Base
 from product_service.models.products import UNMAPPED_OBJECTS
 from product_service.repositories import Repositories
@@ -47,8 +48,9 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.database = Database.from_settings(settings, Repositories)
         self.auth = AuthClient.from_settings(settings)
-        self.products = Products(self.database, settings.product_write_access)
-        self.imports = Imports(Upserts(self.database, settings.product_write_access))
+        rules = Rules(settings.product_write_access, settings.max_description_length)
+        self.products = Products(self.database, rules)
+        self.imports = Imports(Upserts(self.database, rules))
         self.idempotency_records = IdempotencyRecords(self.database)
 
     async def close(self) -> None:

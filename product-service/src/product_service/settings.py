@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from auth_client.settings import AuthClientSettings
+from product_service.domain.fields import LARGEST_DESCRIPTION_LENGTH, MAX_DESCRIPTION_LENGTH
 from product_service.domain.ownership import WriteAccess
 
 
@@ -18,4 +19,10 @@ class Settings(AuthClientSettings):
     product_write_access: WriteAccess = Field(
         default="owner",
         description="Who can change a product: its `owner`, or any `authenticated` caller. Admins always can.",
+    )
+    max_description_length: int = Field(
+        default=MAX_DESCRIPTION_LENGTH,
+        ge=1,
+        le=LARGEST_DESCRIPTION_LENGTH,
+        description="Maximum length of a product's description, in characters. Longer ones that exist remain.",
     )

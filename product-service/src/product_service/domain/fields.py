@@ -16,7 +16,9 @@ from chassis.text import Line, Lines, NotBlank
 from product_service.domain import money
 
 MAX_NAME_LENGTH = 255
-MAX_DESCRIPTION_LENGTH = 1000
+MAX_DESCRIPTION_LENGTH = 10_000
+"""Unless the operator sets another one, of at most LARGEST_DESCRIPTION_LENGTH."""
+LARGEST_DESCRIPTION_LENGTH = 20_000
 MAX_SKU_LENGTH = 64
 MAX_CATEGORY_LENGTH = 100
 MAX_QUANTITY = 2**31 - 1
@@ -41,7 +43,14 @@ def _known_currency(code: str) -> str:
 Name = Annotated[
     NotBlank, Field(min_length=1, max_length=MAX_NAME_LENGTH, description="A single line of text; must not be blank.")
 ]
-Description = Annotated[Lines, Field(max_length=MAX_DESCRIPTION_LENGTH)]
+Description = Annotated[
+    Lines,
+    Field(
+        max_length=LARGEST_DESCRIPTION_LENGTH,
+        description="Plain text; HTML in it is stored and returned as it is. The operator can set another maximum.",
+        json_schema_extra={"maxLength": MAX_DESCRIPTION_LENGTH},
+    ),
+]
 Sku = Annotated[
     NotBlank,
     Field(

@@ -14,8 +14,8 @@ from product_service.files.columns import Columns
 from product_service.files.options import Layout, ReadOptions
 from product_service.schemas import ProductLine
 
-MAX_RECORD_SIZE = 65_536
-"""Bytes of one record, including its line breaks; several times the size of the largest valid product."""
+MAX_RECORD_SIZE = 262_144
+"""Bytes of one record, including its line breaks. JSON may write a character in 12 bytes."""
 
 BOM = "\ufeff".encode()
 NOT_UTF_8 = "Not encoded in UTF-8; in a spreadsheet, choose the UTF-8 variant of CSV when saving"

@@ -24,7 +24,6 @@ from chassis.database.models import NEVER_REUSE_IDS, Numbered
 from product_service.domain import fields, money
 from product_service.domain.fields import (
     MAX_CATEGORY_LENGTH,
-    MAX_DESCRIPTION_LENGTH,
     MAX_NAME_LENGTH,
     MAX_SKU_LENGTH,
 )
@@ -77,7 +76,8 @@ class Product(Numbered, Base):
 
     # The editable fields, as declared in `domain.fields`.
     name: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH))
-    description: Mapped[str | None] = mapped_column(String(MAX_DESCRIPTION_LENGTH))
+    # SQLite ignores lengths, and would have to rebuild the table for another type.
+    description: Mapped[str | None] = mapped_column(Text().with_variant(String(1000), "sqlite"))
     price: Mapped[Decimal] = mapped_column(ExactDecimal)
     currency: Mapped[str] = mapped_column(String(3))
     quantity: Mapped[int] = mapped_column(Integer)

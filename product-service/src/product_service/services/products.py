@@ -16,7 +16,8 @@ from chassis.use_cases import Service, Transactions, reads, writes
 from product_service.domain import money
 from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.domain.idempotency import IdempotentRequest
-from product_service.domain.ownership import WriteAccess, is_owner_or_admin, may_change
+from product_service.domain.ownership import is_owner_or_admin, may_change
+from product_service.domain.rules import Rules
 from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, TooMuchStock
 from product_service.schemas import ProductCreate, ProductLine, ProductPatch, StockAdjustment
 from product_service.services.idempotency import Replay, claim
@@ -46,9 +47,9 @@ class ProductPage:
 class Products(Service["Repositories"]):
     """The catalogue. Every change is recorded in the history, in the same transaction."""
 
-    def __init__(self, transactions: Transactions[Repositories], write_access: WriteAccess) -> None:
+    def __init__(self, transactions: Transactions[Repositories], rules: Rules) -> None:
         super().__init__(transactions)
-        self._write_access = write_access
+        self._rules = rules
 
     @reads
     def get(self, repos: Repositories, product_id: int) -> Product:
@@ -94,7 +95,7 @@ class Products(Service["Repositories"]):
         claimed = claim(repos, _idempotent_request(key, owner, "create", draft))
         if isinstance(claimed, Replay):
             return claimed
-        fields = validated(draft)
+        fields = validated(draft, self._rules)
         product = repos.products.create(fields, owner.user_id, datetime.now(UTC))
         repos.changes.record_created([product], owner.user_id)
         claimed.store(product)
@@ -110,7 +111,7 @@ class Products(Service["Repositories"]):
         read-only field has another value than the product.
         """
         product = self._lock(repos, product_id, caller, versions)
-        apply_patch(repos, patch, product, caller)
+        apply_patch(repos, patch, product, caller, self._rules)
         return product
 
     @writes
@@ -182,7 +183,7 @@ class Products(Service["Repositories"]):
         return product
 
     def _require_write_access(self, caller: Caller, product: Product) -> None:
-        if not may_change(caller, product.owner_id, self._write_access):
+        if not may_change(caller, product.owner_id, self._rules.write_access):
             raise NotTheOwner
 
 
@@ -217,7 +218,7 @@ def _idempotent_request(
     return IdempotentRequest(caller.user_id, key, operation, payload)
 
 
-def apply_patch(repos: Repositories, patch: ProductLine, product: Product, caller: Caller) -> bool:
+def apply_patch(repos: Repositories, patch: ProductLine, product: Product, caller: Caller, rules: Rules) -> bool:
     """Set the fields of the patch. Returns whether that changes the product."""
     fields = patch.model_dump(exclude_unset=True)
     fields = {name: value for name, value in fields.items() if value != getattr(product, name)}
@@ -228,6 +229,7 @@ def apply_patch(repos: Repositories, patch: ProductLine, product: Product, calle
         messages = {"version": STALE, "updated_at": STALE}
         raise Invalid([FieldError(f"/{name}", messages.get(name, READ_ONLY)) for name in fields if name in read_only])
     # Before setting any field: a rejected patch must not be stored, even in part.
+    rules.check_description(fields.get("description"))
     if not fields.keys().isdisjoint(("price", "currency")):
         _check_decimals(fields.get("price", product.price), fields.get("currency", product.currency))
     before = product.snapshot
@@ -242,8 +244,9 @@ def apply_patch(repos: Repositories, patch: ProductLine, product: Product, calle
     return True
 
 
-def validated(draft: ProductCreate) -> dict[str, Any]:
-    """The fields of a new product. Raises Invalid if the price has more decimals than its currency."""
+def validated(draft: ProductCreate, rules: Rules) -> dict[str, Any]:
+    """The fields of a new product. Raises Invalid for a description too long, or a price with too many decimals."""
+    rules.check_description(draft.description)
     _check_decimals(draft.price, draft.currency)
     return draft.model_dump()
 

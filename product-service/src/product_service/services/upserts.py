@@ -14,7 +14,8 @@ from chassis.errors import DomainError, FieldError, Invalid
 from chassis.use_cases import Service, Transactions, writes
 from chassis.validation import invalid
 from product_service.domain.fields import EDITABLE_FIELDS
-from product_service.domain.ownership import WriteAccess, may_change
+from product_service.domain.ownership import may_change
+from product_service.domain.rules import Rules
 from product_service.errors import NotTheOwner, ProductNotFound, SkuTaken
 from product_service.schemas import ProductCreate, ProductLine
 from product_service.services.products import apply_patch, validated
@@ -51,9 +52,9 @@ class DryRun(Exception):
 class Upserts(Service["Repositories"]):
     """Every change is recorded in the history, in the same transaction."""
 
-    def __init__(self, transactions: Transactions[Repositories], write_access: WriteAccess) -> None:
+    def __init__(self, transactions: Transactions[Repositories], rules: Rules) -> None:
         super().__init__(transactions)
-        self._write_access = write_access
+        self._rules = rules
 
     @writes
     def upsert_many(
@@ -75,7 +76,7 @@ class Upserts(Service["Repositories"]):
         :param seen_before: the number of earlier patches in the same import per product without an id and a SKU
         :param update_only: refuse patches that would create a product
         """
-        batch = _Batch(repos, patches, caller, seen_before, self._write_access, update_only=update_only)
+        batch = _Batch(repos, patches, caller, seen_before, self._rules, update_only=update_only)
         upserted = Upserted([batch.apply(patch) for patch in patches], batch.seen)
         batch.store()
         if dry_run:
@@ -92,14 +93,14 @@ class _Batch:
         patches: Sequence[ProductLine],
         caller: Caller,
         seen_before: Mapping[int, int],
-        write_access: WriteAccess,
+        rules: Rules,
         *,
         update_only: bool,
     ) -> None:
         self._repos = repos
         self._caller = caller
         self._seen_before = seen_before
-        self._write_access = write_access
+        self._rules = rules
         self._update_only = update_only
         self._now = datetime.now(UTC)
         existing = repos.products.lock_by_id_or_sku(
@@ -134,12 +135,12 @@ class _Batch:
     def _change(self, product: Product, patch: ProductLine) -> bool:
         if product.id is None:  # Created by an earlier patch.
             self.store()
-        if not may_change(self._caller, product.owner_id, self._write_access):
+        if not may_change(self._caller, product.owner_id, self._rules.write_access):
             raise NotTheOwner
         sku = product.sku
         if patch.sku and self._by_sku.get(patch.sku, product) is not product:
             raise SkuTaken
-        changed = apply_patch(self._repos, patch, product, self._caller)
+        changed = apply_patch(self._repos, patch, product, self._caller, self._rules)
         if sku is not None:
             self._by_sku.pop(sku, None)
         if product.sku is not None:
@@ -147,7 +148,7 @@ class _Batch:
         return changed
 
     def _create(self, patch: ProductLine) -> Outcome:
-        product = self._repos.products.make(validated(_draft(patch)), self._caller.user_id, self._now)
+        product = self._repos.products.make(validated(_draft(patch), self._rules), self._caller.user_id, self._now)
         if product.sku is not None:
             self._by_sku[product.sku] = product
         else:
