@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from chassis.errors import DatabaseUnavailable
@@ -281,8 +280,14 @@ async def test_oversized_file_keeps_the_batches_before_the_limit(make_settings: 
     async with running(create_app(make_settings(max_import_bytes=1_024, max_body_bytes=2_048))) as client:
         answer = await send(client, endless())
         assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
-        assert "1024 bytes" in answer.json()["detail"]
-        assert 10 < len(await catalogue(client)) < 100
+        detail = answer.json()["detail"]
+        assert detail.startswith("The body is larger than 1024 bytes. Stored so far, up to line ")
+        stored = len(await catalogue(client))
+        assert 10 < stored < 100
+        assert detail.endswith(f" {stored + 1}: {stored} created, 0 updated, 0 unchanged, 0 refused.")
+        # A dry run stores nothing.
+        answer = await send(client, endless(), dry_run="true")
+        assert answer.json()["detail"] == "The body is larger than 1024 bytes."
 
 
 async def test_imports_have_a_size_limit_of_their_own(client: httpx.AsyncClient) -> None:
@@ -306,6 +311,7 @@ async def test_interrupted_import_can_be_repeated(client: httpx.AsyncClient, mon
         answer = await send(client, file)
         assert (answer.status_code, answer.json()["code"]) == (503, "import-interrupted")
         assert "Products imported so far are saved" in answer.json()["detail"]
+        assert answer.json()["detail"].endswith("up to line 3: 2 created, 0 updated, 0 unchanged, 0 refused.")
         assert int(answer.headers["retry-after"]) >= 1
         assert [each["sku"] for each in await catalogue(client)] == ["A", "B"]
         # If nothing has been saved yet, or in a dry run, the response is the usual one.
@@ -315,14 +321,20 @@ async def test_interrupted_import_can_be_repeated(client: httpx.AsyncClient, mon
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_interrupted_upload_keeps_the_batches_before_it(app: FastAPI) -> None:
+@pytest.mark.parametrize(("ending", "status"), [("disconnects", 400), ("stalls", 408)])
+async def test_interrupted_upload_keeps_the_batches_before_it(
+    make_settings: MakeSettings, ending: str, status: int
+) -> None:
+    app = create_app(make_settings(body_timeout=0.2 if ending == "stalls" else 20))
     lines = [HEADER.encode(), b"A,Cup,1,1\nB,Cup,1,1\nC,Cup,1,1\n"]
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
-        return (
-            {"type": "http.request", "body": lines.pop(0), "more_body": True} if lines else {"type": "http.disconnect"}
-        )
+        if lines:
+            return {"type": "http.request", "body": lines.pop(0), "more_body": True}
+        if ending == "stalls":
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
 
     async def record(message: Any) -> None:
         sent.append(message)
@@ -331,7 +343,8 @@ async def test_interrupted_upload_keeps_the_batches_before_it(app: FastAPI) -> N
         headers = [(b"content-type", b"text/csv"), (b"authorization", f"Bearer {ADA}".encode())]
         scope = {"type": "http", "method": "POST", "path": "/products/import", "query_string": b"", "headers": headers}
         await app({**scope, "raw_path": b"/products/import", "scheme": "http", "state": {}}, receive, record)
-        assert sent[0]["status"] == 400
+        assert sent[0]["status"] == status
+        assert b"Stored so far, up to line 3: 2 created" in sent[1]["body"]
         assert [each["sku"] for each in await catalogue(client)] == ["A", "B"]
 
 

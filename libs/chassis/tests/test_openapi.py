@@ -21,7 +21,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 def test_documented_errors_have_an_example_each(app: FastAPI) -> None:
     responses = document(app)["paths"]["/books"]["post"]["responses"]
-    assert set(responses) == {"201", "400", "401", "409", "413", "415", "422"}
+    assert set(responses) == {"201", "400", "401", "408", "409", "413", "415", "422"}
     unauthenticated = responses["401"]["content"][MEDIA_TYPE]["examples"]
     assert set(unauthenticated) == {"missing-badge", "invalid-badge"}
     assert unauthenticated["invalid-badge"]["value"]["detail"] == InvalidBadge.detail
@@ -38,8 +38,8 @@ def test_documented_groups_errors_by_status() -> None:
 def test_every_operation_documents_its_common_errors(app: FastAPI) -> None:
     for path, operations in document(app)["paths"].items():
         for method, operation in operations.items():
-            expected = {"422", "400", "413", "415"} if "requestBody" in operation else {"422"}
-            assert set(operation["responses"]) & {"400", "413", "415", "422"} == expected, (method, path)
+            expected = {"422", "400", "408", "413", "415"} if "requestBody" in operation else {"422"}
+            assert set(operation["responses"]) & {"400", "408", "413", "415", "422"} == expected, (method, path)
             for status, answer in operation["responses"].items():
                 assert "X-Request-ID" in answer["headers"]
                 if int(status) >= 400:

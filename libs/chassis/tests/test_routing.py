@@ -1,12 +1,18 @@
 """`chassis.http.routing`: bodies, query parameters, and the order of errors."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from testkit.library_api import TOKEN, problem
+from chassis.http.middleware import BodyTimeout
+from testkit import library_api
+from testkit.applications import running
+from testkit.library import make_app
+from testkit.library_api import TOKEN, accept_any_token, problem
 
 
 async def test_numbers_reach_validation_undamaged(client: httpx.AsyncClient) -> None:
@@ -85,6 +91,39 @@ async def test_a_router_has_its_own_body_limit(client: httpx.AsyncClient) -> Non
     assert (await client.post("/books", json=body, headers=TOKEN)).status_code == 201
     answer = await client.post("/books", json={"name": "x" * 2_000}, headers=TOKEN)
     assert "2000 bytes" in problem(answer, 413, "body-too-large")["detail"]
+
+
+async def test_a_body_that_stalls_is_a_408() -> None:
+    async def stall() -> AsyncIterator[bytes]:
+        yield b'{"name"'
+        await asyncio.Event().wait()
+
+    async with running(make_app(library_api.books(), authenticate=accept_any_token, body_timeout=0.05)) as client:
+        answer = await client.post("/books", content=stall(), headers={**TOKEN, "Content-Type": "application/json"})
+    body = problem(answer, 408, "body-timeout")
+    assert body["detail"] == "The body did not arrive in time: it paused for 0.05 seconds."
+    assert answer.headers["connection"] == "close"
+
+
+async def test_only_the_body_has_a_deadline() -> None:
+    """A response that takes long waits for the end of the connection all the time."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"x", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        if len(messages) == 1:
+            await asyncio.sleep(0.2)
+        return messages.pop(0)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        assert [(await receive())["type"], (await receive())["type"]] == ["http.request", "http.disconnect"]
+
+    async def send(_: Message) -> None: ...
+
+    await BodyTimeout(application, 0.05)({"type": "http"}, receive, send)
+    assert messages == []
 
 
 async def test_the_body_limit_applies_to_chunked_bodies(client: httpx.AsyncClient) -> None:

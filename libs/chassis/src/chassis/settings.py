@@ -114,6 +114,12 @@ class ServiceSettings(BaseSettings):
         ge=1024,
         description="The maximum size of a request body; larger ones get a 413.",
     )
+    body_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        le=600,
+        description="Seconds that a request body may pause; after that it is a 408.",
+    )
     drain_seconds: float = Field(
         default=0.0,
         ge=0,

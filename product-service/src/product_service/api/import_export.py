@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from starlette.exceptions import HTTPException
 
 from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller, RequireCaller
-from chassis.errors import READ_ERRORS, WRITE_ERRORS
+from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Flag, QueryParameters, Router
 from product_service import schemas
@@ -168,12 +169,17 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
 
         Lines are matched to products by `sku`; a line with a new SKU creates a product. Fields missing from a line keep
         their values. Invalid lines, and lines for products that the caller can't change, are refused; the others are
-        saved in batches of 500. If an import stops early, saved batches remain, and importing the same file again is
-        safe.
+        saved in batches of 500. If an import stops early, saved batches remain, the error says how far it got,
+        and importing the same file again is safe.
         """
         report = ImportReport()
-        file_format, chunks = await file.open()
-        await imports.run(chunks, file_format, caller, report, query.options)
+        try:
+            file_format, chunks = await file.open()
+            await imports.run(chunks, file_format, caller, report, query.options)
+        except (DomainError, HTTPException) as error:
+            if report.lines and not query.dry_run:
+                error.detail = f"{error.detail} {report.progress}"
+            raise
         return report
 
     @routes.get(

@@ -73,12 +73,21 @@ class ImportReport:
     errors: list[RefusedLine] = field(default_factory=list)
     """The first MAX_ERRORS refused lines."""
     file: Layout = field(default_factory=Layout)
+    last_line: int = 0
+    """The number of the last line that was processed."""
 
     @property
     def lines(self) -> int:
         return sum(getattr(self, outcome) for outcome in OUTCOMES)
 
+    @property
+    def progress(self) -> str:
+        """What is stored after an import that stopped early, as a sentence."""
+        counts = ", ".join(f"{getattr(self, outcome)} {outcome}" for outcome in OUTCOMES)
+        return f"Stored so far, up to line {self.last_line}: {counts}."
+
     def add(self, line: int, outcome: Outcome) -> None:
+        self.last_line = line
         if isinstance(outcome, str):
             setattr(self, outcome, getattr(self, outcome) + 1)
             return

@@ -9,7 +9,7 @@ from fastapi.middleware import Middleware
 
 from chassis.http import openapi, pages, problems
 from chassis.http.bearer import Authenticate, no_authentication
-from chassis.http.middleware import CatchAll, Cors, HeadAsGet, RequestContext
+from chassis.http.middleware import BodyTimeout, CatchAll, Cors, HeadAsGet, RequestContext
 from chassis.http.proxies import TrustedProxies
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
@@ -106,6 +106,7 @@ def build(
             ),
             Middleware(CatchAll, on_error=problems.internal_error, on_cancel=problems.service_stopping),
             Middleware(HeadAsGet),
+            Middleware(BodyTimeout, seconds=settings.body_timeout),
         ],
     )
     app.max_body_bytes = settings.max_body_bytes

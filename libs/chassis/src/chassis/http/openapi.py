@@ -9,7 +9,7 @@ from chassis.errors import Invalid
 from chassis.http import problems
 from chassis.http.problems import FRAMEWORK_PROBLEMS, Problem
 
-_BODY_ERRORS = (400, 413, 415)
+_BODY_ERRORS = (400, 408, 413, 415)
 _EVERY_HEADER = {"X-Request-ID": "The id of the request in all logs: the client's own, if it sent a well-formed one."}
 
 _BEARER_SCHEME = {"type": "http", "scheme": "bearer", "description": "An access token that you already have."}

@@ -47,6 +47,7 @@ FRAMEWORK_PROBLEMS = {
     400: ("malformed-body", "The body is malformed."),
     404: ("not-found", "There is no resource at this URL."),
     405: ("method-not-allowed", "The method is not supported here; see the Allow header."),
+    408: ("body-timeout", "The body did not arrive in time."),
     413: ("body-too-large", "The body is too large."),
     415: ("unsupported-media-type", "The media type of the body is not supported."),
     422: (errors.Invalid.code, errors.Invalid.detail),
@@ -224,8 +225,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if status == 405:
         # The framework only lists the methods of the first route with this path.
         headers = {"Allow": ", ".join(sorted(_methods(request)))}
-    elif status in (400, 413, 415):
-        # Only chassis.http.bodies raises these, with a detail of its own.
+    elif status in (400, 408, 413, 415):
+        # Only our own code raises these, with a detail of its own.
         detail = error.detail
     return respond(request, status, code, detail, headers=headers)
 
