@@ -61,6 +61,7 @@ def test_delimiter_is_detected_in_the_header_alone(header: str, delimiter: str) 
     [
         ("name,price;sku\n", {}, "Unclear which of , ; separates the columns; set the delimiter"),
         ("name,price;sku\n", {"delimiter": ";"}, "Unknown columns: 'name,price'"),
+        ("a,b;c\n", {"ignore_unknown": True}, "No column is known. The columns are id, name, "),
         ("sep=:\nname:sku\n", {}, "Cells can't be separated by ':'; use one of , ; tab |"),
         ("sep=;\nname;sku\n", {"delimiter": ","}, "The first line of the file sets another delimiter: ;"),
     ],

@@ -57,6 +57,8 @@ class Columns:
                 f"Unknown columns: {_listed(unknown)}. Skip them with unknown_columns=ignore, or map them, as in "
                 f"columns=Title:name. The columns are {', '.join(COLUMNS)}"
             )
+        elif not any(fields):
+            errors.append(f"No column is known. The columns are {', '.join(COLUMNS)}")
         if twice:
             errors.append(f"These columns contain the same field: {_listed(twice)}")
         if missing:
