@@ -64,7 +64,10 @@ async def test_a_refresh_without_a_cookie_is_a_401(client: httpx.AsyncClient) ->
     for body in ({}, {"refresh_token": token}):
         answer = await client.post("/refresh", json=body)
         assert (answer.status_code, answer.json()["code"]) == (401, "session-revoked")
-    assert (await refresh(client, "made-up")).json()["code"] == "session-revoked"
+        assert 'credentials: "include"' in answer.json()["detail"]
+    with_cookie = (await refresh(client, "made-up")).json()
+    assert with_cookie["code"] == "session-revoked"
+    assert "cookie" not in with_cookie["detail"]
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://shop.example.evil.example"])

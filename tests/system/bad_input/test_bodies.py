@@ -89,7 +89,7 @@ def test_an_unsupported_content_type_is_a_415(
         problem(client.post(path, content=json.dumps(DRAFT), headers=headers), 415, "unsupported-media-type")
 
 
-def test_only_login_accepts_a_form(users: httpx.Client, products: httpx.Client) -> None:
+def test_operations_outside_oauth2_reject_forms(users: httpx.Client, products: httpx.Client) -> None:
     for client, path in ((users, "/register"), (users, "/validate-token"), (products, "/products")):
         problem(client.post(path, data={"token": "x"}), 415, "unsupported-media-type")
 

@@ -1,6 +1,6 @@
 """Domain errors of the user service."""
 
-from chassis.errors import Conflict, Forbidden, NotFound, Throttled, Unauthenticated, Unavailable
+from chassis.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 
 
 class UsernameTaken(Conflict):
@@ -35,9 +35,24 @@ class InvalidServiceKey(Unauthenticated):
     detail = "A valid service key is required. Send it in the X-Service-Key header."
 
 
+class UnsupportedGrantType(Invalid):
+    code = "unsupported-grant-type"
+    detail = "This operation doesn't support the grant type; see `errors`."
+    errors = (FieldError("/grant_type", "The grant type must be password or refresh_token"),)
+
+
 class SessionRevoked(Unauthenticated):
     code = "session-revoked"
     detail = "The session was revoked or has expired. Please log in again."
+
+
+class NoRefreshCookie(SessionRevoked):
+    """The cookie may never have been sent, or may have expired: clients must log in again in either case."""
+
+    detail = (
+        'The request has no refresh token cookie. A script must send it with credentials: "include", from the same '
+        "site as this service and over HTTPS. Otherwise the cookie has expired; please log in again."
+    )
 
 
 class OriginNotAllowed(Forbidden):

@@ -15,7 +15,7 @@ from chassis.database.transactions import Database
 from chassis.http import application, health
 from chassis.settings import load
 from user_service import __version__
-from user_service.api import accounts, sessions, users, validation
+from user_service.api import accounts, sessions, tokens, users, validation
 from user_service.api import health as user_service_health
 from user_service.api.refresh_cookie import RefreshCookie
 from user_service.models import Base
@@ -104,7 +104,9 @@ def create_app(settings: Settings) -> FastAPI:
             purging.cancel()
             await services.close()
 
-    cookie = RefreshCookie(settings.refresh_token_lifetime, settings.allows_origin)
+    cookie = None
+    if settings.refresh_token_cookie:
+        cookie = RefreshCookie(settings.refresh_token_lifetime, settings.allows_origin)
     app = application.build(
         settings,
         title="User service",
@@ -114,7 +116,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         routers=[
             accounts.router(services.accounts),
-            sessions.router(services.sessions, cookie if settings.refresh_token_cookie else None),
+            tokens.router(services.sessions, cookie),
+            sessions.router(services.sessions, cookie),
             validation.router(services.sessions, settings.service_keys),
             users.router(services.administration),
             user_service_health.router(readiness),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
 from pydantic.config import JsonDict
 
+from chassis.http.problems import Problem
 from chassis.text import Line
 from user_service.security.passwords import normalize
 from user_service.security.refresh_tokens import MAX_LENGTH as MAX_REFRESH_TOKEN_LENGTH
@@ -77,6 +78,7 @@ Roles = Annotated[
 ]
 
 CREDENTIALS_EXAMPLE: JsonDict = {"username": "ada", "password": "correct horse battery staple"}
+REFRESH_EXAMPLE: JsonDict = {"refresh_token": "AAAAAAAAAAGx..."}
 VALID_TOKEN_EXAMPLE: JsonDict = {
     "valid": True,
     "user_id": 1,
@@ -100,7 +102,7 @@ class Registration(BaseModel):
 
 
 class Credentials(BaseModel):
-    """Username and password; accepts and ignores the other fields of the OAuth2 password grant."""
+    """Username and password: the OAuth2 password grant, whose other fields are accepted and ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -120,7 +122,7 @@ class Credentials(BaseModel):
             json_schema_extra={"format": "password"},
         ),
     ]
-    grant_type: StrictStr | None = Field(default=None, examples=["password"])
+    grant_type: Literal["password"] | None = Field(default=None, examples=["password"])
     scope: StrictStr | None = Field(default=None, examples=[""])
     client_id: StrictStr | None = Field(default=None, examples=[""])
     client_secret: StrictStr | None = Field(default=None, examples=[""])
@@ -184,6 +186,12 @@ class TokenResponse(BaseModel):
     refresh_token: str = Field(description="Opaque and valid once: `POST /refresh` replaces it.")
 
 
+class TokenProblem(Problem):
+    """An error in a form, as OAuth2 clients expect it (RFC 6749, section 5.2)."""
+
+    error: Literal["invalid_request", "invalid_grant", "unsupported_grant_type"]
+
+
 class CookieTokenResponse(BaseModel):
     """Token response if the refresh token is a cookie."""
 
@@ -193,9 +201,10 @@ class CookieTokenResponse(BaseModel):
 
 
 class RefreshRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"refresh_token": "AAAAAAAAAAGx..."}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [REFRESH_EXAMPLE]})
 
     refresh_token: StrictStr = Field(max_length=MAX_REFRESH_TOKEN_LENGTH)
+    grant_type: Literal["refresh_token"] | None = None
 
 
 class SessionRead(BaseModel):

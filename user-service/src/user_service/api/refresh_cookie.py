@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chassis.http.middleware import is_same_origin
-from user_service.errors import OriginNotAllowed, SessionRevoked
+from user_service.errors import NoRefreshCookie, OriginNotAllowed
 
 NAME = "refresh_token"
 PATH = "/refresh"
@@ -27,11 +27,11 @@ class RefreshCookie:
         self._set(request, response, "", 0)
 
     async def read(self, request: Request) -> str:
-        """The token. Raises OriginNotAllowed, or SessionRevoked if there is none."""
+        """The token. Raises OriginNotAllowed, or NoRefreshCookie if there is none."""
         self.check_origin(request)
         token = request.cookies.get(NAME)
         if not token:
-            raise SessionRevoked
+            raise NoRefreshCookie
         return token
 
     def check_origin(self, request: Request) -> None:

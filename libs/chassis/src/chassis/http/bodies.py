@@ -44,9 +44,14 @@ async def read(request: Request, limit: int, accepted: Iterable[str] = (JSON,)) 
         raise HTTPException(400, f"The body {error}.") from None
 
 
+def content_type(request: Request) -> str:
+    """The media type that the request states, in lower case and without parameters; empty if it states none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def media_type_of(request: Request, accepted: Iterable[str]) -> str:
     """The media type of the body; raises HTTPException with status 415 if it is not in `accepted`."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = content_type(request)
     if media_type not in accepted:
         raise HTTPException(415, f"The Content-Type must be {' or '.join(accepted)}.")
     return media_type
@@ -78,10 +83,13 @@ def _too_large(limit: int) -> HTTPException:
 
 
 def _decode_form(text: str) -> dict[str, str]:
+    if text.count("&") >= MAX_FIELDS:
+        raise HTTPException(400, f"The form has more than {MAX_FIELDS} fields.")
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_FIELDS)
+        # As the URL standard parses it: a name without "=" has an empty value, and nothing between two "&" is no field.
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
     except ValueError:
-        raise HTTPException(400, "The body is not a valid URL-encoded form in UTF-8.") from None
+        raise HTTPException(400, "The form has characters that are not UTF-8.") from None
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise HTTPException(400, "The form has a field twice.")

@@ -72,13 +72,16 @@ def _complete_operation(operation: dict[str, Any]) -> None:
     for status in statuses:
         code, detail = FRAMEWORK_PROBLEMS[status]
         response = problems.openapi_response(status, [(code, detail)])
-        own = responses.get(str(status), {})
-        examples = own.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {})
+        own = responses.get(str(status), {"content": {}})
+        # The framework's own 422 has no examples.
+        content = {media_type: each for media_type, each in own["content"].items() if "examples" in each}
+        examples = content.get(problems.MEDIA_TYPE, {}).get("examples", {})
         if code in examples:
             continue
-        if examples:
+        if content:
             response["description"] += f"\n\n{own['description']}"
             response["content"][problems.MEDIA_TYPE]["examples"] |= examples
+            response["content"] = content | response["content"]
         responses[str(status)] = response
     for answer in responses.values():
         answer.setdefault("headers", {}).update(problems.documented_headers(_EVERY_HEADER))

@@ -132,9 +132,18 @@ def rejected_preflight(request: Request, detail: str, headers: dict[str, str]) -
 
 def install(app: FastAPI) -> None:
     """Register the error handlers: every error becomes a problem response."""
-    app.add_exception_handler(DomainError, _domain_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_exception)
+    for expected in (DomainError, RequestValidationError, HTTPException):
+        app.add_exception_handler(expected, response_to)
+
+
+async def response_to(request: Request, error: Exception) -> Response:
+    """The response to an error that the application expects: to any of those that `install` registers."""
+    if isinstance(error, DomainError):
+        return _domain_error(request, error)
+    if isinstance(error, RequestValidationError):
+        return _validation_error(request, error)
+    assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for these three classes
+    return _http_exception(request, error)
 
 
 def status_of(error: type[DomainError]) -> int:
@@ -197,8 +206,7 @@ def _example(status: int, code: str, detail: str) -> dict[str, Any]:
     return example
 
 
-async def _domain_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, DomainError)  # noqa: S101 - the handler is registered for this class alone
+def _domain_error(request: Request, error: DomainError) -> Response:
     headers: dict[str, str] = {}
     fields = None
     if isinstance(error, errors.Unauthenticated):
@@ -217,8 +225,7 @@ def _from_field_errors(field_errors: Iterable[errors.FieldError]) -> list[FieldP
     return [FieldProblem(pointer=each.pointer, parameter=each.parameter, detail=each.detail) for each in field_errors]
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for this class alone
+def _http_exception(request: Request, error: HTTPException) -> Response:
     status = error.status_code
     code, detail = FRAMEWORK_PROBLEMS.get(status, (f"http-{status}", _title(status)))
     headers = dict(error.headers or {})
@@ -231,8 +238,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return respond(request, status, code, detail, headers=headers)
 
 
-async def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for this class alone
+def _validation_error(request: Request, error: RequestValidationError) -> Response:
     fields = [_field_problem(each["type"], each["loc"], each["msg"]) for each in error.errors()[:_MAX_ERRORS]]
     return respond(request, 422, *FRAMEWORK_PROBLEMS[422], fields=fields)
 

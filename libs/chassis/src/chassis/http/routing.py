@@ -91,9 +91,13 @@ class Route(APIRoute):
 
 
 class Router(APIRouter):
-    """A router of such routes; `body_limit` applies to all of them."""
+    """A router of such routes.
 
-    def __init__(self, *, body_limit: int | None = None, **options: Any) -> None:
+    :param body_limit: applies to all of them
+    :param route: their class
+    """
+
+    def __init__(self, *, body_limit: int | None = None, route: type[Route] = Route, **options: Any) -> None:
         # The framework's own limit responds in plain text if a request has an unexpected body.
-        route_class = type("Route", (Route,), {"body_limit": body_limit})
+        route_class = type("Route", (route,), {"body_limit": body_limit})
         super().__init__(route_class=route_class, generate_unique_id_function=openapi.operation_id, **options)

@@ -1,0 +1,125 @@
+"""Endpoints that issue tokens: login and token refresh."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel
+from pydantic.config import JsonDict
+
+from chassis.errors import WRITE_ERRORS, Invalid
+from chassis.http import bodies
+from chassis.http.problems import documented, documented_headers
+from chassis.http.routing import Router
+from user_service.api import oauth2
+from user_service.api.dependencies import client_address
+from user_service.api.refresh_cookie import RefreshCookie
+from user_service.errors import (
+    PASSWORD_ERRORS,
+    InvalidCredentials,
+    OriginNotAllowed,
+    SessionRevoked,
+    TooManyAttempts,
+    UnsupportedGrantType,
+)
+from user_service.schemas import (
+    CREDENTIALS_EXAMPLE,
+    REFRESH_EXAMPLE,
+    CookieTokenResponse,
+    Credentials,
+    RefreshRequest,
+    TokenResponse,
+)
+from user_service.services.sessions import Grant, Sessions
+
+
+def _documented_body(media_type: str, model: type[BaseModel], example: JsonDict) -> dict[str, Any]:
+    # Only one of the two media types: client generators fail on operations with both.
+    content = {media_type: {"schema": model.model_json_schema(), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_NO_STORE: dict[int | str, dict[str, Any]] = {200: {"headers": documented_headers({"Cache-Control": "`no-store`."})}}
+
+
+async def _token_of_body(request: Request) -> str:
+    return (await oauth2.read_grant(request, {"refresh_token": RefreshRequest})).refresh_token
+
+
+def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
+    """:param cookie: carries the refresh token; None for a refresh token in the body"""
+    routes = Router(tags=["sessions"], route=oauth2.Route)
+    grant_model = CookieTokenResponse if cookie else TokenResponse
+    cookie_errors = (OriginNotAllowed,) if cookie else ()
+    refresh_errors = () if cookie else (UnsupportedGrantType,)
+    read_token = cookie.read if cookie else _token_of_body
+    grants: dict[str, type[Credentials | RefreshRequest]] = {"password": Credentials}
+    if not cookie:
+        grants["refresh_token"] = RefreshRequest
+
+    def grant_response(grant: Grant, request: Request, response: Response) -> TokenResponse:
+        request.state.user_id = grant.user_id
+        response.headers["Cache-Control"] = "no-store"
+        if cookie:
+            cookie.set(request, response, grant.refresh_token)
+        return TokenResponse(
+            access_token=grant.access_token,
+            expires_in=int(grant.lifetime.total_seconds()),
+            refresh_token=grant.refresh_token,
+        )
+
+    async def read_grant(request: Request) -> Credentials | RefreshRequest:
+        return await oauth2.read_grant(request, grants)
+
+    @routes.post(
+        "/login",
+        summary="Log in",
+        response_description="An access token and a refresh token.",
+        responses={
+            **_NO_STORE,
+            **documented(InvalidCredentials, UnsupportedGrantType, *cookie_errors, *PASSWORD_ERRORS, *WRITE_ERRORS),
+            **oauth2.documented("/login", Invalid, InvalidCredentials, UnsupportedGrantType),
+        },
+        openapi_extra=_documented_body(bodies.FORM, Credentials, CREDENTIALS_EXAMPLE),
+        response_model=grant_model,
+    )
+    async def log_in(
+        grant: Annotated[Credentials | RefreshRequest, Depends(read_grant)], request: Request, response: Response
+    ) -> TokenResponse:
+        """OAuth2 password grant; creates a session. Also accepts `application/json` with the same fields, and the
+        refresh token grant, like `POST /refresh`.
+
+        A wrong password, an unknown username and a disabled account get the same response.
+        """
+        if cookie:
+            cookie.check_origin(request)
+        ip = client_address(request)
+        if isinstance(grant, RefreshRequest):
+            return grant_response(await sessions.refresh(grant.refresh_token, ip), request, response)
+        # Headers are Latin-1 and may contain control characters, which the service does not store.
+        user_agent = "".join(filter(str.isprintable, request.headers.get("user-agent", ""))) or None
+        return grant_response(await sessions.log_in(grant.username, grant.password, user_agent, ip), request, response)
+
+    @routes.post(
+        "/refresh",
+        summary="Refresh the tokens",
+        response_description="A new access token and a new refresh token, which replaces the one sent.",
+        responses={
+            **_NO_STORE,
+            **documented(SessionRevoked, *refresh_errors, *cookie_errors, TooManyAttempts, *WRITE_ERRORS),
+            **oauth2.documented("/refresh", Invalid, SessionRevoked, *refresh_errors),
+        },
+        openapi_extra=None if cookie else _documented_body(bodies.JSON, RefreshRequest, REFRESH_EXAMPLE),
+        response_model=grant_model,
+    )
+    async def refresh(
+        token: Annotated[str, Depends(read_token)], request: Request, response: Response
+    ) -> TokenResponse:
+        """Each refresh token is valid once. Within 10 seconds of its use, the same token returns the same new refresh
+        token, so a client can retry after a lost response and two tabs can refresh together. Later reuse, or use of
+        an older token, indicates a stolen copy and revokes the session.
+
+        Also accepts the form of an OAuth2 refresh token grant.
+        """
+        return grant_response(await sessions.refresh(token, client_address(request)), request, response)
+
+    return routes
