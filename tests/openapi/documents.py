@@ -14,7 +14,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "product-service": product_service.main.documented_app().openapi(),
 }
 PUBLIC = {
-    *("POST /register", "POST /login", "POST /refresh", "POST /validate-token"),
+    *("POST /register", "POST /login", "POST /refresh", "POST /revoke", "POST /validate-token"),
     *("GET /products", "GET /products/{product_id}", "GET /health", "GET /health/live", "GET /health/ready"),
 }
 

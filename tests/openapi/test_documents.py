@@ -16,7 +16,8 @@ STATUSES = {
     "DELETE /me": {204, 400, 401, 403, 409, 408, 413, 415, 422, 429, 503},
     "POST /login": {200, 400, 401, 408, 413, 415, 422, 429, 503},
     "POST /refresh": {200, 400, 401, 408, 413, 415, 422, 429, 503},
-    "POST /logout": {204, 401, 422, 503},
+    "POST /revoke": {200, 400, 408, 413, 415, 422, 429, 503},
+    "POST /logout": {204, 400, 401, 408, 413, 415, 422, 429, 503},
     "POST /logout-all": {204, 401, 422, 503},
     "GET /sessions": {200, 401, 422, 503},
     "DELETE /sessions/{session_id}": {204, 401, 404, 422, 503},
@@ -40,7 +41,7 @@ STATUSES = {
 }
 HEADERS = {201: "Location", 304: "ETag", 401: "WWW-Authenticate", 412: "ETag", 429: "Retry-After", 503: "Retry-After"}
 # An error in a form is an OAuth2 error, as plain JSON.
-OAUTH2 = ("POST /login", "POST /refresh")
+OAUTH2 = ("POST /login", "POST /refresh", "POST /revoke")
 # The JSON Schema keywords that the documents use; any other is a constraint that clients would ignore.
 KEYWORDS = {
     *("type", "enum", "const", "anyOf", "$ref", "title", "description", "default", "examples", "format", "pattern"),
@@ -60,7 +61,8 @@ def test_every_response_documents_its_headers_and_every_error_is_a_problem(docum
         for status, answer in operation["responses"].items():
             header = HEADERS.get(int(status), "X-Request-ID")
             assert {header, "X-Request-ID"} <= set(answer["headers"]), f"{name} {status}"
-            expected = [] if status in ("204", "304") else [PROBLEM if int(status) >= 400 else "application/json"]
+            empty = status in ("204", "304") or (name, status) == ("POST /revoke", "200")
+            expected = [] if empty else [PROBLEM if int(status) >= 400 else "application/json"]
             if (name, status) == ("GET /products/export", "200"):
                 expected = ["text/csv", "application/x-ndjson"]
             if name in OAUTH2 and status == "400":
@@ -72,7 +74,9 @@ def test_every_response_documents_its_headers_and_every_error_is_a_problem(docum
 
 def test_exactly_the_protected_operations_require_the_login(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
-        assert operation["security"] == ([] if name in PUBLIC else [{"Bearer": []}, {"Login": []}]), name
+        expected: list[dict[str, list[str]]] = [] if name in PUBLIC else [{"Bearer": []}, {"Login": []}]
+        # A refresh token in the body replaces the access token.
+        assert operation["security"] == ([*expected, {}] if name == "POST /logout" else expected), name
 
 
 def test_the_service_key_is_an_optional_header() -> None:

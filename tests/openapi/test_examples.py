@@ -22,6 +22,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
     once = {
         "POST /register": "username-taken",
         "POST /me/password": "wrong-password",
+        "POST /logout": "invalid-token",
         "DELETE /me": "invalid-token",
     }
     services.sign_up()  # Account 1, which the example of PATCH /users/{user_id} is about.
@@ -75,6 +76,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
         "PATCH /products/{product_id} application/json",
         "PATCH /users/{user_id} application/json",
         "POST /login application/x-www-form-urlencoded",
+        "POST /logout application/json",
         "POST /me/password application/json",
         "POST /products application/json",
         "POST /products/import application/x-ndjson",
@@ -82,6 +84,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
         "POST /products/{product_id}/stock application/json",
         "POST /refresh application/json",
         "POST /register application/json",
+        "POST /revoke application/x-www-form-urlencoded",
         "POST /validate-token application/json",
         "PUT /products/{product_id} application/json",
     ]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
 from pydantic.config import JsonDict
 
+from chassis.http.bearer import MAX_TOKEN_LENGTH
 from chassis.http.problems import Problem
 from chassis.text import Line
 from user_service.security.passwords import normalize
@@ -79,6 +80,7 @@ Roles = Annotated[
 
 CREDENTIALS_EXAMPLE: JsonDict = {"username": "ada", "password": "correct horse battery staple"}
 REFRESH_EXAMPLE: JsonDict = {"refresh_token": "AAAAAAAAAAGx..."}
+REVOCATION_EXAMPLE: JsonDict = {"token": "AAAAAAAAAAGx...", "token_type_hint": "refresh_token"}
 VALID_TOKEN_EXAMPLE: JsonDict = {
     "valid": True,
     "user_id": 1,
@@ -205,6 +207,30 @@ class RefreshRequest(BaseModel):
 
     refresh_token: StrictStr = Field(max_length=MAX_REFRESH_TOKEN_LENGTH)
     grant_type: Literal["refresh_token"] | None = None
+
+
+class LogOut(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+
+    refresh_token: StrictStr | None = Field(
+        default=None,
+        max_length=MAX_REFRESH_TOKEN_LENGTH,
+        description="Revokes the session of this token. Without it, the session of the access token is revoked.",
+    )
+
+
+class Revocation(BaseModel):
+    """A revocation request of OAuth2 (RFC 7009, section 2.1)."""
+
+    token: StrictStr = Field(
+        min_length=1,
+        max_length=MAX_TOKEN_LENGTH,
+        description="A refresh token, or an access token.",
+        examples=[REVOCATION_EXAMPLE["token"]],
+    )
+    token_type_hint: StrictStr | None = Field(
+        default=None, description="Ignored.", examples=[REVOCATION_EXAMPLE["token_type_hint"]]
+    )
 
 
 class SessionRead(BaseModel):

@@ -1,19 +1,18 @@
 """Endpoints for logout and the caller's sessions."""
 
-from fastapi import Request, Response
+from typing import Annotated
+
+from fastapi import Body, Request, Response
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
+from chassis.http.bearer import bearer
 from chassis.http.problems import documented
 from chassis.http.routing import Router
 from chassis.ids import RowId
-from user_service.api.dependencies import CurrentIdentity
+from user_service.api.dependencies import CurrentIdentity, client_address
 from user_service.api.refresh_cookie import RefreshCookie
-from user_service.errors import (
-    SessionNotFound,
-)
-from user_service.schemas import (
-    SessionRead,
-)
+from user_service.errors import SessionNotFound, SessionRevoked, TooManyAttempts
+from user_service.schemas import LogOut, SessionRead
 from user_service.services.sessions import Sessions
 
 _PROTECTED_ERRORS = (NotAuthenticated, InvalidToken, *WRITE_ERRORS)
@@ -34,11 +33,19 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
         status_code=204,
         summary="Log out",
         response_description="The session is revoked.",
-        responses=documented(*_PROTECTED_ERRORS),
+        responses=documented(SessionRevoked, TooManyAttempts, *_PROTECTED_ERRORS),
+        openapi_extra={"security": [{"Login": []}, {}]},
     )
-    async def log_out(caller: CurrentIdentity, request: Request) -> Response:
-        """Revocation is immediate, in every service."""
-        await sessions.log_out(caller)
+    async def log_out(body: Annotated[LogOut, Body(default_factory=LogOut)], request: Request) -> Response:
+        """Revocation is immediate, in every service.
+
+        Requires an access token, or a refresh token in the body. With a refresh token in the body, an access token is
+        ignored, so a client whose access token has expired can still log out.
+        """
+        if body.refresh_token is None:
+            await sessions.log_out(await bearer(request))
+        else:
+            request.state.user_id = await sessions.log_out_with(body.refresh_token, client_address(request))
         return revoked_response(request)
 
     @routes.post(

@@ -1,4 +1,4 @@
-"""Endpoints that issue tokens: login and token refresh."""
+"""OAuth2's endpoints: login, token refresh and token revocation."""
 
 from typing import Annotated, Any
 
@@ -24,9 +24,11 @@ from user_service.errors import (
 from user_service.schemas import (
     CREDENTIALS_EXAMPLE,
     REFRESH_EXAMPLE,
+    REVOCATION_EXAMPLE,
     CookieTokenResponse,
     Credentials,
     RefreshRequest,
+    Revocation,
     TokenResponse,
 )
 from user_service.services.sessions import Grant, Sessions
@@ -121,5 +123,23 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
         Also accepts the form of an OAuth2 refresh token grant.
         """
         return grant_response(await sessions.refresh(token, client_address(request)), request, response)
+
+    async def read_revocation(request: Request) -> Revocation:
+        return await oauth2.read_form(request, Revocation)
+
+    @routes.post(
+        "/revoke",
+        summary="Revoke a token",
+        response_description="The session of the token is revoked, or there is none.",
+        responses={**documented(TooManyAttempts, *WRITE_ERRORS), **oauth2.documented("/revoke", Invalid)},
+        openapi_extra=_documented_body(bodies.FORM, Revocation, REVOCATION_EXAMPLE),
+        response_class=Response,
+    )
+    async def revoke_token(revocation: Annotated[Revocation, Depends(read_revocation)], request: Request) -> Response:
+        """Token revocation of OAuth2 (RFC 7009): revokes the session of a refresh token or access token, with all its
+        tokens. The response is the same for a token without a session.
+        """
+        await sessions.revoke_token(revocation.token, client_address(request))
+        return Response()
 
     return routes

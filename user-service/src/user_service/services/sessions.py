@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -104,13 +105,7 @@ class Sessions(Service["Repositories"]):
         Within GRACE, a token that was just replaced returns the same successor. Later reuse, or use of an older token,
         indicates a stolen copy and revokes the session.
         """
-        try:
-            token = RefreshToken.parse(text)
-        except MalformedRefreshToken:
-            await self._refreshes.count(ip)
-            raise SessionRevoked from None
-        # Counted by family, which can't be guessed, so that guesses don't use up the attempts of the session's owner.
-        await self._refreshes.count(ip, f"{token.session_id} {token.family_hash}")
+        token = await self._parse(text, ip)
         session, successor = await self._rotate(token)
         # Logged and raised after the commit: an exception inside the transaction would undo the revocation.
         if session is not None and successor is None:
@@ -136,6 +131,26 @@ class Sessions(Service["Repositories"]):
         await self._revoke(identity.session_id, identity.user_id)
         audit.log("logged out", user_id=identity.user_id, session_id=identity.session_id)
 
+    async def log_out_with(self, refresh_token: str, ip: str | None) -> int:
+        """Revoke the session of a refresh token, even of one that was replaced; returns the id of the account.
+
+        Raises SessionRevoked or TooManyAttempts.
+        """
+        token = await self._parse(refresh_token, ip)
+        user_id = await self._revoke_family(token)
+        if user_id is None:
+            raise SessionRevoked
+        audit.log("logged out", user_id=user_id, session_id=token.session_id)
+        return user_id
+
+    async def revoke_token(self, token: str, ip: str | None) -> None:
+        """Revoke the session of an access token or a refresh token, if there is one; raises TooManyAttempts."""
+        try:
+            await self.log_out(await self.identify(token))
+        except InvalidToken:
+            with suppress(SessionRevoked):
+                await self.log_out_with(token, ip)
+
     async def log_out_everywhere(self, identity: Identity) -> None:
         """Revoke all sessions of the caller's account."""
         await self._revoke_all(identity.user_id)
@@ -156,6 +171,17 @@ class Sessions(Service["Repositories"]):
     def purge(self, repos: Repositories, limit: int) -> int:
         """Delete up to `limit` expired sessions; returns how many were deleted."""
         return repos.sessions.delete_expired(datetime.now(UTC), limit)
+
+    async def _parse(self, text: str, ip: str | None) -> RefreshToken:
+        """Parse a refresh token and count the attempt to use it; raises SessionRevoked or TooManyAttempts."""
+        try:
+            token = RefreshToken.parse(text)
+        except MalformedRefreshToken:
+            await self._refreshes.count(ip)
+            raise SessionRevoked from None
+        # Counted by family, which can't be guessed, so that guesses don't use up the attempts of the session's owner.
+        await self._refreshes.count(ip, f"{token.session_id} {token.family_hash}")
+        return token
 
     @reads
     def _find_credentials(self, repos: Repositories, username: str) -> Credentials:
@@ -218,6 +244,15 @@ class Sessions(Service["Repositories"]):
     @writes
     def _revoke(self, repos: Repositories, session_id: int, user_id: int) -> bool:
         return repos.sessions.revoke(session_id, user_id)
+
+    @writes
+    def _revoke_family(self, repos: Repositories, token: RefreshToken) -> int | None:
+        """Revoke the session that the token belongs to; returns the id of its account, or None if there is none."""
+        session = repos.sessions.find(token.session_id, for_update=True)
+        if session is None or not hmac.compare_digest(session.family_hash, token.family_hash):
+            return None
+        repos.sessions.delete(session)
+        return session.user_id
 
     @writes
     def _revoke_all(self, repos: Repositories, user_id: int) -> None:
