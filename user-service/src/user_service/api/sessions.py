@@ -2,20 +2,56 @@
 
 from typing import Annotated
 
-from fastapi import Body, Request, Response
+from fastapi import Body, Query, Request, Response
+from pydantic import Field
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
 from chassis.http.bearer import bearer
-from chassis.http.problems import documented
-from chassis.http.routing import Router
+from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
+from chassis.http.problems import documented, documented_headers
+from chassis.http.routing import QueryParameters, Router
 from chassis.ids import RowId
 from user_service.api.dependencies import CurrentIdentity, client_address
 from user_service.api.refresh_cookie import RefreshCookie
 from user_service.errors import SessionNotFound, SessionRevoked, TooManyAttempts
 from user_service.schemas import LogOut, SessionRead
-from user_service.services.sessions import Sessions
+from user_service.services.sessions import Identity, SessionPage, Sessions
 
 _PROTECTED_ERRORS = (NotAuthenticated, InvalidToken, *WRITE_ERRORS)
+
+
+NEXT_PAGE = documented_headers({"Link": 'The next page, as `rel="next"`; absent on the last page.'})
+
+
+class SessionQuery(QueryParameters):
+    limit: Limit = Field(default=100, description="Maximum number of sessions in the response.")
+    cursor: IdCursor | None = None
+
+    @property
+    def before(self) -> int | None:
+        """The position of the page; None for the first one."""
+        return read_cursor(self.cursor) if self.cursor else None
+
+
+def list_page(
+    page: SessionPage, caller: Identity, query: SessionQuery, response: Response, path: str
+) -> list[SessionRead]:
+    """The body of a list of sessions; sets its `Link` header."""
+    if page.following is not None:
+        parameters = {"limit": query.limit, "cursor": write_cursor(page.following)}
+        response.headers["Link"] = link_header(path, next=parameters)
+    return [
+        SessionRead(
+            id=session.id,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            expires_at=session.expires_at,
+            user_agent=session.user_agent,
+            ip=session.ip,
+            current=session.id == caller.session_id,
+        )
+        for session in page.sessions
+    ]
 
 
 def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
@@ -63,23 +99,18 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
     @routes.get(
         "/sessions",
         summary="List your sessions",
-        response_description="The active sessions, newest first.",
-        responses=documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
+        response_description="A page of the active sessions, newest first.",
+        responses={200: {"headers": NEXT_PAGE}, **documented(NotAuthenticated, InvalidToken, *READ_ERRORS)},
     )
-    async def list_sessions(caller: CurrentIdentity) -> list[SessionRead]:
-        """Each login creates a session, and each refresh extends it."""
-        return [
-            SessionRead(
-                id=session.id,
-                created_at=session.created_at,
-                last_used_at=session.last_used_at,
-                expires_at=session.expires_at,
-                user_agent=session.user_agent,
-                ip=session.ip,
-                current=session.id == caller.session_id,
-            )
-            for session in await sessions.list(caller)
-        ]
+    async def list_sessions(
+        query: Annotated[SessionQuery, Query()], caller: CurrentIdentity, response: Response
+    ) -> list[SessionRead]:
+        """Each login creates a session, and each refresh extends it. The first page always has the current session.
+
+        Follow the `Link` header to the next page.
+        """
+        page = await sessions.page(caller, query.before, query.limit)
+        return list_page(page, caller, query, response, "/sessions")
 
     @routes.delete(
         "/sessions/{session_id}",

@@ -7,11 +7,12 @@ from pydantic import Field
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken, NotAuthenticated
 from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
-from chassis.http.problems import documented, documented_headers
+from chassis.http.problems import documented
 from chassis.http.routing import Flag, QueryParameters, Router
 from chassis.ids import RowId
 from chassis.text import Line
 from user_service.api.dependencies import CurrentIdentity
+from user_service.api.sessions import NEXT_PAGE
 from user_service.errors import AdminsOnly, LastAdmin, UserNotFound
 from user_service.schemas import UserPatch, UserRead
 from user_service.services.administration import AccountUpdate, Administration
@@ -39,7 +40,7 @@ def router(administration: Administration) -> Router:
         summary="List accounts",
         response_description="A page of accounts, ordered by id.",
         responses={
-            200: {"headers": documented_headers({"Link": 'The next page, as `rel="next"`; absent on the last page.'})},
+            200: {"headers": NEXT_PAGE},
             **_documented(*READ_ERRORS),
         },
     )

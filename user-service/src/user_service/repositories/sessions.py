@@ -22,9 +22,23 @@ class SessionRepository(BaseRepository[Session]):
         )
         return self._session.scalars(statement).one_or_none()
 
-    def list_active(self, user_id: int, now: datetime, limit: int) -> Sequence[Session]:
-        """Up to `limit` active sessions of an account, newest first."""
-        return self.page(limit, Session.user_id == user_id, Session.expires_at > now, descending=True)
+    def list_active(
+        self, user_id: int, now: datetime, limit: int, *, before: int | None = None, except_id: int | None = None
+    ) -> Sequence[Session]:
+        """Up to `limit` active sessions of an account, newest first.
+
+        :param before: the id of the last session of the previous page
+        :param except_id: a session to leave out
+        """
+        conditions = [Session.user_id == user_id, Session.expires_at > now]
+        if except_id is not None:
+            conditions.append(Session.id != except_id)
+        return self.page(limit, *conditions, descending=True, after=None if before is None else (before,))
+
+    def find_active(self, session_id: int, user_id: int, now: datetime) -> Session | None:
+        """This session of this account, if it is active."""
+        statement = self.base().where(Session.id == session_id, Session.user_id == user_id, Session.expires_at > now)
+        return self._one(statement)
 
     def create(
         self, user_id: int, now: datetime, expires_at: datetime, user_agent: str | None, ip: str | None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from chassis.errors import InvalidToken
+from chassis.ids import LARGEST_ID
 from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
@@ -52,6 +53,14 @@ class Grant:
     access_token: str
     lifetime: timedelta
     refresh_token: str
+
+
+@dataclass(frozen=True)
+class SessionPage:
+    """A page of a list of sessions, and the position of the next page, or None if this is the last one."""
+
+    sessions: Sequence[Session]
+    following: int | None
 
 
 class Sessions(Service["Repositories"]):
@@ -157,9 +166,9 @@ class Sessions(Service["Repositories"]):
         audit.log("logged out everywhere", user_id=identity.user_id)
 
     @reads
-    def list(self, repos: Repositories, identity: Identity) -> Sequence[Session]:
-        """The caller's active sessions, newest first, at most MAX_LISTED_SESSIONS."""
-        return repos.sessions.list_active(identity.user_id, datetime.now(UTC), MAX_LISTED_SESSIONS)
+    def page(self, repos: Repositories, identity: Identity, before: int | None, limit: int) -> SessionPage:
+        """A page of the caller's active sessions; see `page_of_sessions`."""
+        return page_of_sessions(repos, identity.user_id, identity.session_id, before, limit)
 
     async def revoke(self, identity: Identity, session_id: int) -> None:
         """Revoke one of the caller's sessions; raises SessionNotFound."""
@@ -263,3 +272,24 @@ class Sessions(Service["Repositories"]):
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
         return Grant(user_id, access_token, self._tokens.lifetime, token.format())
+
+
+def page_of_sessions(repos: Repositories, user_id: int, current_id: int, before: int | None, limit: int) -> SessionPage:
+    """A page of an account's active sessions, newest first.
+
+    The first page always has the caller's own session, however old it is, and later pages leave it out: callers look
+    for it there, and one of 1,000 sessions would be hard to find.
+
+    :param current_id: the caller's session, which may be of another account
+    :param before: the position of the page; None for the first one
+    """
+    now = datetime.now(UTC)
+    current = repos.sessions.find_active(current_id, user_id, now) if before is None else None
+    wanted = limit if current is None else limit - 1
+    found = repos.sessions.list_active(user_id, now, wanted + 1, before=before, except_id=current_id)
+    others = found[:wanted]
+    following = None
+    if len(found) > wanted:
+        following = others[-1].id if others else LARGEST_ID
+    sessions = others if current is None else sorted([*others, current], key=lambda each: each.id, reverse=True)
+    return SessionPage(sessions, following)
