@@ -21,6 +21,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
     # By its nature, each of these works once.
     once = {
         "POST /register": "username-taken",
+        "POST /users": "username-taken",
         "POST /me/password": "wrong-password",
         "POST /logout": "invalid-token",
         "DELETE /me": "invalid-token",
@@ -85,6 +86,8 @@ def test_every_body_example_is_accepted(services: Services) -> None:
         "POST /refresh application/json",
         "POST /register application/json",
         "POST /revoke application/x-www-form-urlencoded",
+        "POST /users application/json",
+        "POST /users/{user_id}/password application/json",
         "POST /validate-token application/json",
         "PUT /products/{product_id} application/json",
     ]

@@ -9,14 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from testkit.library import logged
-from testkit.users import PASSWORD, Person, log_in, sign_up
-
-
-async def an_admin(client: httpx.AsyncClient, database: Engine, name: str = "root") -> Person:
-    root = await sign_up(client, name)
-    with database.begin() as connection:
-        connection.execute(text("UPDATE users SET is_admin = true WHERE username = :name"), {"name": name})
-    return root
+from testkit.users import PASSWORD, Person, an_admin, log_in, sign_up
 
 
 async def change(client: httpx.AsyncClient, admin: Person, user_id: int, patch: object) -> httpx.Response:
@@ -31,11 +24,19 @@ async def test_accounts_and_token_validations_include_roles(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/users"), ("GET", "/users/1"), ("GET", "/users/99"), ("PATCH", "/users/1")]
+    ("method", "path", "body"),
+    [
+        *(("GET", "/users", None), ("GET", "/users/1", None), ("GET", "/users/99", None)),
+        ("PATCH", "/users/1", {"is_active": False}),
+        *(("DELETE", "/users/1", None), ("DELETE", "/users/99", None)),
+        ("POST", "/users", {"username": "grace", "password": PASSWORD}),
+        *(("POST", f"/users/{user_id}/password", {"new_password": PASSWORD}) for user_id in (1, 99)),
+        *(("GET", "/users/1/sessions", None), ("DELETE", "/users/1/sessions", None)),
+        ("DELETE", "/users/1/sessions/1", None),
+    ],
 )
-async def test_only_admins_have_access(client: httpx.AsyncClient, method: str, path: str) -> None:
+async def test_only_admins_have_access(client: httpx.AsyncClient, method: str, path: str, body: object) -> None:
     ada = await sign_up(client)
-    body = {"is_active": False} if method == "PATCH" else None
     answer = await client.request(method, path, json=body, headers=ada.headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert (await client.request(method, path, json=body)).status_code == 401
@@ -130,7 +131,9 @@ async def test_nothing_sent_changes_nothing(client: httpx.AsyncClient, database:
         {"roles": ["admin"]},
         {"roles": ["user", "owner"]},
         {"roles": ["user", "user"]},
-        {"username": "other"},
+        {"username": None},
+        {"username": "no spaces"},
+        {"password": PASSWORD},
         [],
     ],
 )

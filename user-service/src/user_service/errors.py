@@ -20,6 +20,13 @@ class AdminsOnly(Forbidden):
     detail = "Only admins can do this."
 
 
+class OwnAccount(Forbidden):
+    """An access token alone, which may be stolen, must not be enough to take over or delete its own account."""
+
+    code = "own-account"
+    detail = "This is your own account. Use /me, which asks for the current password."
+
+
 class UserNotFound(NotFound):
     code = "user-not-found"
     detail = "The account does not exist."
@@ -62,7 +69,7 @@ class OriginNotAllowed(Forbidden):
 
 class SessionNotFound(NotFound):
     code = "session-not-found"
-    detail = "You have no session with this id."
+    detail = "The account has no session with this id."
 
 
 class WrongPassword(Forbidden):

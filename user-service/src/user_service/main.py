@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
             tokens.router(services.sessions, cookie),
             sessions.router(services.sessions, cookie),
             validation.router(services.sessions, settings.service_keys),
-            users.router(services.administration),
+            users.router(services.administration, services.accounts),
             user_service_health.router(readiness),
             health.router(readiness),
         ],

@@ -162,6 +162,7 @@ def _unset() -> Any:
 class UserPatch(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"is_active": False}]})
 
+    username: Username = Field(default_factory=_unset)
     is_active: bool = Field(default_factory=_unset, strict=True)
     roles: Roles = Field(default_factory=_unset)
 
@@ -265,6 +266,14 @@ class PasswordProof(BaseModel):
     )
 
     current_password: CurrentPassword
+
+
+class NewPassword(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"new_password": "a new horse, a new battery"}]}
+    )
+
+    new_password: Password
 
 
 class PasswordChange(BaseModel):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
+from sqlalchemy import Engine, text
 
 from chassis.database.migrations import Migrations
 from user_service import main
@@ -46,3 +47,10 @@ async def log_in(client: httpx.AsyncClient, user_id: int, username: str, passwor
     login = await client.post("/login", data={"username": username, "password": password})
     assert login.status_code == 200, login.text
     return Person(user_id, username, login.json()["access_token"], login.json()["refresh_token"])
+
+
+async def an_admin(client: httpx.AsyncClient, database: Engine, username: str = "root") -> Person:
+    person = await sign_up(client, username)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE users SET is_admin = true WHERE id = :id"), {"id": person.user_id})
+    return person

@@ -44,6 +44,11 @@ class UserRepository(BaseRepository[User]):
             )
         )
 
+    def rename(self, user: User, username: str) -> None:
+        """Change the username; raises UsernameTaken."""
+        user.username, user.username_key = username, username_key(username)
+        self.flush()
+
     def find_by_username(self, username: str, *, for_update: bool = False) -> User | None:
         """The account with this username, case-insensitive. `for_update` locks it until the transaction ends."""
         statement = self.base().where(User.username_key == username_key(username))

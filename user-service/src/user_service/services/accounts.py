@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chassis.errors import FieldError, Invalid, InvalidToken
-from chassis.use_cases import Service, Transactions, writes
+from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
-from user_service.errors import LastAdmin, UserNotFound, WrongPassword
+from user_service.errors import LastAdmin, OwnAccount, WrongPassword
 from user_service.security.common_passwords import COMMON_PASSWORD_COUNT, is_common
 from user_service.security.passwords import Passwords, normalize
 from user_service.security.throttling import Throttle
+from user_service.services.administration import lock_account, require_admin, require_user
 from user_service.usernames import username_key
 
 if TYPE_CHECKING:
@@ -47,12 +48,20 @@ class Accounts(Service["Repositories"]):
         await self._registrations.count(ip, username_key(registration.username))
         return await self.create(registration)
 
-    async def create(self, registration: Registration, *, is_admin: bool = False) -> User:
-        """Create an account; raises UsernameTaken, or Invalid if the password is too short or too easy to guess."""
+    async def create_as_admin(self, admin: Identity, registration: Registration) -> User:
+        """Create an account for another user; raises AdminsOnly and the errors of `create`."""
+        require_admin(admin)
+        return await self.create(registration, by=admin.user_id)
+
+    async def create(self, registration: Registration, *, is_admin: bool = False, by: int | None = None) -> User:
+        """Create an account; raises UsernameTaken, or Invalid if the password is too short or too easy to guess.
+
+        :param by: id of the admin; None for a registration or an operator
+        """
         await self._check_new_password(registration.password, registration.username, "/password")
         fields = registration.model_dump(exclude={"password"})
         user = await self._insert(fields, await self._passwords.hash(registration.password), is_admin=is_admin)
-        audit.log("account opened", user_id=user.id, roles=user.roles)
+        audit.log("account opened", user_id=user.id, by=by, roles=user.roles)
         return user
 
     async def change_password(self, identity: Identity, current: str, new: str, ip: str | None) -> None:
@@ -74,8 +83,21 @@ class Accounts(Service["Repositories"]):
     async def set_password(self, username: str, new: str) -> None:
         """Set the password without the old one and revoke all sessions; raises UserNotFound or Invalid."""
         await self._check_new_password(new, username, "/password")
-        user = await self._set_password(username, await self._passwords.hash(new))
-        audit.log("password changed", user_id=user.id)
+        user = await self._set_password(username, await self._passwords.hash(new), by=None)
+        audit.log("password changed", user_id=user.id, by=None)
+
+    async def set_password_as_admin(self, admin: Identity, user_id: int, new: str) -> None:
+        """Set the password of another user and revoke all sessions.
+
+        Raises AdminsOnly, OwnAccount, UserNotFound or Invalid.
+        """
+        require_admin(admin)
+        if user_id == admin.user_id:
+            raise OwnAccount
+        user = await self._find(user_id)
+        await self._check_new_password(new, user.username, "/new_password")
+        user = await self._set_password(user_id, await self._passwords.hash(new), by=admin.user_id)
+        audit.log("password changed", user_id=user.id, by=admin.user_id)
 
     async def delete(self, identity: Identity, current: str, ip: str | None) -> None:
         """Delete the account and its sessions; its username becomes available.
@@ -91,6 +113,10 @@ class Accounts(Service["Repositories"]):
                     break
                 stored = changed
         audit.log("account deleted", user_id=user.id, ip=ip)
+
+    @reads
+    def _find(self, repos: Repositories, user_id: int) -> User:
+        return require_user(repos.users.find(user_id))
 
     @writes
     def _insert(self, repos: Repositories, fields: dict[str, Any], password_hash: str, *, is_admin: bool) -> User:
@@ -111,10 +137,8 @@ class Accounts(Service["Repositories"]):
         return None
 
     @writes
-    def _set_password(self, repos: Repositories, username: str, new_hash: str) -> User:
-        user = repos.users.find_by_username(username, for_update=True)
-        if user is None:
-            raise UserNotFound
+    def _set_password(self, repos: Repositories, account: int | str, new_hash: str, *, by: int | None) -> User:
+        _, user = lock_account(repos, account, by=by)
         _replace_password(repos, user, new_hash)
         return user
 

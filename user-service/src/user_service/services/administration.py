@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from chassis.use_cases import Service, reads, writes
 from user_service import audit
-from user_service.errors import AdminsOnly, LastAdmin, UserNotFound
-from user_service.services.sessions import MAX_LISTED_SESSIONS, Identity
+from user_service.errors import AdminsOnly, LastAdmin, OwnAccount, SessionNotFound, UserNotFound
+from user_service.services.sessions import MAX_LISTED_SESSIONS, Identity, SessionPage, page_of_sessions
 
 if TYPE_CHECKING:
     from user_service.models import Session, User
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class AccountUpdate:
     """New values for an account; None leaves a field unchanged."""
 
+    username: str | None = None
     is_active: bool | None = None
     is_admin: bool | None = None
 
@@ -39,88 +40,159 @@ class Administration(Service["Repositories"]):
         is_admin: bool | None = None,
     ) -> tuple[Sequence[User], bool]:
         """The accounts after this id, ordered by id, and whether there are more; raises AdminsOnly."""
-        _require_admin(admin)
+        require_admin(admin)
         users = repos.users.list_after(after, limit + 1, q=q, is_active=is_active, is_admin=is_admin)
         return users[:limit], len(users) > limit
 
     @reads
     def get(self, repos: Repositories, admin: Identity, user_id: int) -> User:
         """Get an account; raises AdminsOnly or UserNotFound."""
-        _require_admin(admin)
-        return _require_user(repos.users.find(user_id))
+        require_admin(admin)
+        return require_user(repos.users.find(user_id))
 
     async def change(self, admin: Identity, user_id: int, update: AccountUpdate) -> User:
-        """Update an account; disabling it revokes its sessions. Raises AdminsOnly, UserNotFound or LastAdmin."""
-        _require_admin(admin)
+        """Update an account; disabling it revokes its sessions.
+
+        Raises AdminsOnly, UserNotFound, UsernameTaken or LastAdmin.
+        """
+        require_admin(admin)
         by = admin.user_id
         return _log_change(*await self._change(user_id, update, by=by), by=by)
 
     async def change_as_operator(self, username: str, update: AccountUpdate) -> User:
-        """Update an account on behalf of an operator; raises UserNotFound or LastAdmin."""
+        """Update an account on behalf of an operator; raises UserNotFound, UsernameTaken or LastAdmin."""
         return _log_change(*await self._change(username, update, by=None), by=None)
+
+    async def delete(self, admin: Identity, user_id: int) -> None:
+        """Delete the account of another user, and its sessions; raises AdminsOnly, UserNotFound or OwnAccount.
+
+        Raises LastAdmin for the caller's own account if that is the last active admin.
+        """
+        require_admin(admin)
+        await self._delete(user_id, by=admin.user_id)
+        audit.log("account deleted", user_id=user_id, by=admin.user_id)
+
+    @reads
+    def page_of_sessions(
+        self, repos: Repositories, admin: Identity, user_id: int, before: int | None, limit: int
+    ) -> SessionPage:
+        """A page of an account's active sessions, newest first; raises AdminsOnly or UserNotFound."""
+        require_admin(admin)
+        user = require_user(repos.users.find(user_id))
+        return page_of_sessions(repos, user.id, admin.session_id, before, limit)
+
+    async def revoke_session(self, admin: Identity, user_id: int, session_id: int) -> None:
+        """Revoke one session of an account; raises AdminsOnly, UserNotFound or SessionNotFound."""
+        require_admin(admin)
+        await self._revoke(user_id, session_id, by=admin.user_id)
+        audit.log("session revoked", user_id=user_id, session_id=session_id, by=admin.user_id)
+
+    async def revoke_all_sessions(self, admin: Identity, user_id: int) -> None:
+        """Revoke all sessions of an account; raises AdminsOnly or UserNotFound."""
+        require_admin(admin)
+        await self._revoke_all(user_id, by=admin.user_id)
+        audit.log("sessions revoked", user_id=user_id, by=admin.user_id)
 
     @reads
     def list_sessions(self, repos: Repositories, username: str) -> Sequence[Session]:
         """An account's active sessions, newest first, at most MAX_LISTED_SESSIONS; raises UserNotFound."""
-        user = _require_user(repos.users.find_by_username(username))
+        user = require_user(repos.users.find_by_username(username))
         return repos.sessions.list_active(user.id, datetime.now(UTC), MAX_LISTED_SESSIONS)
 
     async def revoke_sessions(self, username: str) -> None:
         """Revoke all sessions of an account; raises UserNotFound."""
-        user = await self._revoke_all(username)
-        audit.log("sessions revoked", user_id=user.id)
+        user = await self._revoke_all(username, by=None)
+        audit.log("sessions revoked", user_id=user.id, by=None)
 
     @writes
-    def _revoke_all(self, repos: Repositories, username: str) -> User:
-        user = _require_user(repos.users.find_by_username(username, for_update=True))
+    def _revoke(self, repos: Repositories, user_id: int, session_id: int, *, by: int) -> None:
+        _, user = lock_account(repos, user_id, by=by)
+        if not repos.sessions.revoke(session_id, user.id):
+            raise SessionNotFound
+
+    @writes
+    def _revoke_all(self, repos: Repositories, account: int | str, *, by: int | None) -> User:
+        _, user = lock_account(repos, account, by=by)
         repos.sessions.revoke_all(user.id)
         return user
 
     @writes
+    def _delete(self, repos: Repositories, user_id: int, *, by: int) -> None:
+        admins, user = lock_account(repos, user_id, by=by)
+        if admins == [user.id]:
+            raise LastAdmin
+        if user.id == by:
+            raise OwnAccount
+        repos.users.delete(user)
+
+    @writes
     def _change(
         self, repos: Repositories, account: int | str, update: AccountUpdate, *, by: int | None
-    ) -> tuple[User, bool]:
-        """Update an account; returns it and whether anything changed.
-
-        :param account: id or username
-        :param by: id of the admin; None for an operator
-        """
-        # Every update locks all active admins. Two concurrent updates can't remove the last two admins, and an admin
-        # who was just demoted can't change anything.
-        admins = repos.users.lock_active_admins()
-        if by is not None and by not in admins:
-            raise AdminsOnly
-        if isinstance(account, int):
-            user = _require_user(repos.users.find(account, for_update=True))
-        else:
-            user = _require_user(repos.users.find_by_username(account, for_update=True))
-        before = (user.is_active, user.is_admin)
+    ) -> tuple[User, _State]:
+        """Update an account; returns it and its previous state."""
+        admins, user = lock_account(repos, account, by=by)
+        before = _State.of(user)
+        if update.username is not None:
+            repos.users.rename(user, update.username)
         if update.is_active is not None:
             user.is_active = update.is_active
         if update.is_admin is not None:
             user.is_admin = update.is_admin
         if admins == [user.id] and not (user.is_active and user.is_admin):
             raise LastAdmin
-        if (user.is_active, user.is_admin) == before:
-            return user, False
-        user.updated_at = datetime.now(UTC)
-        if not user.is_active:
-            repos.sessions.revoke_all(user.id)
-        return user, True
+        if _State.of(user) != before:
+            user.updated_at = datetime.now(UTC)
+            if not user.is_active:
+                repos.sessions.revoke_all(user.id)
+        return user, before
 
 
-def _log_change(user: User, changed: bool, *, by: int | None) -> User:  # noqa: FBT001 - as `_change` returns it
-    if changed:
+@dataclass(frozen=True)
+class _State:
+    """What an update may change."""
+
+    username: str
+    rights: tuple[bool, bool]
+
+    @classmethod
+    def of(cls, user: User) -> _State:
+        return cls(user.username, (user.is_active, user.is_admin))
+
+
+def _log_change(user: User, before: _State, *, by: int | None) -> User:
+    now = _State.of(user)
+    if now.username != before.username:
+        audit.log("account renamed", user_id=user.id, by=by, username=user.username, previous_username=before.username)
+    if now.rights != before.rights:
         audit.log("account changed", user_id=user.id, by=by, is_active=user.is_active, roles=user.roles)
     return user
 
 
-def _require_user(user: User | None) -> User:
+def require_user(user: User | None) -> User:
+    """The account; raises UserNotFound for None."""
     if user is None:
         raise UserNotFound
     return user
 
 
-def _require_admin(identity: Identity) -> None:
+def require_admin(identity: Identity) -> None:
+    """Raise AdminsOnly if the caller is not an admin."""
     if not identity.user.is_admin:
         raise AdminsOnly
+
+
+def lock_account(repos: Repositories, account: int | str, *, by: int | None) -> tuple[Sequence[int], User]:
+    """The ids of all active admins, and the account; all of them are locked until the transaction ends.
+
+    Two concurrent changes can't remove the last two admins, and an admin who was just demoted can't change anything.
+    Raises UserNotFound, or AdminsOnly if the admin is no longer one.
+
+    :param account: id or username
+    :param by: id of the admin; None for an operator
+    """
+    admins = repos.users.lock_active_admins()
+    if by is not None and by not in admins:
+        raise AdminsOnly
+    if isinstance(account, int):
+        return admins, require_user(repos.users.find(account, for_update=True))
+    return admins, require_user(repos.users.find_by_username(account, for_update=True))
