@@ -94,6 +94,8 @@ def test_the_service_key_is_an_optional_header() -> None:
 def test_names_are_those_that_generators_can_use(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert not [name for name in schemas if not re.fullmatch("[A-Z][A-Za-z]+", name)]
+    # Generators name classes after the titles.
+    assert len({schema["title"] for schema in schemas.values()}) == len(schemas)
     assert {"TokenResponse", "Credentials"} <= set(schemas) or {"ProductChange", "ChangedFields"} <= set(schemas)
     for name, operation in operations(document):
         # Generators fail on operations with two content types; that of files is a choice of the client.

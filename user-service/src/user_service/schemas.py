@@ -192,6 +192,8 @@ class TokenResponse(BaseModel):
 class TokenProblem(Problem):
     """An error in a form, as OAuth2 clients expect it (RFC 6749, section 5.2)."""
 
+    model_config = ConfigDict(title="TokenProblem")
+
     error: Literal["invalid_request", "invalid_grant", "unsupported_grant_type"]
 
 
