@@ -82,6 +82,8 @@ class Services:
             settings.refresh_token_lifetime,
             logins,
             refreshes,
+            max_lifetime=settings.session_max_lifetime,
+            max_sessions=settings.max_sessions_per_user,
         )
 
     async def close(self) -> None:

@@ -93,6 +93,20 @@ class Settings(ServiceSettings):
     refresh_token_expire_days: int = Field(
         default=30, ge=1, le=3650, description="Lifetime of a session in days, restarted by each refresh."
     )
+    session_max_lifetime_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=3650,
+        description="Days after its login at which a session expires, however often it is refreshed. If unset, a "
+        "session that is refreshed in time never expires.",
+    )
+    max_sessions_per_user: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Active sessions of an account: a login that exceeds the number revokes the oldest. If unset, "
+        "there is no limit.",
+    )
     refresh_token_cookie: bool = Field(
         default=False,
         description="Send the refresh token as a cookie that scripts can't read, instead of in the response.",
@@ -218,6 +232,10 @@ class Settings(ServiceSettings):
     @property
     def refresh_token_lifetime(self) -> timedelta:
         return timedelta(days=self.refresh_token_expire_days)
+
+    @property
+    def session_max_lifetime(self) -> timedelta | None:
+        return None if self.session_max_lifetime_days is None else timedelta(days=self.session_max_lifetime_days)
 
     @property
     def development_key_file(self) -> Path:

@@ -67,6 +67,13 @@ class SessionRepository(BaseRepository[Session]):
         statement = delete(Session).where(Session.user_id == user_id)
         self._session.execute(statement if except_id is None else statement.where(Session.id != except_id))
 
+    def revoke_oldest(self, user_id: int, now: datetime, *, keep: int) -> Sequence[int]:
+        """Revoke all active sessions of an account except the newest; returns their ids."""
+        active = (Session.user_id == user_id, Session.expires_at > now)
+        newest = select(Session.id).where(*active).order_by(Session.id.desc()).limit(keep)
+        statement = delete(Session).where(*active, Session.id.not_in(newest)).returning(Session.id)
+        return self._session.scalars(statement).all()
+
     def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to `limit` expired sessions; returns how many were deleted."""
         return self.delete_up_to(limit, Session.expires_at, now)

@@ -73,10 +73,15 @@ class Sessions(Service["Repositories"]):
         lifetime: timedelta,
         logins: Throttle,
         refreshes: Throttle,
+        *,
+        max_lifetime: timedelta | None,
+        max_sessions: int | None,
     ) -> None:
         """
         :param successor_keys: keys that successors of refresh tokens are derived with; the first is used for new ones
         :param lifetime: how long a session lasts after a login or refresh
+        :param max_lifetime: how long a session lasts after its login at most; None for no limit
+        :param max_sessions: active sessions of an account; None for no limit
         """
         super().__init__(transactions)
         self._passwords = passwords
@@ -85,6 +90,8 @@ class Sessions(Service["Repositories"]):
         self._lifetime = lifetime
         self._logins = logins
         self._refreshes = refreshes
+        self._max_lifetime = max_lifetime
+        self._max_sessions = max_sessions
 
     async def log_in(self, username: str, password: str, user_agent: str | None, ip: str | None) -> Grant:
         """Create a session.
@@ -102,10 +109,13 @@ class Sessions(Service["Repositories"]):
                     audit.log("login refused", user_id=user_id, ip=ip)
                     raise InvalidCredentials
                 new_hash = await self._passwords.hash(password) if verification.is_outdated else None
-                token = await self._create_session(user_id, credentials.password_hash, new_hash, user_agent, ip)
-                if token is not None:
+                created = await self._create_session(user_id, credentials.password_hash, new_hash, user_agent, ip)
+                if created is not None:
                     break
+        token, revoked = created
         audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=ip)
+        for session_id in revoked:
+            audit.log("session revoked", user_id=user_id, session_id=session_id)
         return self._grant(user_id, token)
 
     async def refresh(self, text: str, ip: str | None) -> Grant:
@@ -209,19 +219,25 @@ class Sessions(Service["Repositories"]):
         new_hash: str | None,
         user_agent: str | None,
         ip: str | None,
-    ) -> RefreshToken | None:
-        """The first refresh token of a new session; None if the account changed after its password was verified."""
+    ) -> tuple[RefreshToken, Sequence[int]] | None:
+        """The first refresh token of a new session, and the ids of the sessions that it revokes as the oldest ones.
+
+        None if the account changed after its password was verified.
+        """
         user = repos.users.find(user_id, for_update=True)
         if user is None or not user.is_active or user.password_hash != verified_hash:
             return None
         if new_hash is not None:
             user.password_hash = new_hash
         now = datetime.now(UTC)
-        session = repos.sessions.create(user_id, now, now + self._lifetime, user_agent, ip)
+        session = repos.sessions.create(user_id, now, self._expiry(now, now), user_agent, ip)
         # The token contains the session's id, which the insert assigns.
         token = RefreshToken.generate(session.id)
         session.family_hash, session.refresh_hash = token.family_hash, token.hash
-        return token
+        if self._max_sessions is None:
+            return token, []
+        # Locking the account has made concurrent logins wait, so each of them counts the sessions of the others.
+        return token, repos.sessions.revoke_oldest(user_id, now, keep=self._max_sessions)
 
     @writes
     def _rotate(self, repos: Repositories, token: RefreshToken) -> tuple[Session | None, RefreshToken | None]:
@@ -234,13 +250,15 @@ class Sessions(Service["Repositories"]):
             return None, None
         now = datetime.now(UTC)
         user = repos.users.find(session.user_id)
-        if session.expires_at <= now or user is None or not user.is_active:
+        # The lifetime may have been limited after the last refresh.
+        expires_at = min(session.expires_at, self._expiry(session.created_at, now))
+        if expires_at <= now or user is None or not user.is_active:
             return None, None
         successors = token.successors(self._successor_keys)
         if hmac.compare_digest(session.refresh_hash, token.hash):
             session.previous_hash, session.refresh_hash = token.hash, successors[0].hash
             session.refreshed_at = session.last_used_at = now
-            session.expires_at = now + self._lifetime
+            session.expires_at = self._expiry(session.created_at, now)
             return session, successors[0]
         was_just_replaced = hmac.compare_digest(session.previous_hash or "", token.hash)
         if was_just_replaced and session.refreshed_at and now - session.refreshed_at <= GRACE:
@@ -268,6 +286,11 @@ class Sessions(Service["Repositories"]):
         # Locks the account first, so that concurrent calls don't deadlock on session rows.
         repos.users.find(user_id, for_update=True)
         repos.sessions.revoke_all(user_id)
+
+    def _expiry(self, created_at: datetime, now: datetime) -> datetime:
+        """When a session expires that is created or refreshed now."""
+        expires_at = now + self._lifetime
+        return expires_at if self._max_lifetime is None else min(expires_at, created_at + self._max_lifetime)
 
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
