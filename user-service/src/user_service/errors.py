@@ -8,6 +8,11 @@ class UsernameTaken(Conflict):
     detail = "This username is taken. Usernames are case-insensitive."
 
 
+class RegistrationClosed(Forbidden):
+    code = "registration-closed"
+    detail = "Registration is closed. Ask an admin for an account."
+
+
 class InvalidCredentials(Unauthenticated):
     """The same for an unknown username, a wrong password and a disabled account, so that it reveals nothing."""
 

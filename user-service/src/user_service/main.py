@@ -70,6 +70,8 @@ class Services:
             self._passwords,
             registrations,
             logins,
+            registration_open=settings.registration == "open",
+            reserved_usernames=settings.reserved_usernames,
             password_min_length=settings.password_min_length,
             reject_common_passwords=settings.reject_common_passwords,
         )

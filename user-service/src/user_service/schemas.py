@@ -1,6 +1,5 @@
 """Request and response models of the user service."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,16 +11,15 @@ from chassis.http.problems import Problem
 from chassis.text import Line
 from user_service.security.passwords import normalize
 from user_service.security.refresh_tokens import MAX_LENGTH as MAX_REFRESH_TOKEN_LENGTH
+from user_service.usernames import USERNAME
 
 MAX_PASSWORD_LENGTH = 256  # limits the cost of hashing
 _MAX_EXPANSION = 4
 """The largest number of code points that normalization makes of one, or one of (Unicode, UAX 15)."""
 
-_USERNAME = re.compile(r"[A-Za-z0-9._-]{3,50}")
-
 
 def _check_username(username: str) -> str:
-    if not _USERNAME.fullmatch(username):
+    if not USERNAME.fullmatch(username):
         raise ValueError("Usernames have 3 to 50 letters (A to Z), digits, dots, dashes or underscores")
     return username
 
@@ -31,7 +29,7 @@ Username = Annotated[
     AfterValidator(_check_username),
     Field(
         description="3 to 50 ASCII letters, digits, dots, underscores and hyphens. Case-insensitive.",
-        json_schema_extra={"pattern": f"^{_USERNAME.pattern}$"},
+        json_schema_extra={"pattern": f"^{USERNAME.pattern}$"},
     ),
 ]
 

@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 from chassis.settings import SAMPLE_SERVICE_KEY, CommaSeparated, ServiceSettings
 from user_service.security import rate_limits
 from user_service.security.common_passwords import is_guessable_key
+from user_service.usernames import USERNAME
 
 MIN_KEY_BYTES = 32  # bytes; RFC 7518, section 3.2, for HS256
 MIN_PRODUCTION_BCRYPT_COST = 12
@@ -111,6 +112,17 @@ class Settings(ServiceSettings):
         default=False,
         description="Send the refresh token as a cookie that scripts can't read, instead of in the response.",
     )
+    registration: Literal["open", "closed"] = Field(
+        default="open", description="With `closed`, only admins can create accounts, with `POST /users`."
+    )
+    reserved_usernames: CommaSeparated = Field(
+        default=[
+            *("abuse", "admin", "administrator", "help", "hostmaster", "info", "moderator", "no-reply", "noreply"),
+            *("operator", "postmaster", "root", "security", "staff", "support", "system", "webmaster"),
+        ],
+        description="Usernames that can't be registered, in any case, separated by commas. Admins and operators can "
+        "use them.",
+    )
     password_min_length: int = Field(
         default=8, ge=1, le=128, description="Minimum length of a new password in characters."
     )
@@ -144,6 +156,14 @@ class Settings(ServiceSettings):
         "of them: `redis://:password@host:6379/0`, `rediss://` with TLS.",
         repr=False,
     )
+
+    @field_validator("reserved_usernames")
+    @classmethod
+    def _check_usernames(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not USERNAME.fullmatch(name):
+                raise ValueError(f"{name} is not a username of 3 to 50 letters, digits, dots, dashes or underscores")
+        return names
 
     @field_validator("secret_keys_accepted")
     @classmethod

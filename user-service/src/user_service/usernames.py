@@ -1,6 +1,9 @@
-"""Username comparison."""
+"""Usernames: which there are, and their comparison."""
+
+import re
 
 MAX_USERNAME_LENGTH = 50
+USERNAME = re.compile(r"[A-Za-z0-9._-]{3,50}")
 
 
 def username_key(username: str) -> str:

@@ -247,7 +247,8 @@ def as_markdown(settings_class: type[ServiceSettings]) -> str:
     """The settings as a table: variable, default, description."""
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in settings_class.model_fields.items():
-        default = "" if field.default in (None, "", [], {}) else f"`{field.default}`"
+        shown = ",".join(field.default) if isinstance(field.default, list) else field.default
+        default = "" if shown in (None, "", {}) else f"`{shown}`"
         rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 

@@ -49,7 +49,7 @@ async def log_in(client: httpx.AsyncClient, user_id: int, username: str, passwor
     return Person(user_id, username, login.json()["access_token"], login.json()["refresh_token"])
 
 
-async def an_admin(client: httpx.AsyncClient, database: Engine, username: str = "root") -> Person:
+async def an_admin(client: httpx.AsyncClient, database: Engine, username: str = "chief") -> Person:
     person = await sign_up(client, username)
     with database.begin() as connection:
         connection.execute(text("UPDATE users SET is_admin = true WHERE id = :id"), {"id": person.user_id})

@@ -6,7 +6,7 @@ from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthentic
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Router
 from user_service.api.dependencies import CurrentIdentity, client_address
-from user_service.errors import PASSWORD_ERRORS, LastAdmin, UsernameTaken, WrongPassword
+from user_service.errors import PASSWORD_ERRORS, LastAdmin, RegistrationClosed, UsernameTaken, WrongPassword
 from user_service.schemas import PasswordChange, PasswordProof, Registration, UserRead
 from user_service.services.accounts import Accounts
 
@@ -21,11 +21,11 @@ def router(accounts: Accounts) -> Router:
         response_description="The new account.",
         responses={
             201: {"headers": documented_headers({"Location": "The URL of the account."})},
-            **documented(UsernameTaken, *PASSWORD_ERRORS, *WRITE_ERRORS),
+            **documented(RegistrationClosed, UsernameTaken, *PASSWORD_ERRORS, *WRITE_ERRORS),
         },
     )
     async def register(registration: Registration, request: Request, response: Response) -> UserRead:
-        """Public. Usernames are case-insensitive."""
+        """Public, unless `REGISTRATION` is closed. Usernames are case-insensitive, and some are reserved."""
         user = await accounts.register(registration, client_address(request))
         request.state.user_id = user.id
         response.headers["Location"] = f"/users/{user.id}"

@@ -89,7 +89,7 @@ def router(administration: Administration, accounts: Accounts) -> Router:
         openapi_extra={"requestBody": {"content": {JSON: {"example": _NEW_ACCOUNT_EXAMPLE}}}},
     )
     async def create_user(registration: Registration, caller: CurrentIdentity, response: Response) -> UserRead:
-        """Like `POST /register`, without its rate limits."""
+        """Like `POST /register`, without rate limits and reserved usernames, and even while registration is closed."""
         user = await accounts.create_as_admin(caller, registration)
         response.headers["Location"] = f"/users/{user.id}"
         return UserRead.model_validate(user)

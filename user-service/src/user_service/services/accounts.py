@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chassis.errors import FieldError, Invalid, InvalidToken
 from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
-from user_service.errors import LastAdmin, OwnAccount, WrongPassword
+from user_service.errors import LastAdmin, OwnAccount, RegistrationClosed, WrongPassword
 from user_service.security.common_passwords import COMMON_PASSWORD_COUNT, is_common
 from user_service.security.passwords import Passwords, normalize
 from user_service.security.throttling import Throttle
@@ -30,22 +31,35 @@ class Accounts(Service["Repositories"]):
         registrations: Throttle,
         logins: Throttle,
         *,
+        registration_open: bool,
+        reserved_usernames: Sequence[str],
         password_min_length: int,
         reject_common_passwords: bool,
     ) -> None:
         """
         :param logins: the limits of logins, which also apply to other password checks
+        :param reserved_usernames: those that can't be registered
         """
         super().__init__(transactions)
         self._passwords = passwords
         self._registrations = registrations
         self._logins = logins
+        self._registration_open = registration_open
+        self._reserved_usernames = {username_key(name) for name in reserved_usernames}
         self._password_min_length = password_min_length
         self._reject_common_passwords = reject_common_passwords
 
     async def register(self, registration: Registration, ip: str | None) -> User:
-        """Create an account, within the limits for registrations; raises TooManyAttempts and the errors of `create`."""
-        await self._registrations.count(ip, username_key(registration.username))
+        """Create an account, within the limits for registrations.
+
+        Raises RegistrationClosed, TooManyAttempts, Invalid for a reserved username, and the errors of `create`.
+        """
+        if not self._registration_open:
+            raise RegistrationClosed
+        account = username_key(registration.username)
+        await self._registrations.count(ip, account)
+        if account in self._reserved_usernames:
+            raise Invalid([FieldError("/username", "This username is reserved")])
         return await self.create(registration)
 
     async def create_as_admin(self, admin: Identity, registration: Registration) -> User:
