@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 from typing import Any
 
 import httpx
@@ -184,3 +185,12 @@ async def test_undecodable_bodies_are_rejected(
     answer = await client.post("/login", content=content, headers={"Content-Type": content_type})
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_compressed_body_is_a_415_with_accept_encoding(client: httpx.AsyncClient) -> None:
+    content = gzip.compress(b'{"username": "ada", "password": "a password"}')
+    for path in ("/login", "/register"):
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        answer = await client.post(path, content=content, headers=headers)
+        assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
+        assert "Content-Encoding" in answer.json()["detail"]

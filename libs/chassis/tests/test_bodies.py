@@ -1,5 +1,6 @@
 """`chassis.http.bodies`, through a real request: what is decoded, and which errors are raised."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Iterable
 from decimal import Decimal
@@ -47,8 +48,9 @@ async def read(
     accepted: Iterable[str] = (bodies.JSON,),
     limit: int = LIMIT,
     length: str | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Any:
-    headers = {} if content_type is None else {"content-type": content_type}
+    headers = {**(headers or {}), **({} if content_type is None else {"content-type": content_type})}
     if length is not None:
         headers["content-length"] = length
     return await bodies.read(_request(_Stream(chunks), headers), limit, accepted)
@@ -136,7 +138,6 @@ async def test_integers_are_integers(number: str) -> None:
         b'"\xe9"',
         b'"\xed\xa0\x80"',
         b'"\xc0\x80"',
-        b"\xef\xbb\xbf{}",
         '{"a": 1}'.encode("utf-16"),
         b"{",
         b"{}{}",
@@ -172,6 +173,7 @@ async def test_invalid_or_inexact_json_is_a_400(text: bytes) -> None:
         (b"1e99999", "a number is too long"),
         (b"[" * 100_000, "nested too deeply"),
         (b"\xff", "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "The body begins with a byte order mark (U+FEFF). Send UTF-8 without one."),
         (b'{"a": }', "Expecting value at character 6"),
     ],
 )
@@ -318,6 +320,27 @@ async def test_a_malformed_form_is_a_400(text: bytes) -> None:
     with pytest.raises(HTTPException) as error:
         await read_form(text)
     assert error.value.status_code == 400
+
+
+async def test_a_form_with_a_byte_order_mark_is_a_400() -> None:
+    error = await rejected(b"\xef\xbb\xbfa=1", content_type=bodies.FORM, accepted=(bodies.FORM,))
+    assert (error.status_code, "byte order mark" in error.detail) == (400, True)
+
+
+@pytest.mark.parametrize("media_type", [bodies.JSON, bodies.FORM])
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "GZIP", "unknown"])
+async def test_a_compressed_body_is_a_415_that_names_the_header(media_type: str, coding: str) -> None:
+    for content in (gzip.compress(b"{}"), b"{}"):
+        error = await rejected(
+            content, content_type=media_type, accepted=(bodies.JSON, bodies.FORM), headers={"content-encoding": coding}
+        )
+        assert (error.status_code, error.headers) == (415, {"Accept-Encoding": "identity"})
+        assert "Content-Encoding" in error.detail
+
+
+async def test_the_coding_identity_is_no_coding() -> None:
+    assert await read(b"{}", headers={"content-encoding": "Identity"}) == {}
+    assert await read(b"", headers={"content-encoding": "gzip"}) is bodies.EMPTY
 
 
 async def test_json_and_forms_can_both_be_accepted() -> None:

@@ -25,7 +25,7 @@ async def read(request: Request, limit: int, accepted: Iterable[str] = (JSON,)) 
     """The decoded body: JSON with non-integer numbers as Decimal, or the fields of a form as a dict.
 
     EMPTY if there is no body. Raises HTTPException with status 413 for more than `limit` bytes, 415 if the content type
-    is not in `accepted`, and 400 if the body is malformed.
+    is not in `accepted` or the body is compressed, and 400 if the body is malformed.
     """
     require_size(request, limit)
     raw = b"".join([chunk async for chunk in chunks(request, limit)])
@@ -36,6 +36,9 @@ async def read(request: Request, limit: int, accepted: Iterable[str] = (JSON,)) 
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise HTTPException(400, "The body is not UTF-8.") from None
+    if text.startswith("\ufeff"):
+        # RFC 8259, section 8.1, forbids it in JSON. In a form it would become a part of the first name.
+        raise HTTPException(400, "The body begins with a byte order mark (U+FEFF). Send UTF-8 without one.")
     if media_type == FORM:
         return _decode_form(text)
     try:
@@ -50,7 +53,14 @@ def content_type(request: Request) -> str:
 
 
 def media_type_of(request: Request, accepted: Iterable[str]) -> str:
-    """The media type of the body; raises HTTPException with status 415 if it is not in `accepted`."""
+    """The media type of the body.
+
+    Raises HTTPException with status 415 if it is not in `accepted`, or if the body has a content coding.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        # RFC 9110, section 15.5.16: Accept-Encoding tells this 415 from the other one.
+        detail = "The body must not be compressed: no Content-Encoding is supported."
+        raise HTTPException(415, detail, {"Accept-Encoding": "identity"})
     media_type = content_type(request)
     if media_type not in accepted:
         raise HTTPException(415, f"The Content-Type must be {' or '.join(accepted)}.")
