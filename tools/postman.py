@@ -27,10 +27,14 @@ KEPT = {
     "log_out": {"token": "undefined"},
     "log_out_everywhere": {"token": "undefined"},
     "delete_account": {"token": "undefined", "username": "undefined", "user_id": "undefined"},
+    "close_account": {"token": "undefined", "username": "undefined", "user_id": "undefined"},
     "create_product": {"product_id": "body.id"},
 }
 # These come last in their folder, in this order, because the others need what they delete.
-LAST = ("delete_product", "delete_account", "end_session", "revoke_token", "log_out", "log_out_everywhere")
+LAST = (
+    *("delete_product", "delete_account", "close_account"),
+    *("end_session", "revoke_token", "log_out", "log_out_everywhere"),
+)
 
 BEFORE_EVERY_REQUEST = """
 // Creates an account and logs in, if the request needs them and there are none yet.

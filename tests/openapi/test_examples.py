@@ -10,13 +10,14 @@ from user_service.schemas import CREDENTIALS_EXAMPLE
 
 
 def test_every_body_example_is_accepted(services: Services) -> None:
-    # The last three change or delete an account of the examples; the first two of them are undone.
-    last = ["POST /me/password", "PATCH /users/{user_id}", "DELETE /me"]
+    # The last four change or delete an account of the examples; the first three of them are undone.
+    last = ["POST /me/password", "PATCH /users/{user_id}", "POST /me/delete", "DELETE /me"]
     username, password = str(CREDENTIALS_EXAMPLE["username"]), str(CREDENTIALS_EXAMPLE["password"])
     changed = "a new horse, a new battery"
     restore = {
         last[0]: ("POST", "/me/password", {"current_password": changed, "new_password": password}),
         last[1]: ("PATCH", "/users/1", {"is_active": True}),
+        last[2]: ("POST", "/register", CREDENTIALS_EXAMPLE),
     }
     # By its nature, each of these works once.
     once = {
@@ -24,6 +25,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
         "POST /users": "username-taken",
         "POST /me/password": "wrong-password",
         "POST /logout": "invalid-token",
+        "POST /me/delete": "invalid-token",
         "DELETE /me": "invalid-token",
     }
     services.sign_up()  # Account 1, which the example of PATCH /users/{user_id} is about.
@@ -78,6 +80,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
         "PATCH /users/{user_id} application/json",
         "POST /login application/x-www-form-urlencoded",
         "POST /logout application/json",
+        "POST /me/delete application/json",
         "POST /me/password application/json",
         "POST /products application/json",
         "POST /products/import application/x-ndjson",

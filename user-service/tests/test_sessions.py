@@ -16,6 +16,8 @@ from user_service.models import Session
 from user_service.security.refresh_tokens import MalformedRefreshToken, RefreshToken
 from user_service.services.sessions import GRACE
 
+DELETIONS = [("DELETE", "/me"), ("POST", "/me/delete")]
+
 
 async def refresh(client: httpx.AsyncClient, refresh_token: str) -> httpx.Response:
     return await client.post("/refresh", json={"refresh_token": refresh_token})
@@ -303,13 +305,14 @@ class TestOwnAccount:
         assert change.result().status_code == 204
         assert await is_valid(client, ada.token)
 
+    @pytest.mark.parametrize(("method", "path"), DELETIONS)
     async def test_deleting_an_account_revokes_its_sessions_and_frees_its_username(
-        self, client: httpx.AsyncClient, database: Engine
+        self, client: httpx.AsyncClient, database: Engine, method: str, path: str
     ) -> None:
         ada = await sign_up(client)
         other = await log_in(client, ada.user_id, "ada")
         proof = {"current_password": PASSWORD}
-        answer = await client.request("DELETE", "/me", json=proof, headers=ada.headers)
+        answer = await client.request(method, path, json=proof, headers=ada.headers)
         assert (answer.status_code, answer.content) == (204, b"")
         assert [await is_valid(client, each.token) for each in (ada, other)] == [False, False]
         assert (count(database), count(database, "users")) == (0, 0)
@@ -317,9 +320,12 @@ class TestOwnAccount:
         assert again.user_id > ada.user_id
         assert not await is_valid(client, ada.token)
 
-    async def test_deletion_requires_the_password(self, client: httpx.AsyncClient) -> None:
+    @pytest.mark.parametrize(("method", "path"), DELETIONS)
+    async def test_deletion_requires_the_password(self, client: httpx.AsyncClient, method: str, path: str) -> None:
         ada = await sign_up(client)
-        answer = await client.request("DELETE", "/me", json={"current_password": "wrong"}, headers=ada.headers)
+        answer = await client.request(method, path, json={}, headers=ada.headers)
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation-failed")
+        answer = await client.request(method, path, json={"current_password": "wrong"}, headers=ada.headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "wrong-password")
         assert await is_valid(client, ada.token)
 

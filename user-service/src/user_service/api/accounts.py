@@ -1,5 +1,7 @@
 """Endpoints for registration and the caller's own account."""
 
+from typing import Any
+
 from fastapi import Request, Response
 
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthenticated
@@ -53,16 +55,23 @@ def router(accounts: Accounts) -> Router:
         await accounts.change_password(caller, change.current_password, change.new_password, client_address(request))
         return Response(status_code=204)
 
-    @routes.delete(
-        "/me",
-        status_code=204,
-        summary="Delete your account",
-        response_description="The account is deleted, its sessions are revoked, and its username is available.",
-        responses=documented(NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *PASSWORD_ERRORS, *WRITE_ERRORS),
-    )
+    deletion: dict[str, Any] = {
+        "status_code": 204,
+        "response_description": "The account is deleted, its sessions are revoked, and its username is available.",
+        "responses": documented(
+            NotAuthenticated, InvalidToken, WrongPassword, LastAdmin, *PASSWORD_ERRORS, *WRITE_ERRORS
+        ),
+    }
+
+    @routes.delete("/me", summary="Delete your account", **deletion)
     async def delete_account(proof: PasswordProof, caller: CurrentIdentity, request: Request) -> Response:
         """Its data in other services is kept. Ids are never reused, so no later account inherits that data."""
         await accounts.delete(caller, proof.current_password, client_address(request))
         return Response(status_code=204)
+
+    @routes.post("/me/delete", summary="Delete your account with a POST", **deletion)
+    async def close_account(proof: PasswordProof, caller: CurrentIdentity, request: Request) -> Response:
+        """The same as `DELETE /me`, for clients that can't send a body with DELETE."""
+        return await delete_account(proof, caller, request)
 
     return routes
