@@ -56,8 +56,6 @@ def upload(request: Request, limit: int) -> Upload:
     """The uploaded file; raises HTTPException with status 400, 413 or 415 because of the headers of the request."""
     bodies.require_size(request, limit)
     media_type = bodies.media_type_of(request, (*_BY_MEDIA_TYPE, FORM))
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "The file must not be compressed.")
     boundary = None
     if media_type == FORM:
         boundary = parse_options_header(request.headers["content-type"])[1].get("boundary")
