@@ -158,6 +158,20 @@ DIFFERENT_WORDS = [
         "\ufdfa",
         "x" * 150,
     ),
+    *(
+        "Łosoś",
+        "smørrebrød",
+        "cœur",
+        "đ",
+        "ħ",
+        "ısparta",
+        "ISPARTA",
+        "key\u00adboard",
+        "a\u200bb",
+        "o\u02bcb",
+        "ғ",
+        "ə",
+    ),
 ]
 
 

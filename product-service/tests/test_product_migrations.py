@@ -93,6 +93,28 @@ async def test_existing_products_get_search_columns(empty_url: str) -> None:
     engine.dispose()
 
 
+async def test_search_words_of_an_older_version_are_replaced(empty_url: str) -> None:
+    migrations = migrations_of(empty_url)
+    migrations.upgrade("product_service_0005")
+    engine = create_engine(empty_url, poolclass=NullPool)
+    store(engine, [product(name="Łosoś"), product(name="Lamp"), product(name="Œuvre", description="in oil")])
+    old = {1: ("łosos", "łosos"), 3: ("œuvre", "œuvre in oil")}
+    with engine.begin() as connection:
+        for number, (name_key, words) in old.items():
+            statement = text("UPDATE products SET name_key = :name_key, words = :words WHERE id = :id")
+            connection.execute(statement, {"id": number, "name_key": name_key, "words": words})
+    migrations.upgrade()
+    migrations.downgrade("product_service_0005")
+    migrations.upgrade()
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT name_key, words FROM products ORDER BY id"))
+        assert [tuple(row) for row in rows] == [("losos", "losos"), ("lamp", "lamp"), ("oeuvre", "oeuvre in oil")]
+    async with running(create_app(Settings(_env_file=None, database_url=empty_url))) as client:
+        for q, ids in (("losos", [1]), ("oil œuvre", [3]), ("lamp", [2])):
+            assert [each["id"] for each in (await client.get("/products", params={"q": q})).json()] == ids
+    engine.dispose()
+
+
 def test_product_without_search_columns_is_rejected(database_url: str, database: Engine) -> None:
     with pytest.raises(IntegrityError), database.begin() as connection:
         connection.execute(INSERT, {"name": "Lamp", "description": None})

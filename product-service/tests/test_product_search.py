@@ -42,6 +42,8 @@ class TestSearch:
             "ﬁne",
             "x" * 255,
         ),
+        *("Łosoś", "łosoś wędzony", "smørrebrød", "cœur", "Đakovo", "Ħamrun", "ISPARTA", "ısparta", "İSPARTA"),
+        *("key\u00adboard", "key\u200bboard", "\ufeffkeyboard", "O'Brien", "O\u02bcBrien", "O’Brien"),
     )
     QUERIES = (
         *(
@@ -199,6 +201,21 @@ class TestSearch:
             ("bulb 💡", ["💡 bulb", "bulb💡light"]),
             ("1.2", ["1.2.3", "½ inch"]),
             ("i'ts", []),
+            ("losos", ["Łosoś", "łosoś wędzony"]),
+            ("ŁOSOŚ", ["Łosoś", "łosoś wędzony"]),
+            ("smorrebrod", ["smørrebrød"]),
+            ("SMØRREBRØD", ["smørrebrød"]),
+            ("coeur", ["cœur"]),
+            ("CŒU", ["cœur"]),
+            ("dakovo", ["Đakovo"]),
+            ("ħamrun", ["Ħamrun"]),
+            ("isparta", ["ISPARTA", "ısparta", "İSPARTA"]),
+            ("ISPARTA", ["ISPARTA", "ısparta", "İSPARTA"]),
+            ("ıspar", ["ISPARTA", "ısparta", "İSPARTA"]),
+            ("keyboard", ["key\u00adboard", "key\u200bboard", "\ufeffkeyboard"]),
+            ("key\u200cboard", ["key\u00adboard", "key\u200bboard", "\ufeffkeyboard"]),
+            ("o'brien", ["O'Brien", "O\u02bcBrien", "O’Brien"]),
+            ("o\u02bcbrien", ["O'Brien", "O\u02bcBrien", "O’Brien"]),
         ],
     )
     async def test_search_finds_the_expected_products(

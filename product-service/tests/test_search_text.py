@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, MAX_WORD_LENGTH, fold, words
+from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, MAX_WORD_LENGTH, SPELLED_OUT, fold, words
 from product_service.models.products import search_columns
 from testkit.products import product
 
@@ -20,7 +21,23 @@ FOLDED = {
     "Straße": "strasse",
     "STRASSE": "strasse",
     "STRAẞE": "strasse",
-    "Ærø": "ærø",
+    "Ærø": "aero",
+    "Łosoś": "losos",
+    "smørrebrød": "smorrebrod",
+    "CŒUR": "coeur",
+    "Đà Nẵng": "da nang",
+    "Ħaż-Żebbuġ": "haz-zebbug",
+    "Þórður": "thordur",
+    "ŊUƷI": "nuʒi",
+    "Gəncə": "gence",
+    "Ǿ ǽ ẜ": "o ae s",
+    "ISPARTA ısparta İSPARTA": "isparta isparta isparta",
+    "Ґанок, ғ, ң": "ганок, г, н",
+    "key\u00adboard": "keyboard",
+    "key\u200bbo\u200card\u2060\ufeff": "keyboard",
+    "\u202ekey\u3164": "key",
+    "O\u02bcBrien ŉ": "o'brien 'n",
+    "محـــمد": "محمد",
     "İstanbul": "istanbul",
     "ΌΔΟΣ οδος": "οδοσ οδοσ",
     "ﬁne": "fine",
@@ -28,7 +45,7 @@ FOLDED = {
     "x²": "x2",
     "ｶﾞ": "カ",
     "ガ": "カ",
-    "Żółć": "zołc",
+    "Żółć": "zolc",
     "किताब": "कतब",
 }
 
@@ -48,6 +65,9 @@ WORDS = {
     "3,5 mm² ½": ["3", "5", "mm2", "1", "2"],
     "snake_case": ["snake", "case"],
     "don't": ["don", "t"],
+    "don\u02bct Hawai\u02bbi": ["don", "t", "hawai", "i"],
+    "don’t": ["don", "t"],
+    "soft\u00adware \u200b\u200d": ["software"],
     "机械键盘 键盘": ["机械键盘", "键盘"],
     "Lamp💡Shade": ["lamp", "shade"],
     "a:* & b | !c <-> (d)": ["a", "b", "c", "d"],
@@ -77,6 +97,21 @@ def test_words_contain_only_letters_and_digits(text: str) -> None:
         assert 1 <= len(word) <= MAX_WORD_LENGTH
         # The limit of a lexeme in PostgreSQL.
         assert len(word.encode()) <= 2046
+
+
+def test_latin_letter_with_an_addition_is_folded_like_the_letter_without_it() -> None:
+    for number in range(0xC0, 0x250):
+        letter = chr(number)
+        name, addition = f"{unicodedata.name(letter, '')} WITH ".split(" WITH ")[:2]
+        # The middle dot of Catalan separates words.
+        if re.search(" (CAPITAL|SMALL) LETTER .$", name) and addition.split()[:1] not in ([], ["MIDDLE"], ["SMALL"]):
+            assert fold(letter) == fold(unicodedata.lookup(name)), letter
+
+
+def test_readme_lists_the_letters_that_are_spelled_out() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for letter, spelling in SPELLED_OUT.items():
+        assert f"{letter} → {spelling}" in readme
 
 
 @given(st.text())

@@ -1,7 +1,7 @@
 """Text normalisation for sorting and search. It is done in Python, so that all databases agree.
 
 The results are stored with each product. A change to these functions needs a migration that recomputes the stored
-columns.
+columns, like `product_service_0007`.
 """
 
 import re
@@ -14,13 +14,48 @@ MAX_NAME_KEY_LENGTH = 255
 
 _WORD = re.compile(r"[^\W_]+")
 
+SPELLED_OUT = {
+    "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ŋ": "n", "ĸ": "q", "ȷ": "j", "ə": "e", "ɵ": "o", "ʉ": "u",
+    "\u0131": "i",  # the Turkish letter without a dot
+}  # fmt: skip
+"""Letters that Unicode does not decompose, and that people without them on the keyboard write differently."""
+
+APOSTROPHES = "\u02b9\u02ba\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\ua78c"
+"""Letters to Unicode, but apostrophes to people. An apostrophe separates words."""
+
+IGNORED = "\u0640\u115f\u1160"
+"""Letters without a meaning: the Arabic elongation, and the fillers of Korean syllables."""
+
+
+def _base_letters() -> dict[str, str]:
+    """Latin and Cyrillic letters that Unicode calls X WITH a stroke, a hook or the like, and does not decompose."""
+    bases = {}
+    for letter in map(chr, (*range(0x80, 0x3000), *range(0xA640, 0xAB70))):
+        name, has_addition, _ = unicodedata.name(letter, "").partition(" WITH ")
+        if has_addition and name.startswith(("LATIN SMALL LETTER", "CYRILLIC SMALL LETTER")):
+            try:
+                base = unicodedata.normalize("NFKD", unicodedata.lookup(name))[0]
+            except KeyError:  # A few are named after a letter that Unicode does not have.
+                continue
+            bases[letter] = SPELLED_OUT.get(base, base)
+    return bases
+
+
+_FOLDED = str.maketrans(
+    {**_base_letters(), **SPELLED_OUT, **dict.fromkeys(APOSTROPHES, "'"), **dict.fromkeys(IGNORED, "")}
+)
+
 
 def fold(text: str) -> str:
-    """Remove differences of case, accents and compatibility forms."""
+    """Remove differences of case, accents, compatibility forms and invisible characters.
+
+    The README of the service has the table of what is folded.
+    """
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(each for each in decomposed if not unicodedata.category(each).startswith("M")).casefold()
+    visible = (each for each in decomposed if unicodedata.category(each) not in ("Mn", "Mc", "Me", "Cf"))
+    return "".join(visible).casefold().translate(_FOLDED)
 
 
 def name_key(folded_name: str) -> str:

@@ -14,7 +14,7 @@ depends_on = None
 BATCH = 1_000
 INDEXED = ("name_key", "price", "quantity", "created_at", "updated_at", "owner_id", "category")
 
-products = sa.table("products", sa.column("id"), sa.column("name"), sa.column("description"))
+products = sa.table("products", *map(sa.column, ("id", "name", "description", "name_key", "words")))
 
 
 def upgrade() -> None:
@@ -56,19 +56,19 @@ def downgrade() -> None:
 
 
 def fill(connection: sa.Connection) -> None:
-    """Fill the new columns of existing products."""
-    page = sa.select(products.c.id, products.c.name, products.c.description).order_by(products.c.id).limit(BATCH)
+    """Compute the columns of existing products, and store those that differ. Later migrations use this too."""
+    page = sa.select(*products.c).order_by(products.c.id).limit(BATCH)
     last = 0
     while rows := connection.execute(page.where(products.c.id > last)).all():
         last = rows[-1].id
-        ids = [row.id for row in rows]
-        name_keys, words = zip(*(search_columns(row.name, row.description) for row in rows), strict=True)
+        computed = ((row, search_columns(row.name, row.description)) for row in rows)
+        changed = [(*columns, row.id) for row, columns in computed if columns != (row.name_key, row.words)]
+        if not changed:
+            continue
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql(
-                "UPDATE products SET name_key = ?, words = ? WHERE id = ?",
-                list(zip(name_keys, words, ids, strict=True)),
-            )
+            connection.exec_driver_sql("UPDATE products SET name_key = ?, words = ? WHERE id = ?", changed)
         else:
+            name_keys, words, ids = map(list, zip(*changed, strict=True))
             # One round trip per batch: updating row by row takes ten times as long.
             connection.execute(
                 sa.text(
@@ -76,7 +76,7 @@ def fill(connection: sa.Connection) -> None:
                     "CAST(:ids AS bigint[]), CAST(:name_keys AS text[]), CAST(:words AS text[])"
                     ") AS new (id, name_key, words) WHERE products.id = new.id"
                 ),
-                {"ids": ids, "name_keys": list(name_keys), "words": list(words)},
+                {"ids": ids, "name_keys": name_keys, "words": words},
             )
 
 
