@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from chassis.errors import Invalid
 from product_service.domain import money
 from product_service.domain.fields import EDITABLE_FIELDS
+from product_service.domain.labels import without_invisible
 from product_service.files.formats import FORMATS
 from product_service.files.options import ReadOptions, WriteOptions
 from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Record
@@ -59,6 +60,7 @@ not_blank = line.map(lambda text: f"{text}x{text}")
 # What spreadsheets convert.
 converted = st.from_regex(r"0?[0-9]{1,14}([.,/-][0-9]{1,3})?(E[+-]?[0-9]{1,3})?", fullmatch=True)
 not_blank = not_blank | converted.filter(str.strip)
+labels = not_blank.map(without_invisible)
 products = st.builds(
     product,
     id=st.integers(1, 2**63 - 1),
@@ -67,8 +69,8 @@ products = st.builds(
     price=st.integers(1, 10**14 - 1).map(lambda number: Decimal(number) / 10_000),
     currency=st.sampled_from(["CLF", "UYW"]),  # With four decimals.
     quantity=st.integers(0, 2**31 - 1),
-    sku=st.none() | not_blank,
-    category=st.none() | not_blank,
+    sku=st.none() | labels,
+    category=st.none() | labels,
 )
 
 

@@ -80,7 +80,7 @@ async def test_locked_row_is_a_503_after_the_timeout(make_settings: MakeSettings
 
 
 async def test_similar_skus_are_distinct(client: httpx.AsyncClient) -> None:
-    alike = ["L", "l", "L ", "ä", "a\u0308", "Ä", "ß", "ss"]
+    alike = ["L", "l", "ä", "a", "Ä", "ß", "ss", "\ufb01", "fi"]
     for sku in alike:
         answer = await client.post("/products", json={**DRAFT, "sku": sku}, headers=bearer(ADA))
         assert (answer.status_code, answer.json()["sku"]) == (201, sku)

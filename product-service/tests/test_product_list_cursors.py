@@ -119,7 +119,7 @@ class TestCursor:
         ),
         *(
             {"after": [1], **filters}
-            for filters in ({"in_stock": 1}, {"in_stock": "yes"}, {"currency": "usd"}, {"category": " "})
+            for filters in ({"in_stock": 1}, {"in_stock": "yes"}, {"currency": "usd"}, {"category": "a\u200b"})
         ),
     )
 

@@ -147,6 +147,17 @@ def test_constraints_and_indexes_keep_their_names(migrations: Migrations, empty_
         assert names() == expected
 
 
+def test_a_dry_run_migrates_and_rolls_back(tmp_path: Path, migrations: Migrations, empty_url: str) -> None:
+    assert migrations.upgrade(dry_run=True)
+    assert all_names_in(empty_url) == set()
+    refusing = BROKEN.replace('op.execute("DELETE FROM shelves")', "raise LookupError")
+    with pytest.raises(LookupError):
+        make_migrations(tmp_path / "refusing", empty_url, [FIRST, SECOND, refusing]).upgrade(dry_run=True)
+    assert migrations.upgrade()
+    assert not migrations.upgrade(dry_run=True)
+    assert rows(empty_url, REVISION) == [("0002",)]
+
+
 def test_a_failed_upgrade_rolls_back_all_migrations(tmp_path: Path, empty_url: str) -> None:
     failing = BROKEN.replace('op.execute("DELETE FROM shelves")', "raise LookupError")
     with pytest.raises(LookupError):

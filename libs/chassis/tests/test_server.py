@@ -270,6 +270,8 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 
 def test_the_command_line_migrates_and_prints_its_documents(tiny: Path) -> None:
+    tried = run(tiny, "migrate", "--dry-run", LOG_FORMAT="json")
+    assert (tried.returncode, json.loads(tried.stdout)["message"]) == (0, "database can be migrated")
     migrated = run(tiny, "migrate", LOG_FORMAT="json")
     assert (migrated.returncode, migrated.stderr) == (0, "")
     line = json.loads(migrated.stdout)

@@ -161,7 +161,7 @@ class ProductChange(BaseModel):
     product_id: int
     version: int = Field(description="The version of the product after the change; for a deletion, its last version.")
     action: Action
-    changed_by: int = Field(description="The id of the account that made the change.")
+    changed_by: int = Field(description="The id of the account that made the change; 0 for an update of the service.")
     changed_at: datetime
     reason: str | None = Field(description="The reason given with a stock adjustment.")
     before: ChangedFields | None = Field(description="The changed fields before the change; null for `created`.")

@@ -24,6 +24,7 @@ from chassis.text import Line
 from product_service.domain import money
 from product_service.domain.criteria import Criteria, SortField
 from product_service.domain.fields import MAX_QUANTITY, Category, CurrencyCode
+from product_service.domain.labels import BLANK_AS_NULL
 from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, words
 from product_service.models import Product
 
@@ -60,7 +61,7 @@ class CriteriaQuery(QueryParameters):
     min_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
     max_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
     currency: CurrencyCode | None = None
-    category: Category | None = None
+    category: Annotated[Category | None, BLANK_AS_NULL] = None
     in_stock: Flag | None = Field(default=None, description="`true` for products in stock, `false` for the others.")
     owner_id: OwnerId | None = None
 

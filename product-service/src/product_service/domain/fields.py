@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from chassis.text import Line, Lines, NotBlank
 from product_service.domain import money
+from product_service.domain.labels import BLANK_AS_NULL, Label
 
 MAX_NAME_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 10_000
@@ -52,14 +53,13 @@ Description = Annotated[
     ),
 ]
 Sku = Annotated[
-    NotBlank,
+    Label,
     Field(
-        min_length=1,
         max_length=MAX_SKU_LENGTH,
         description="Unique in the catalogue. Deleting a product frees its SKU.",
     ),
 ]
-Category = Annotated[NotBlank, Field(min_length=1, max_length=MAX_CATEGORY_LENGTH)]
+Category = Annotated[Label, Field(max_length=MAX_CATEGORY_LENGTH)]
 Quantity = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
 Price = Annotated[
     Decimal,
@@ -88,19 +88,6 @@ CurrencyCode = Annotated[
 ]
 
 
-def _allow_empty(schema: dict[str, Any]) -> None:
-    for text in schema["anyOf"]:
-        if text.pop("minLength", None):
-            text["pattern"] = f"^({text['pattern'].removeprefix('^').removesuffix('$')})?$"
-
-
-EMPTY_AS_NULL = (
-    BeforeValidator(lambda value: None if value == "" else value),
-    Field(json_schema_extra=_allow_empty),
-)
-"""Accepts an empty text as null: a form sends it for a field that was left empty."""
-
-
 class ProductFields(BaseModel):
     """One line per editable field. The model stores each field under the same name."""
 
@@ -111,8 +98,8 @@ class ProductFields(BaseModel):
     price: Price
     currency: CurrencyCode = "USD"
     quantity: Quantity
-    sku: Annotated[Sku | None, *EMPTY_AS_NULL] = None
-    category: Annotated[Category | None, *EMPTY_AS_NULL] = None
+    sku: Annotated[Sku | None, BLANK_AS_NULL] = None
+    category: Annotated[Category | None, BLANK_AS_NULL] = None
 
 
 EXAMPLE: dict[str, Any] = {

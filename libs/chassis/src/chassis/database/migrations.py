@@ -7,7 +7,7 @@ share the Alembic environment: `alembic_environment`.
 import os
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,11 @@ def _same_default(_: object, __: object, column: Column[Any], *___: object) -> L
 
 
 class MigrationRefused(Exception):
-    """This version of the service can't migrate the database. The message is one line for people."""
+    """This version of the service can't migrate the database. The message is for people, usually one line."""
+
+
+class _DryRun(Exception):
+    """Rolls the transaction of a dry run back."""
 
 
 class Migrations:
@@ -81,15 +85,22 @@ class Migrations:
         """All revisions that this version of the service knows, oldest first."""
         return [script.revision for script in reversed(list(self._scripts.walk_revisions()))]
 
-    def upgrade(self, revision: str = "head") -> bool:
+    def upgrade(self, revision: str = "head", *, dry_run: bool = False) -> bool:
         """Upgrade the database to `revision` in one transaction; return whether anything changed.
 
-        Raises MigrationRefused if the database belongs to a newer version or to another service.
+        Raises MigrationRefused if the database belongs to a newer version or to another service, or if a migration
+        refuses its content.
+
+        :param dry_run: run the migrations, but roll them back
         """
-        with self._locked() as connection:
+        changed = False
+        with suppress(_DryRun), self._locked() as connection:
             before = self._revision(connection)
             command.upgrade(self._config, revision)
-            return before != self._revision(connection)
+            changed = before != self._revision(connection)
+            if dry_run:
+                raise _DryRun
+        return changed
 
     def downgrade(self, revision: str) -> None:
         """Downgrade the database to `revision` in one transaction; `base` drops everything."""

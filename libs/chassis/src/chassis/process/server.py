@@ -59,7 +59,8 @@ def run_command(
     serve.add_argument(
         "--reload", metavar="DIR", action="append", default=[], help="restart when a Python file in this folder changes"
     )
-    commands.add_parser("migrate", help="migrate the database to the latest revision")
+    migrate = commands.add_parser("migrate", help="migrate the database to the latest revision")
+    migrate.add_argument("--dry-run", action="store_true", help="report whether that would work, and change nothing")
     revision = commands.add_parser("revision", help="write a migration for changes in the models")
     revision.add_argument("message", help="a short description of the migration")
     commands.add_parser("openapi", help="print the OpenAPI document")
@@ -84,7 +85,7 @@ def run_command(
         logs.configure(settings.service, settings.log_level, settings.log_format, sys.stderr if chosen else sys.stdout)
         migrations = migrations_of(settings)
         if arguments.command == "migrate":
-            _migrate(migrations)
+            _migrate(migrations, dry_run=arguments.dry_run)
         elif arguments.command == "revision":
             _migrate(migrations)
             print(migrations.write_revision(arguments.message))
@@ -104,14 +105,13 @@ def run_command(
             _serve(settings, worker_factory, arguments.reload if arguments.command == "serve" else [])
 
 
-def _migrate(migrations: Migrations) -> None:
+def _migrate(migrations: Migrations, *, dry_run: bool = False) -> None:
     try:
-        changed = migrations.upgrade()
+        changed = migrations.upgrade(dry_run=dry_run)
     except MigrationRefused as error:
-        fail(str(error))
-    logs.get("chassis.server").info(
-        "database migrated" if changed else "database is up to date", revision=migrations.head
-    )
+        fail(*str(error).splitlines())
+    result = "database can be migrated" if dry_run else "database migrated"
+    logs.get("chassis.server").info(result if changed else "database is up to date", revision=migrations.head)
 
 
 def _run(command: Command[S], settings: S, arguments: argparse.Namespace, migrations: Migrations) -> None:
