@@ -13,7 +13,7 @@ from testkit.product_list import ids
 from testkit.products import MakeSettings, bearer, migrations_of, product, store
 from testkit.user_service_stub import ADA
 
-BEFORE = "product_service_0007"
+BEFORE = "product_service_0006"
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "max_price": st.sampled_from(["0", "19.990", "9999999999.9999", "NaN"]),
     "currency": st.sampled_from(["USD", "JPY", "usd"]),
     "category": TEXTS,
+    "sku": FIELDS["sku"],
     "in_stock": st.sampled_from(["true", "false", "1"]),
     "owner_id": st.sampled_from([1, 2, 0, 2**63]),
     "count": st.sampled_from(["true", "false"]),

@@ -20,9 +20,9 @@ ORDERS = ["id", "name", "price", "quantity", "created_at", "updated_at"]
 # Names and words need no folding, so they equal what the service would store. One word is in every product, some are in
 # many, some in a few, and one is unique, as in natural language. All columns have ties.
 ON_POSTGRESQL = f"""
-INSERT INTO products (name, description, price, currency, quantity, category, owner_id, version, created_at, updated_at,
-    name_key, words)
-SELECT name, words, 10000 + n * 7919 % {ROWS} * 100, 'USD', n % 7,
+INSERT INTO products (name, description, price, currency, quantity, sku, category, owner_id, version, created_at,
+    updated_at, name_key, words)
+SELECT name, words, 10000 + n * 7919 % {ROWS} * 100, 'USD', n % 7, 'S' || n,
     CASE WHEN n % 3 > 0 THEN 'category ' || (n % 500) END, n % 1000 + 1, 1, moment, moment, name, words
 FROM (
     SELECT n, 'product ' || (n * 7919 % {ROWS}) AS name, TIMESTAMPTZ '2026-01-01Z' + n / 3 * INTERVAL '1s' AS moment,
@@ -100,6 +100,7 @@ def test_every_order_uses_an_index(large: Engine, order: str, sign: str) -> None
 FILTERS = {
     "owner_id=7": "ix_products_owner_id_id",
     "category=category 7": "ix_products_category_id",
+    "sku=S77777": "sqlite_autoindex_products_1|uq_products_sku",
     "min_price=500&max_price=501": "ix_products_price_id",
     "q=x77777": "SCAN products_search VIRTUAL TABLE|Bitmap Index Scan on ix_products_search",
     "q=x777 bra": "SCAN products_search VIRTUAL TABLE|Bitmap Index Scan on ix_products_search",

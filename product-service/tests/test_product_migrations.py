@@ -74,7 +74,7 @@ async def test_existing_products_get_search_columns(empty_url: str) -> None:
             rows = connection.execute(text("SELECT id, name_key, words, description FROM products ORDER BY id"))
             return [(row.id, row.name_key, row.words, row.description) for row in rows]
 
-    assert stored() == [(number, *search_columns(*old), old[1]) for number, old in enumerate(OLD, start=1)]
+    assert stored() == [(number, *search_columns(*old, None), old[1]) for number, old in enumerate(OLD, start=1)]
     [new_id] = store(engine, [product(name="New")])
     assert new_id > len(OLD) + 1
     async with running(create_app(Settings(_env_file=None, database_url=empty_url))) as client:
@@ -98,7 +98,8 @@ async def test_search_words_of_an_older_version_are_replaced(empty_url: str) -> 
     migrations.upgrade("product_service_0005")
     engine = create_engine(empty_url, poolclass=NullPool)
     store(engine, [product(name="Łosoś"), product(name="Lamp"), product(name="Œuvre", description="in oil")])
-    old = {1: ("łosos", "łosos"), 3: ("œuvre", "œuvre in oil")}
+    store(engine, [product(name="机械键盘"), product(name="Desk", sku="KB-87 ")])
+    old = {1: ("łosos", "łosos"), 3: ("œuvre", "œuvre in oil"), 4: ("机械键盘", "机械键盘"), 5: ("desk", "desk")}
     with engine.begin() as connection:
         for number, (name_key, words) in old.items():
             statement = text("UPDATE products SET name_key = :name_key, words = :words WHERE id = :id")
@@ -108,9 +109,15 @@ async def test_search_words_of_an_older_version_are_replaced(empty_url: str) -> 
     migrations.upgrade()
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT name_key, words FROM products ORDER BY id"))
-        assert [tuple(row) for row in rows] == [("losos", "losos"), ("lamp", "lamp"), ("oeuvre", "oeuvre in oil")]
+        assert [tuple(row) for row in rows] == [
+            ("losos", "losos"),
+            ("lamp", "lamp"),
+            ("oeuvre", "oeuvre in oil"),
+            ("机械键盘", "机械 械键 键盘 盘"),
+            ("desk", "desk kb 87"),
+        ]
     async with running(create_app(Settings(_env_file=None, database_url=empty_url))) as client:
-        for q, ids in (("losos", [1]), ("oil œuvre", [3]), ("lamp", [2])):
+        for q, ids in (("losos", [1]), ("oil œuvre", [3]), ("lamp", [2]), ("键盘", [4]), ("kb-87", [5])):
             assert [each["id"] for each in (await client.get("/products", params={"q": q})).json()] == ids
     engine.dispose()
 

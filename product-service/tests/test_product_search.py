@@ -1,4 +1,4 @@
-"""Product search: every word of the query is a prefix of a word in the name or description."""
+"""Product search: every word of the query is a prefix of a word in the name, the description or the SKU."""
 
 import itertools
 
@@ -194,7 +194,15 @@ class TestSearch:
             ("org spam", ["ada.lovelace+spam@example.org"]),
             ("ada@example.org", ["ada.lovelace+spam@example.org"]),
             ("机械", ["机械键盘"]),
-            ("键盘", ["键盘"]),
+            ("键盘", ["机械键盘", "键盘"]),
+            ("械", ["机械键盘"]),
+            ("盘", ["机械键盘", "键盘"]),
+            ("械键盘", ["机械键盘"]),
+            ("盘键", []),
+            ("ラス", ["ガラス"]),
+            ("ｽ", ["ガラス"]),
+            ("สือ", ["หนังสือ"]),
+            ("国", []),
             ("NOT gate", ["NOT gate"]),
             ("a & b", ["a & b", "a:b"]),
             ("a | x", []),
@@ -229,6 +237,19 @@ class TestSearch:
         store(database, [product(name="Desk lamp", description="brass"), product(name="Desk"), product(name="Brass")])
         assert len(ids(await client.get("/products?q=bra+des"))) == 1
 
+    async def test_words_can_be_in_the_sku(self, client: httpx.AsyncClient, database: Engine) -> None:
+        store(database, [product(name="Keyboard", sku="KB-87-BLK"), product(name="KB 87"), product(sku="Größe 42")])
+        for q, found in (("kb-87", [1, 2]), ("KEYB blk", [1]), ("grosse", [3]), ("87-kb-blk", [1]), ("LK-87", [])):
+            assert ids(await client.get("/products", params={"q": q})) == found, q
+
+    async def test_sku_is_a_filter(self, client: httpx.AsyncClient, database: Engine) -> None:
+        store(database, [product(sku=sku) for sku in ("KB 87", "KB", "kb 87", None, "87")])
+        for sku, found in (("KB 87", [1]), (" KB\u00a087 ", [1]), ("kb 87", [3]), ("KB 8", []), ("", [1, 2, 3, 4, 5])):
+            assert ids(await client.get("/products", params={"sku": sku})) == found, sku
+        assert mistakes(await client.get("/products", params={"sku": "KB\u200b87"})) == ["sku"]
+        file = await client.get("/products/export?format=csv&sku=kb+87", headers=bearer(ADA))
+        assert file.text.splitlines()[1:] == ["Lamp,,19.99,USD,3,kb 87,"]
+
     async def test_search_follows_changes(self, client: httpx.AsyncClient) -> None:
         async def found(q: str) -> list[int]:
             return ids(await client.get("/products", params={"q": q}))
@@ -245,5 +266,9 @@ class TestSearch:
         assert await found("stuhl messing") == [1]
         await put({"description": None})
         assert (await found("messing"), await found("stuhl")) == ([], [1])
+        await put({"sku": "ST-1"})
+        assert await found("st-1 stuhl") == [1]
+        await put({"sku": None})
+        assert (await found("1"), await found("stuhl")) == ([], [1])
         await client.delete("/products/1", headers=bearer(ADA))
         assert await found("stuhl") == []

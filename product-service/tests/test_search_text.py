@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, MAX_WORD_LENGTH, SPELLED_OUT, fold, words
+from product_service.domain.search_text import (
+    MAX_NAME_KEY_LENGTH,
+    MAX_WORD_LENGTH,
+    SPELLED_OUT,
+    fold,
+    search_words,
+    words,
+)
 from product_service.models.products import search_columns
 from testkit.products import product
 
@@ -68,7 +75,16 @@ WORDS = {
     "don\u02bct Hawai\u02bbi": ["don", "t", "hawai", "i"],
     "don’t": ["don", "t"],
     "soft\u00adware \u200b\u200d": ["software"],
-    "机械键盘 键盘": ["机械键盘", "键盘"],
+    "机械键盘 键盘": ["机械", "械键", "键盘", "盘"],
+    "iPhone手机壳2个": ["iphone", "手机", "机壳", "壳", "2", "个"],
+    "ガラスのコップ": ["カラ", "ラス", "スの", "のコ", "コッ", "ッフ", "フ"],
+    "คอมพิวเตอร์": ["คอ", "อม", "มพ", "พว", "วเ", "เต", "ตอ", "อร", "ร"],
+    "ສະບາຍ": ["ສະ", "ະບ", "ບາ", "າຍ", "ຍ"],
+    "ខ្មែរ": ["ខម", "មរ", "រ"],
+    "မြန်မာ": ["မန", "နမ", "မ"],
+    "한국어": ["\u1112\u1161\u11ab\u1100\u116e\u11a8\u110b\u1165"],
+    "𠮷野家": ["𠮷野", "野家", "家"],
+    "」、。・": [],
     "Lamp💡Shade": ["lamp", "shade"],
     "a:* & b | !c <-> (d)": ["a", "b", "c", "d"],
     'AND OR NOT NEAR("a" ^b)': ["and", "or", "not", "near", "a", "b"],
@@ -129,12 +145,25 @@ def test_ascii_shortcut_gives_the_same_result(text: str) -> None:
 
 def test_sort_key_fits_into_a_postgresql_index() -> None:
     for name in ("\ufdfa" * 255, "💡" * 255, "ΐ" * 255):
-        key, _ = search_columns(name, None)
+        key, _ = search_columns(name, None, None)
         assert 0 < len(key) <= MAX_NAME_KEY_LENGTH
         assert len(key.encode()) < 2704 / 2
 
 
-def test_search_columns_follow_name_and_description(database: Engine) -> None:
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ("键盘", ["键盘"]),
+        ("盘", ["盘"]),
+        ("机械键盘", ["机械", "械键", "键盘"]),
+        ("4K显示器 屏", ["4k", "显示", "示器", "屏"]),
+    ],
+)
+def test_last_character_is_searched_only_alone(q: str, expected: list[str]) -> None:
+    assert search_words(q) == expected
+
+
+def test_search_columns_follow_name_description_and_sku(database: Engine) -> None:
     with Session(database) as session:
         stored = product(description="of Brass", name="Lämp")
         session.add(stored)
@@ -143,6 +172,8 @@ def test_search_columns_follow_name_and_description(database: Engine) -> None:
             ({"description": None}, ("lamp", "lamp")),
             ({"name": "Desk"}, ("desk", "desk")),
             ({"quantity": 7}, ("desk", "desk")),
+            ({"sku": "D-7"}, ("desk", "desk d 7")),
+            ({"sku": None}, ("desk", "desk")),
         ):
             for name, value in changes.items():
                 setattr(stored, name, value)

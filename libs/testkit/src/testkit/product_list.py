@@ -65,7 +65,7 @@ def sort_key(sort: str) -> Callable[[Json], Any]:
 
 
 def starts_a_word(word: str, each: Json) -> bool:
-    return any(other.startswith(word) for other in words(each["name"], each["description"]))
+    return any(other.startswith(word) for other in words(each["name"], each["description"], each["sku"]))
 
 
 FILTERS: dict[str, Callable[[Json, str], bool]] = {
@@ -74,6 +74,7 @@ FILTERS: dict[str, Callable[[Json, str], bool]] = {
     "max_price": lambda each, amount: Decimal(each["price"]) <= Decimal(amount),
     "currency": lambda each, code: bool(each["currency"] == code),
     "category": lambda each, category: bool(each["category"] == category),
+    "sku": lambda each, sku: bool(each["sku"] == sku),
     "in_stock": lambda each, flag: (each["quantity"] > 0) == (flag == "true"),
     "owner_id": lambda each, owner: bool(each["owner_id"] == int(owner)),
 }

@@ -23,7 +23,7 @@ from chassis.ids import LARGEST_ID, Digits
 from chassis.text import Line
 from product_service.domain import money
 from product_service.domain.criteria import Criteria, SortField
-from product_service.domain.fields import MAX_QUANTITY, Category, CurrencyCode
+from product_service.domain.fields import MAX_QUANTITY, Category, CurrencyCode, Sku
 from product_service.domain.labels import BLANK_AS_NULL
 from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, words
 from product_service.models import Product
@@ -56,12 +56,14 @@ class CriteriaQuery(QueryParameters):
         description="The sort order, by `id` by default; `-` sorts in descending order. Ties are broken by id.",
     )
     q: Search | None = Field(
-        default=None, description="Search words. Each must be the beginning of a word in the name or description."
+        default=None,
+        description="Search words. Each must be the beginning of a word in the name, the description or the SKU.",
     )
     min_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
     max_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
     currency: CurrencyCode | None = None
     category: Annotated[Category | None, BLANK_AS_NULL] = None
+    sku: Annotated[Sku | None, BLANK_AS_NULL] = None
     in_stock: Flag | None = Field(default=None, description="`true` for products in stock, `false` for the others.")
     owner_id: OwnerId | None = None
 
@@ -83,6 +85,7 @@ class CriteriaQuery(QueryParameters):
             max_price=self.max_price,
             currency=self.currency,
             category=self.category,
+            sku=self.sku,
             in_stock=self.in_stock,
             owner_id=self.owner_id,
         )

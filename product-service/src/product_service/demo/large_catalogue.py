@@ -66,7 +66,8 @@ def row(number: int, owner_id: int) -> dict[str, Any]:
     currency = draw.choice(_CURRENCIES)
     units = draw.randrange(3, 900)
     created_at = _FIRST_DAY + timedelta(minutes=number * 7)
-    name_key, words = search_columns(name, description)
+    sku = f"LARGE-{number:07}"
+    name_key, words = search_columns(name, description, sku)
     return {
         "name": name,
         "name_key": name_key,
@@ -77,7 +78,7 @@ def row(number: int, owner_id: int) -> dict[str, Any]:
         else Decimal(units) + draw.choice((Decimal("0.9"), Decimal(0))),
         "currency": currency,
         "quantity": draw.choice((0, draw.randrange(1, 500))),
-        "sku": f"LARGE-{number:07}",
+        "sku": sku,
         "category": category,
         "owner_id": owner_id,
         "version": 1,

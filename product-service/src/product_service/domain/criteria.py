@@ -17,11 +17,12 @@ class Criteria:
     sort: SortField = "id"
     descending: bool = False
     q: str | None = None
-    """Words; each is a prefix of a word in the name or description."""
+    """Words; each is a prefix of a word in the name, the description or the SKU."""
     min_price: Decimal | None = None
     max_price: Decimal | None = None
     currency: str | None = None
     category: str | None = None
+    sku: str | None = None
     in_stock: bool | None = None
     owner_id: int | None = None
 

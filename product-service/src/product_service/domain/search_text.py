@@ -1,11 +1,12 @@
 """Text normalisation for sorting and search. It is done in Python, so that all databases agree.
 
 The results are stored with each product. A change to these functions needs a migration that recomputes the stored
-columns, like `product_service_0007`.
+columns, like `product_service_0008`.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 
 # In characters of up to 4 bytes each: PostgreSQL limits a lexeme to 2046 bytes.
 MAX_WORD_LENGTH = 100
@@ -13,6 +14,16 @@ MAX_WORD_LENGTH = 100
 MAX_NAME_KEY_LENGTH = 255
 
 _WORD = re.compile(r"[^\W_]+")
+
+_UNSPACED = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f"  # Burmese
+    "\u1780-\u17ff"  # Khmer
+    "\u3005-\u3007\u3021-\u30ff\u3100-\u312f\u31a0-\u31bf\u31f0-\u31ff"  # Japanese syllables, Bopomofo
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
+)
+"""The scripts that put no spaces between words."""
+_PART = re.compile(f"(?P<unspaced>[{_UNSPACED}]+)|[^{_UNSPACED}]+")
 
 SPELLED_OUT = {
     "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ŋ": "n", "ĸ": "q", "ȷ": "j", "ə": "e", "ɵ": "o", "ʉ": "u",
@@ -68,6 +79,27 @@ def words(*texts: str | None) -> list[str]:
     return split_words(*(fold(text) for text in texts if text))
 
 
+def search_words(q: str) -> list[str]:
+    """The words to search for. Each must be the beginning of a word of a text."""
+    return list(dict.fromkeys(_each_word([fold(q)], to_search=True)))
+
+
 def split_words(*folded: str) -> list[str]:
-    """The distinct words of folded texts. A word is a run of letters and digits, cut to MAX_WORD_LENGTH characters."""
-    return list(dict.fromkeys(word[:MAX_WORD_LENGTH] for text in folded for word in _WORD.findall(text)))
+    """The distinct words of folded texts. A word is a run of letters and digits, cut to MAX_WORD_LENGTH characters.
+
+    In scripts without spaces, a word is each character with the one after it. So a search finds what is in the middle
+    of a text, as the beginning of such a word, or as several of them.
+    """
+    return list(dict.fromkeys(_each_word(folded)))
+
+
+def _each_word(folded: Iterable[str], *, to_search: bool = False) -> Iterator[str]:
+    for run in (run for text in folded for run in _WORD.findall(text)):
+        for part in _PART.finditer(run):
+            text = part.group()
+            if part.lastgroup == "unspaced":
+                # A text with the last pair has the last character too. Alone, that would be in many texts.
+                end = len(text) - 1 if to_search and len(text) > 1 else len(text)
+                yield from (text[position : position + 2] for position in range(end))
+            else:
+                yield text[:MAX_WORD_LENGTH]

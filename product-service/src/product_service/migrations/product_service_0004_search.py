@@ -14,7 +14,7 @@ depends_on = None
 BATCH = 1_000
 INDEXED = ("name_key", "price", "quantity", "created_at", "updated_at", "owner_id", "category")
 
-products = sa.table("products", *map(sa.column, ("id", "name", "description", "name_key", "words")))
+products = sa.table("products", *map(sa.column, ("id", "name", "description", "sku", "name_key", "words")))
 
 
 def upgrade() -> None:
@@ -61,7 +61,7 @@ def fill(connection: sa.Connection) -> None:
     last = 0
     while rows := connection.execute(page.where(products.c.id > last)).all():
         last = rows[-1].id
-        computed = ((row, search_columns(row.name, row.description)) for row in rows)
+        computed = ((row, search_columns(row.name, row.description, row.sku)) for row in rows)
         changed = [(*columns, row.id) for row, columns in computed if columns != (row.name_key, row.words)]
         if not changed:
             continue

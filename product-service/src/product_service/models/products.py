@@ -30,6 +30,9 @@ from product_service.domain.fields import (
 from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, fold, name_key, split_words
 from product_service.models.schema import Base
 
+SEARCHED = ("name", "description", "sku")
+"""The fields that a search looks in."""
+
 UNMAPPED_OBJECTS = frozenset(
     {
         *("search", "ix_products_search"),
@@ -93,7 +96,7 @@ class Product(Numbered, Base):
     name_key: Mapped[str] = mapped_column(
         String(MAX_NAME_KEY_LENGTH).with_variant(String(MAX_NAME_KEY_LENGTH, collation="C"), "postgresql")
     )
-    # The words of name and description, separated by spaces. Only the search index uses them.
+    # The words of the searched fields, separated by spaces. Only the search index uses them.
     words: Mapped[str] = mapped_column(Text, deferred=True)
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy declares it so
@@ -106,17 +109,17 @@ class Product(Numbered, Base):
 
 @event.listens_for(Product, "before_insert")
 def _set_search_columns(_mapper: Mapper[Product], _connection: Connection, product: Product) -> None:
-    product.name_key, product.words = search_columns(product.name, product.description)
+    product.name_key, product.words = search_columns(product.name, product.description, product.sku)
 
 
 @event.listens_for(Product, "before_update")
 def _update_search_columns(mapper: Mapper[Product], connection: Connection, product: Product) -> None:
     attributes = inspect(product).attrs
-    if attributes.name.history.has_changes() or attributes.description.history.has_changes():
+    if any(attributes[name].history.has_changes() for name in SEARCHED):
         _set_search_columns(mapper, connection, product)
 
 
-def search_columns(name: str, description: str | None) -> tuple[str, str]:
+def search_columns(name: str, description: str | None, sku: str | None) -> tuple[str, str]:
     """The values of `name_key` and `words`, for statements that bypass the model."""
     folded_name = fold(name)
-    return name_key(folded_name), " ".join(split_words(folded_name, fold(description or "")))
+    return name_key(folded_name), " ".join(split_words(folded_name, fold(description or ""), fold(sku or "")))

@@ -11,7 +11,7 @@ from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
 from product_service.domain.criteria import Criteria
 from product_service.domain.fields import EDITABLE_FIELDS, MAX_QUANTITY
-from product_service.domain.search_text import fold, name_key, words
+from product_service.domain.search_text import fold, name_key, search_words
 from product_service.errors import SkuTaken
 from product_service.models import Product
 
@@ -117,6 +117,8 @@ class ProductRepository(BaseRepository[Product]):
             conditions.append(Product.currency == criteria.currency)
         if criteria.category is not None:
             conditions.append(Product.category == criteria.category)
+        if criteria.sku is not None:
+            conditions.append(Product.sku == criteria.sku)
         if criteria.in_stock is not None:
             conditions.append(Product.quantity > 0 if criteria.in_stock else Product.quantity == 0)
         if criteria.owner_id is not None:
@@ -125,4 +127,4 @@ class ProductRepository(BaseRepository[Product]):
 
     def _matching(self, q: str) -> TextClause:
         condition, word, conjunction = _SEARCH[self._session.get_bind().dialect.name]
-        return text(condition).bindparams(q=conjunction.join(map(word.format, words(q))))
+        return text(condition).bindparams(q=conjunction.join(map(word.format, search_words(q))))

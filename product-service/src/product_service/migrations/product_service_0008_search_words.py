@@ -4,8 +4,8 @@ from alembic import op
 
 from product_service.migrations.product_service_0004_search import fill
 
-revision = "product_service_0007"
-down_revision = "product_service_0006"
+revision = "product_service_0008"
+down_revision = "product_service_0007"
 branch_labels = None
 depends_on = None
 

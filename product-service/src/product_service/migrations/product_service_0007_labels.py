@@ -11,8 +11,8 @@ from chassis.database.migrations import MigrationRefused
 from chassis.database.models import UtcDateTime
 from product_service.domain.labels import without_invisible
 
-revision = "product_service_0008"
-down_revision = "product_service_0007"
+revision = "product_service_0007"
+down_revision = "product_service_0006"
 branch_labels = None
 depends_on = None
 
