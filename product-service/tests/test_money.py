@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from iso4217 import Currency
 
 from product_service.domain import money
 from product_service.models.products import ExactDecimal
@@ -98,6 +99,31 @@ def test_amount_has_the_decimals_of_its_currency(amount: str, currency: str, tex
 @pytest.mark.parametrize(("code", "places"), [("USD", 2), ("EUR", 2), ("JPY", 0), ("BHD", 3), ("CLF", 4)])
 def test_decimals_follow_iso_4217(code: str, places: int) -> None:
     assert money.decimals(code) == places
+
+
+CODES = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    2: """AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF
+        CHE CHF CHW CNY COP COU CRC CUC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ
+        GYD HKD HNL HRK HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD
+        MMK MNT MOP MRO MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON
+        RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SLL SOS SRD SSP STD STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD
+        TZS UAH USD USN UYU UZS VED VEF VES WST XAD XCD XCG YER ZAR ZMW ZWG ZWL""",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+"""All currencies that products can have, by decimals."""
+
+
+def test_no_currency_is_lost_when_the_library_is_updated() -> None:
+    """Add new currencies to CODES; never remove one, but add it to `money.WITHDRAWN`."""
+    known = {code for codes in CODES.values() for code in codes.split()}
+    assert {code: money.decimals(code) for code in known} == {
+        code: places for places, codes in CODES.items() for code in codes.split()
+    }
+    listed = {each.code for each in Currency if each.exponent is not None}
+    assert listed | money.WITHDRAWN.keys() == known
+    assert not listed & money.WITHDRAWN.keys()
 
 
 @pytest.mark.parametrize("code", ["usd", "US", "USDD", "", "XAU", "XXX", "BTC", "ÜSD"])

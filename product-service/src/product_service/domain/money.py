@@ -10,6 +10,12 @@ DECIMALS = 4
 SCALE = 10**DECIMALS
 PATTERN = r"^[0-9]{1,10}(\.[0-9]{1,4})?$"
 
+WITHDRAWN = dict.fromkeys(("ANG", "BGN", "CUC", "HRK", "MRO", "SLL", "STD", "VEF", "ZWL"), 2)
+"""Currencies that ISO 4217 no longer lists, and their decimals. Stored products may have them, new ones may not.
+
+If an update of the library drops a currency, add it here.
+"""
+
 _AMOUNT = re.compile(PATTERN)
 _UPPER_BOUND = Decimal(10) ** 10
 
@@ -43,7 +49,7 @@ def decimals(code: str) -> int | None:
     try:
         return Currency(code).exponent
     except ValueError:
-        return None
+        return WITHDRAWN.get(code)
 
 
 def format_amount(amount: Decimal, currency: str) -> str:

@@ -91,11 +91,16 @@ class Products(Service["Repositories"]):
     def create(
         self, repos: Repositories, draft: ProductCreate, owner: Caller, key: str | None = None
     ) -> Product | Replay:
-        """Raises SkuTaken, Invalid if the price has more decimals than its currency, and the errors of `claim`."""
+        """Create a product.
+
+        Raises SkuTaken, Invalid if the price has more decimals than its currency or the currency is withdrawn, and the
+        errors of `claim`.
+        """
         claimed = claim(repos, _idempotent_request(key, owner, "create", draft))
         if isinstance(claimed, Replay):
             return claimed
         fields = validated(draft, self._rules)
+        require_current(draft.currency)
         product = repos.products.create(fields, owner.user_id, datetime.now(UTC))
         repos.changes.record_created([product], owner.user_id)
         claimed.store(product)
@@ -232,6 +237,8 @@ def apply_patch(repos: Repositories, patch: ProductLine, product: Product, calle
     rules.check_description(fields.get("description"))
     if not fields.keys().isdisjoint(("price", "currency")):
         _check_decimals(fields.get("price", product.price), fields.get("currency", product.currency))
+    if "currency" in fields:
+        require_current(fields["currency"])
     before = product.snapshot
     for name, value in fields.items():
         setattr(product, name, value)
@@ -249,6 +256,12 @@ def validated(draft: ProductCreate, rules: Rules) -> dict[str, Any]:
     rules.check_description(draft.description)
     _check_decimals(draft.price, draft.currency)
     return draft.model_dump()
+
+
+def require_current(currency: str) -> None:
+    """Raises Invalid if a product can't get this currency anew."""
+    if currency in money.WITHDRAWN:
+        raise Invalid([FieldError("/currency", f"{currency} has been withdrawn; use a current currency")])
 
 
 def _check_decimals(price: Decimal, currency: str) -> None:

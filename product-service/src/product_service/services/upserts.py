@@ -18,7 +18,7 @@ from product_service.domain.ownership import may_change
 from product_service.domain.rules import Rules
 from product_service.errors import NotTheOwner, ProductNotFound, SkuTaken
 from product_service.schemas import ProductCreate, ProductLine
-from product_service.services.products import apply_patch, validated
+from product_service.services.products import apply_patch, require_current, validated
 
 if TYPE_CHECKING:
     from auth_client.caller import Caller
@@ -149,15 +149,16 @@ class _Batch:
 
     def _create(self, patch: ProductLine) -> Outcome:
         product = self._repos.products.make(validated(_draft(patch), self._rules), self._caller.user_id, self._now)
-        if product.sku is not None:
-            self._by_sku[product.sku] = product
-        else:
+        if product.sku is None:
             values = tuple(getattr(product, name) for name in EDITABLE_FIELDS)
             self.seen[hash(values)] += 1
             if self._seen_before.get(hash(values), 0) + self.seen[hash(values)] <= self._copies.get(values, 0):
                 return "unchanged"
             if self._update_only:
                 raise Invalid([FieldError(None, NO_SUCH_PRODUCT)])
+        require_current(product.currency)
+        if product.sku is not None:
+            self._by_sku[product.sku] = product
         self._new.append(product)
         return "created"
 
