@@ -86,6 +86,9 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "sku": FIELDS["sku"],
     "in_stock": st.sampled_from(["true", "false", "1"]),
     "owner_id": st.sampled_from([1, 2, 0, 2**63]),
+    "updated_since": st.sampled_from(
+        ["2026-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "x"]
+    ),
     "count": st.sampled_from(["true", "false"]),
     "limit": st.sampled_from([1, 2, 0]),
     "skip": st.sampled_from([1, 10_001]),

@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 
 from chassis.ids import LARGEST_ID
 from testkit.product_list import FIELDS, Json, expected, ids, mistakes, pages
-from testkit.products import create, product, store
+from testkit.products import bearer, create, product, store
+from testkit.user_service_stub import ADA
 
 QUERIES = st.fixed_dictionaries(
     {"limit": st.sampled_from(["1", "7", "60", "100"])},
@@ -23,6 +24,9 @@ QUERIES = st.fixed_dictionaries(
         "category": st.sampled_from(["light", "Light", "ä' OR 1=1", "l"]),
         "in_stock": st.sampled_from(["true", "false"]),
         "owner_id": st.sampled_from(["1", "2", "3", str(LARGEST_ID)]),
+        "updated_since": st.sampled_from(
+            ["2026-01-03T00:00:00Z", "2026-01-05t13:30:00.5+13:30", "2027-01-01T00:00:00Z"]
+        ),
     },
 )
 
@@ -100,6 +104,26 @@ async def test_empty_list_has_one_page(client: httpx.AsyncClient) -> None:
     assert (await client.get("/products?count=true")).headers["x-total-count"] == "0"
 
 
+async def test_changes_since_a_time_are_found_by_walking_in_their_order(client: httpx.AsyncClient) -> None:
+    first, second, third = [await create(client) for _ in range(3)]
+    since = {"updated_since": second["updated_at"], "sort": "updated_at", "limit": "1"}
+    assert [ids(answer) for answer in await pages(client, **since)] == [[second["id"]], [third["id"]]]
+    await client.put(f"/products/{first['id']}", json={"quantity": 9}, headers=bearer(ADA))
+    await client.post(f"/products/{second['id']}/stock", json={"delta": 1, "reason": "found"}, headers=bearer(ADA))
+    since["updated_since"] = third["updated_at"].replace("Z", "+00:00")
+    changed = [each for answer in await pages(client, **since) for each in answer.json()]
+    assert [(each["id"], each["version"]) for each in changed] == [
+        (third["id"], 1),
+        (first["id"], 2),
+        (second["id"], 2),
+    ]
+    since["updated_since"] = changed[-1]["updated_at"]
+    assert ids(await client.get("/products", params=since)) == [second["id"]]
+    del since["limit"]
+    file = await client.get("/products/export", params={"format": "ndjson", **since}, headers=bearer(ADA))
+    assert len(file.text.splitlines()) == 1
+
+
 async def test_total_is_returned_only_on_request(client: httpx.AsyncClient, everything: list[Json]) -> None:
     for query in ("", "?count=false"):
         assert "x-total-count" not in (await client.get(f"/products{query}")).headers
@@ -146,6 +170,25 @@ INVALID: tuple[tuple[str, str], ...] = (
     *((f"in_stock={text}", "in_stock") for text in ("%20", "2", "yes", "null", "on", "t")),
     *((f"count={text}", "count") for text in ("01", "yes")),
     *((f"owner_id={text}", "owner_id") for text in ("0", "-1", "1.0", str(2**63), "9" * 5000, "true")),
+    *(
+        (f"updated_since={text}", "updated_since")
+        for text in (
+            *(
+                "2026-01-31",
+                "2026-01-31T12:00:00",
+                "2026-01-31T12:00:00+01:00",
+                "20260131T120000Z",
+                "1769860800",
+                "now",
+            ),
+            *(
+                "2026-02-30T12:00:00Z",
+                "2026-01-31T24:00:01Z",
+                "0001-01-01T00:00:00%2B01:00",
+                "%D9%A2026-01-31T12:00:00Z",
+            ),
+        )
+    ),
     *((f"cursor={text}", "cursor") for text in ("x", "%F0%9F%92%A1", "=", "a" * 20_000)),
     ("sku=a%E2%80%8B", "sku"),
     ("name=A", "name"),

@@ -57,6 +57,7 @@ class TestCursor:
     async def test_cursor_keeps_all_filters(self, client: httpx.AsyncClient, database: Engine) -> None:
         query = {"sort": "name", "q": "ß 💡", "min_price": "1", "max_price": "0099.5", "currency": "USD"}
         query |= {"category": "ä' OR 1=1", "in_stock": "true", "owner_id": str(LARGEST_ID)}
+        query |= {"updated_since": "2026-01-01T02:00:00.000000+02:00"}
         matching = {"name": "Straße ss", "category": "ä' OR 1=1", "owner_id": LARGEST_ID, "quantity": 1}
         stored = store(database, (product(**matching) for _ in range(3)))
         store(database, [product()])

@@ -115,6 +115,16 @@ def test_selective_filter_uses_an_index_in_every_order(large: Engine, filters: s
     assert re.search(FILTERS[filters], found), found
 
 
+@pytest.mark.parametrize("sort", ["updated_at", "-updated_at"])
+def test_changes_since_a_time_are_read_from_their_index(large: Engine, sort: str) -> None:
+    found = plan(large, ProductQuery.model_validate({"updated_since": "2026-01-01T09:15:30Z", "sort": sort}))
+    assert "ix_products_updated_at_id" in found
+    assert not re.search("Sort|TEMP B-TREE", found), found
+    assert re.search(r"updated_at>\?" if large.dialect.name == "sqlite" else "Index Cond: .*updated_at >=", found), (
+        found
+    )
+
+
 @pytest.mark.parametrize("filters", ["owner_id=7", "category=category 7"])
 def test_owner_and_category_filters_need_no_sort(large: Engine, filters: str) -> None:
     found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(filters)), "sort": "-id"}))

@@ -77,6 +77,7 @@ FILTERS: dict[str, Callable[[Json, str], bool]] = {
     "sku": lambda each, sku: bool(each["sku"] == sku),
     "in_stock": lambda each, flag: (each["quantity"] > 0) == (flag == "true"),
     "owner_id": lambda each, owner: bool(each["owner_id"] == int(owner)),
+    "updated_since": lambda each, since: datetime.fromisoformat(each["updated_at"]) >= datetime.fromisoformat(since),
 }
 
 

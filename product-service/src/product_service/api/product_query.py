@@ -1,5 +1,6 @@
 """The query parameters of the product list, and the cursor of the next page."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, cast
@@ -48,6 +49,27 @@ Amount = Annotated[Decimal, BeforeValidator(money.parse), WithJsonSchema({"type"
 OwnerId = Annotated[int, Field(ge=1, le=LARGEST_ID), Digits]
 
 
+def _parse_moment(text: object) -> datetime:
+    try:
+        if not (isinstance(text, str) and _MOMENT.fullmatch(text)):
+            raise ValueError
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("A time looks like 2026-01-31T12:00:00Z or 2026-01-31T13:00:00%2B01:00") from None
+
+
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.IGNORECASE
+)
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_parse_moment),
+    PlainSerializer(lambda moment: moment.isoformat().replace("+00:00", "Z")),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""A time of RFC 3339."""
+
+
 class CriteriaQuery(QueryParameters):
     """The parameters that filter and sort products. All are optional."""
 
@@ -66,6 +88,9 @@ class CriteriaQuery(QueryParameters):
     sku: Annotated[Sku | None, BLANK_AS_NULL] = None
     in_stock: Flag | None = Field(default=None, description="`true` for products in stock, `false` for the others.")
     owner_id: OwnerId | None = None
+    updated_since: Moment | None = Field(
+        default=None, description="Only products that were created or changed at this time or later; with a time zone."
+    )
 
     @field_validator("max_price")
     @classmethod
@@ -88,6 +113,7 @@ class CriteriaQuery(QueryParameters):
             sku=self.sku,
             in_stock=self.in_stock,
             owner_id=self.owner_id,
+            updated_since=self.updated_since,
         )
 
     def parameters(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Filters and sort order of a list of products."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +26,8 @@ class Criteria:
     sku: str | None = None
     in_stock: bool | None = None
     owner_id: int | None = None
+    updated_since: datetime | None = None
+    """Inclusive."""
 
     @property
     def sort_column(self) -> str:

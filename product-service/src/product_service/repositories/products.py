@@ -123,6 +123,8 @@ class ProductRepository(BaseRepository[Product]):
             conditions.append(Product.quantity > 0 if criteria.in_stock else Product.quantity == 0)
         if criteria.owner_id is not None:
             conditions.append(Product.owner_id == criteria.owner_id)
+        if criteria.updated_since is not None:
+            conditions.append(Product.updated_at >= criteria.updated_since)
         return conditions
 
     def _matching(self, q: str) -> TextClause:
