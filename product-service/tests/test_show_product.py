@@ -1,9 +1,14 @@
 """Showing a product: GET /products/{id}."""
 
+from datetime import timedelta
+
 import httpx
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from testkit.products import bearer
+from product_service.models import ProductChange
+from testkit.products import NEW_YEAR, bearer, product, store
 from testkit.user_service_stub import ADA, UserServiceStub
 
 
@@ -19,6 +24,20 @@ async def test_invalid_id_is_rejected(client: httpx.AsyncClient, product_id: str
         answer = await client.request(method, f"/products/{product_id}", headers=bearer(ADA))
         assert answer.status_code == 422
         assert [error["parameter"] for error in answer.json()["errors"]] == ["product_id"]
+
+
+async def test_times_have_microseconds_even_if_these_are_zero(client: httpx.AsyncClient, database: Engine) -> None:
+    store(database, [product(updated_at=NEW_YEAR + timedelta(microseconds=120))])
+    shown = (await client.get("/products/1")).json()
+    assert shown["created_at"] == "2026-01-01T00:00:00.000000Z"
+    assert shown["updated_at"] == "2026-01-01T00:00:00.000120Z"
+    assert (await client.get("/products")).json() == [shown]
+    with Session(database) as session:
+        entry = {"action": "changed", "changed_by": 1, "changed_at": NEW_YEAR, "before": {}, "after": {}}
+        session.add(ProductChange(product_id=1, owner_id=1, version=1, **entry))
+        session.commit()
+    [change] = (await client.get("/products/1/history", headers=bearer(ADA))).json()
+    assert change["changed_at"] == "2026-01-01T00:00:00.000000Z"
 
 
 async def test_reads_need_no_token_and_no_user_service(

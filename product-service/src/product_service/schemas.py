@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from chassis.ids import LARGEST_ID
 from chassis.text import NotBlank
+from chassis.times import Time
 from product_service.domain.fields import EXAMPLE, MAX_QUANTITY, OUTPUT_TYPES, ProductFields, snapshot
 from product_service.domain.history import MAX_REASON_LENGTH, Action
 
@@ -92,8 +93,8 @@ class ProductRead(_ProductOutput):
 
     owner_id: int
     version: int = Field(description="Incremented with every change.")
-    created_at: datetime
-    updated_at: datetime
+    created_at: Time
+    updated_at: Time
 
     @classmethod
     def of(cls, product: "Product") -> Self:
@@ -162,7 +163,7 @@ class ProductChange(BaseModel):
     version: int = Field(description="The version of the product after the change; for a deletion, its last version.")
     action: Action
     changed_by: int = Field(description="The id of the account that made the change; 0 for an update of the service.")
-    changed_at: datetime
+    changed_at: Time
     reason: str | None = Field(description="The reason given with a stock adjustment.")
     before: ChangedFields | None = Field(description="The changed fields before the change; null for `created`.")
     after: ChangedFields | None = Field(description="The same fields after the change; null for `deleted`.")

@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 from chassis.http.bearer import MAX_TOKEN_LENGTH
 from chassis.http.problems import Problem
 from chassis.text import Line
+from chassis.times import Time
 from user_service.security.passwords import normalize
 from user_service.security.refresh_tokens import MAX_LENGTH as MAX_REFRESH_TOKEN_LENGTH
 from user_service.usernames import USERNAME
@@ -149,8 +150,8 @@ class UserRead(BaseModel):
     username: str
     roles: list[str]
     is_active: bool
-    created_at: datetime
-    updated_at: datetime
+    created_at: Time
+    updated_at: Time
 
 
 def _unset() -> Any:
@@ -252,9 +253,9 @@ class SessionRead(BaseModel):
     )
 
     id: int
-    created_at: datetime
-    last_used_at: datetime = Field(description="Updated by each refresh.")
-    expires_at: datetime = Field(description="Extended by each refresh.")
+    created_at: Time
+    last_used_at: Time = Field(description="Updated by each refresh.")
+    expires_at: Time = Field(description="Extended by each refresh.")
     user_agent: str | None
     ip: str | None
     current: bool = Field(description="Whether the access token of this request belongs to the session.")

@@ -1,6 +1,5 @@
 """The health endpoint of the product service."""
 
-from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from auth_client.client import AuthClient
 from chassis.http.health import Health, Readiness
 from chassis.http.routing import Router
+from chassis.times import Time
 from product_service import __version__
 from product_service.settings import Settings
 
@@ -18,7 +18,7 @@ class UserServiceHealth(BaseModel):
     breaker: Literal["closed", "open", "half-open"] = Field(
         description="The circuit breaker. `open`: protected requests fail with 503; `half-open`: one request probes."
     )
-    last_success: datetime | None = Field(
+    last_success: Time | None = Field(
         description="When this process last had a token validated; null if it has not yet."
     )
 

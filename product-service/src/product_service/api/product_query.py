@@ -22,6 +22,7 @@ from chassis.http.paging import CURSOR_SCHEMA, INVALID_CURSOR, Limit, Skip, read
 from chassis.http.routing import Flag, QueryParameters
 from chassis.ids import LARGEST_ID, Digits
 from chassis.text import Line
+from chassis.times import format_time
 from product_service.domain import money
 from product_service.domain.criteria import Criteria, SortField
 from product_service.domain.fields import MAX_QUANTITY, Category, CurrencyCode, Sku
@@ -64,7 +65,7 @@ _MOMENT = re.compile(
 Moment = Annotated[
     datetime,
     BeforeValidator(_parse_moment),
-    PlainSerializer(lambda moment: moment.isoformat().replace("+00:00", "Z")),
+    PlainSerializer(format_time),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 """A time of RFC 3339."""
