@@ -157,7 +157,7 @@ async def test_at_most_eight_frames_lie_between_the_endpoint_and_the_insert(prod
     assert len(frames[: endpoint + 1]) <= 8, frames[: endpoint + 1]
 
 
-async def test_name_and_description_are_folded_once_per_insert(
+async def test_name_description_and_sku_are_folded_once_per_insert(
     products: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folded: list[str] = []
@@ -170,4 +170,4 @@ async def test_name_and_description_are_folded_once_per_insert(
     monkeypatch.setattr(search_text, "fold", counted)
     monkeypatch.setattr(model, "fold", counted)
     assert (await products.post("/products", json=DRAFT)).status_code == 201
-    assert folded == ["Lamp", "of brass"]
+    assert folded == ["Lamp", "of brass", ""]  # It has no SKU.
