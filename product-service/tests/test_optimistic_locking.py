@@ -9,9 +9,11 @@ from testkit.products import DRAFT, bearer, create
 from testkit.user_service_stub import ADA, BOB
 
 
-async def send(client: httpx.AsyncClient, method: str, condition: str | None) -> httpx.Response:
+async def send(
+    client: httpx.AsyncClient, method: str, condition: str | None, header: str = "If-Match"
+) -> httpx.Response:
     """A change by the owner; POST adjusts the stock."""
-    headers = bearer(ADA) if condition is None else {**bearer(ADA), "If-Match": condition}
+    headers = bearer(ADA) if condition is None else {**bearer(ADA), header: condition}
     path, body = ("/products/1/stock", {"delta": 1, "reason": "found"}) if method == "POST" else ("/products/1", {})
     if method in ("PUT", "PATCH"):
         body = {"name": "Desk lamp"}
@@ -70,12 +72,56 @@ async def test_other_if_match_is_a_412_and_changes_nothing(
     assert (await client.get("/products/1")).json() == product
 
 
-@pytest.mark.parametrize("condition", ["1", "'1'", '"1', '"1" "2"', '"1",', "*, *", ""])
-async def test_malformed_if_match_is_invalid(client: httpx.AsyncClient, condition: str) -> None:
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST"])
+async def test_weak_if_match_of_the_current_version_says_why_it_never_matches(
+    client: httpx.AsyncClient, method: str
+) -> None:
     await create(client)
-    answer = await send(client, "PUT", condition)
-    assert answer.status_code == 422
-    assert [error["parameter"].lower() for error in answer.json()["errors"]] == ["if-match"]
+    for condition, explained in (('W/"1"', True), ('"7", W/"1"', True), ('W/"7"', False)):
+        detail = (await send(client, method, condition)).json()["detail"]
+        assert ("A proxy that compresses responses may have weakened it" in detail) is explained
+        assert ("has changed" in detail) is not explained
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST"])
+async def test_matching_if_none_match_of_a_change_is_a_412_and_changes_nothing(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    product = await create(client)
+    for condition in ("*", " * ", '"1"', 'W/"1"', '"7", "1"', 'W/"7" , W/"1"'):
+        answer = await send(client, method, condition, "If-None-Match")
+        assert (answer.status_code, answer.json()["code"]) == (412, "precondition-failed"), condition
+        assert answer.json()["detail"].startswith("If-None-Match matches the current version. Nothing was changed.")
+        assert answer.headers["etag"] == '"1"'
+    assert (await client.get("/products/1")).json() == product
+    assert len((await client.get("/products/1/history", headers=bearer(ADA))).json()) == 1
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST"])
+async def test_other_if_none_match_allows_the_change(client: httpx.AsyncClient, method: str) -> None:
+    await create(client)
+    assert (await send(client, method, '"2", W/"7", "x"', "If-None-Match")).is_success
+
+
+async def test_if_none_match_belongs_to_an_idempotent_request(client: httpx.AsyncClient) -> None:
+    await create(client)
+    headers = {**bearer(ADA), "Idempotency-Key": "a"}
+    statuses = []
+    for condition in ({"If-None-Match": '"7"'}, {"If-None-Match": '"7"'}, {"If-None-Match": "*"}, {}):
+        answer = await client.post(
+            "/products/1/stock", json={"delta": 1, "reason": "found"}, headers={**headers, **condition}
+        )
+        statuses.append(answer.status_code)
+    assert statuses == [200, 200, 422, 422]
+
+
+@pytest.mark.parametrize("condition", ["1", "'1'", '"1', '"1" "2"', '"1",', "*, *", ""])
+async def test_malformed_condition_is_invalid(client: httpx.AsyncClient, condition: str) -> None:
+    await create(client)
+    for header in ("If-Match", "If-None-Match"):
+        answer = await send(client, "PUT", condition, header)
+        assert answer.status_code == 422
+        assert [error["parameter"].lower() for error in answer.json()["errors"]] == [header.lower()]
 
 
 async def test_if_match_can_span_several_header_lines(client: httpx.AsyncClient) -> None:

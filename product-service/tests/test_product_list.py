@@ -1,15 +1,23 @@
 """The product list, GET /products: order, filters and pages, compared with a reference model."""
 
+from typing import Any
+
 import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
+from chassis.http.paging import write_cursor
 from chassis.ids import LARGEST_ID
-from testkit.product_list import FIELDS, Json, expected, ids, mistakes, pages
+from testkit.product_list import FIELDS, Json, cursor_of, expected, ids, mistakes, pages
 from testkit.products import bearer, create, product, store
 from testkit.user_service_stub import ADA
+
+
+def several(*values: str) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(values), min_size=1, max_size=3)
+
 
 QUERIES = st.fixed_dictionaries(
     {"limit": st.sampled_from(["1", "7", "60", "100"])},
@@ -20,10 +28,10 @@ QUERIES = st.fixed_dictionaries(
         ),
         "min_price": st.sampled_from(["0", "9.99", "9.990", "10"]),
         "max_price": st.sampled_from(["10", "10.0001", "9999999999.9999"]),
-        "currency": st.sampled_from(["USD", "EUR", "JPY"]),
-        "category": st.sampled_from(["light", "Light", "ä' OR 1=1", "l"]),
+        "currency": several("USD", "EUR", "JPY"),
+        "category": several("light", "Light", "ä' OR 1=1", "l"),
         "in_stock": st.sampled_from(["true", "false"]),
-        "owner_id": st.sampled_from(["1", "2", "3", str(LARGEST_ID)]),
+        "owner_id": several("1", "2", "3", str(LARGEST_ID)),
         "updated_since": st.sampled_from(
             ["2026-01-03T00:00:00Z", "2026-01-05t13:30:00.5+13:30", "2027-01-01T00:00:00Z"]
         ),
@@ -40,7 +48,7 @@ QUERIES = st.fixed_dictionaries(
 )
 @given(query=QUERIES)
 async def test_all_pages_match_the_reference_model(
-    client: httpx.AsyncClient, everything: list[Json], query: dict[str, str]
+    client: httpx.AsyncClient, everything: list[Json], query: dict[str, Any]
 ) -> None:
     answers = await pages(client, **query, count="true")
     wanted = expected(everything, query)
@@ -211,6 +219,51 @@ async def test_empty_parameters_count_as_absent(client: httpx.AsyncClient, every
     assert empty.headers["link"] == plain.headers["link"]
     chosen = await client.get(f"/products?{form.replace('category=', 'category=light')}")
     assert ids(chosen) == expected(everything, {"category": "light"})[:20]
+    assert ids(await client.get("/products?category=&category=light&owner_id=&owner_id=")) == ids(chosen)
+
+
+async def test_repeated_filters_select_any_of_their_values(client: httpx.AsyncClient, everything: list[Json]) -> None:
+    query = "category=light&category=Light&owner_id=1&owner_id=2&currency=USD&currency=EUR&currency=USD"
+    wanted = expected(everything, {"category": ["light", "Light"], "owner_id": ["1", "2"]})
+    assert 10 < len(wanted) < len(everything)
+    answer = await client.get(f"/products?{query}&limit=100")
+    assert ids(answer) == wanted
+    first = await client.get(answer.links["first"]["url"])
+    assert ids(first) == wanted
+    assert first.links["first"] == answer.links["first"]
+    # The values of a filter are a set: neither their order nor duplicates matter to a cursor.
+    cursor = await cursor_of(client, category=["light", "Light"], limit=2)
+    again = await client.get(f"/products?category=Light&category=light&category=light&cursor={cursor}&limit=100")
+    assert ids(again) == expected(everything, {"category": ["light", "Light"]})[2:]
+    lines = (await client.get(f"/products/export?format=ndjson&{query}", headers=bearer(ADA))).text.splitlines()
+    assert len(lines) == len(wanted)
+
+
+async def test_every_other_parameter_is_accepted_only_once(client: httpx.AsyncClient) -> None:
+    values = {"sort": "id", "q": "a", "min_price": "1", "max_price": "2", "in_stock": "true", "count": "true"}
+    for name, value in {**values, "limit": "1", "skip": "1", "cursor": write_cursor({"after": [1]})}.items():
+        for second in (value, ""):
+            answer = await client.get(f"/products?{name}={value}&{name}={second}")
+            assert mistakes(answer) == [name], name
+            assert answer.json()["errors"][0]["detail"] == "Send this parameter only once"
+    for query in ("category=light&category=%20", "currency=EUR&currency=usd", "owner_id=1&owner_id=0"):
+        assert mistakes(await client.get(f"/products?{query}")) == [query.partition("=")[0]]
+    too_many = "&".join(f"owner_id={number}" for number in range(1, 102))
+    assert mistakes(await client.get(f"/products?{too_many}")) == ["owner_id"]
+    export = await client.get("/products/export?format=csv&format=csv", headers=bearer(ADA))
+    assert mistakes(export) == ["format"]
+
+
+async def test_repeated_dry_run_imports_nothing(client: httpx.AsyncClient) -> None:
+    headers = {**bearer(ADA), "Content-Type": "text/csv"}
+    for first, second in (("true", "false"), ("false", "true"), ("true", "true")):
+        answer = await client.post(
+            f"/products/import?dry_run={first}&dry_run={second}",
+            content="name,price,quantity\nLamp,1,1\n",
+            headers=headers,
+        )
+        assert mistakes(answer) == ["dry_run"]
+    assert (await client.get("/products")).json() == []
 
 
 @pytest.mark.parametrize(("text", "flag"), [("1", "true"), ("TRUE", "true"), ("0", "false"), ("False", "false")])

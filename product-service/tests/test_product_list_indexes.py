@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 from sqlalchemy import Engine, NullPool, create_engine, event, text
@@ -100,6 +100,9 @@ def test_every_order_uses_an_index(large: Engine, order: str, sign: str) -> None
 FILTERS = {
     "owner_id=7": "ix_products_owner_id_id",
     "category=category 7": "ix_products_category_id",
+    # By id, PostgreSQL prefers to filter the primary key if it expects a page of matches early.
+    "owner_id=7&owner_id=8&owner_id=9": "ix_products_owner_id_id|pk_products",
+    "category=category 7&category=category 8": "ix_products_category_id|pk_products",
     "sku=S77777": "sqlite_autoindex_products_1|uq_products_sku",
     "min_price=500&max_price=501": "ix_products_price_id",
     "q=x77777": "SCAN products_search VIRTUAL TABLE|Bitmap Index Scan on ix_products_search",
@@ -107,10 +110,16 @@ FILTERS = {
 }
 
 
+def parsed(filters: str, sort: str) -> ProductQuery:
+    query: dict[str, Any] = {**dict(parse_qsl(filters)), "sort": sort}
+    query |= {name: values for name, values in parse_qs(filters).items() if name in ("owner_id", "category")}
+    return ProductQuery.model_validate(query)
+
+
 @pytest.mark.parametrize("sort", ["id", "-id", "price", "-name", "quantity"])
 @pytest.mark.parametrize("filters", FILTERS)
 def test_selective_filter_uses_an_index_in_every_order(large: Engine, filters: str, sort: str) -> None:
-    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(filters)), "sort": sort}))
+    found = plan(large, parsed(filters, sort))
     assert "Seq Scan" not in found
     assert re.search(FILTERS[filters], found), found
 
@@ -127,5 +136,5 @@ def test_changes_since_a_time_are_read_from_their_index(large: Engine, sort: str
 
 @pytest.mark.parametrize("filters", ["owner_id=7", "category=category 7"])
 def test_owner_and_category_filters_need_no_sort(large: Engine, filters: str) -> None:
-    found = plan(large, ProductQuery.model_validate({**dict(parse_qsl(filters)), "sort": "-id"}))
+    found = plan(large, parsed(filters, "-id"))
     assert not re.search("Sort|TEMP B-TREE", found), found

@@ -69,7 +69,18 @@ async def test_accounts_are_paged_and_filtered(client: httpx.AsyncClient, databa
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "cursor=x", "cursor=%00", "q=%00", "is_active=2", "role=owner", "skip=1"]
+    "query",
+    [
+        "limit=0",
+        "limit=101",
+        "cursor=x",
+        "cursor=%00",
+        "q=%00",
+        "is_active=2",
+        "role=owner",
+        "skip=1",
+        "role=user&role=admin",
+    ],
 )
 async def test_invalid_query_parameters_are_named(client: httpx.AsyncClient, database: Engine, query: str) -> None:
     root = await an_admin(client, database)

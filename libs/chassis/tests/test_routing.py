@@ -76,6 +76,14 @@ async def test_an_unknown_query_parameter_is_a_422(client: httpx.AsyncClient, me
     assert body["errors"] == [{"parameter": "colour", "detail": "Unknown parameter"}]
 
 
+async def test_a_repeated_query_parameter_is_a_422(client: httpx.AsyncClient) -> None:
+    for query in ("q=a&q=b", "q=a&q=a", "q=a&q="):
+        body = problem(await client.get(f"/books?{query}"), 422, "validation-failed")
+        assert body["errors"] == [{"parameter": "q", "detail": "Send this parameter only once"}]
+    body = problem(await client.get("/books?colour=red&colour=blue&q=a"), 422, "validation-failed")
+    assert body["errors"] == [{"parameter": "colour", "detail": "Unknown parameter"}]
+
+
 async def test_401_comes_before_422_for_query_parameters(client: httpx.AsyncClient) -> None:
     problem(await client.delete("/books/1?colour=red"), 401, "not-authenticated")
     problem(await client.delete("/books/x?colour=red"), 401, "not-authenticated")

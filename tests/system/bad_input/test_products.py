@@ -102,6 +102,7 @@ QUERIES = [
     *("skip=%00", "skip=%FF", "skip=1_0", "skip=+1", "skip=%201", "skip=NaN", "skip=true", "skip=null"),
     *("limit=0", "limit=-1", "limit=101", "limit=1e400", "limit=1.5", "limit=%D9%A1", "limit=Infinity"),
     *("offset=1", "Limit=1", "page=1", "skip=1&x=1", "=1", "%00=1", "%FF=%FF", "limit[]=1", "limit%00=1", "name=lamp"),
+    *("limit=1&limit=1", "q=a&q=", "count=true&count=false", "category=a&category=%00"),
     *("sort=sku", "sort=-", "sort=id%00", "q=*", "q=%00", "q=%22", "q=%27%20OR%201=1--%00", "q=" + "a" * 201),
     *("min_price=x", "min_price=1e400", "max_price=-1", "min_price=2&max_price=1", "currency=usd", "category=%00"),
     *("in_stock=2", "count=yes", "owner_id=0", "owner_id=9223372036854775808", "cursor=x", "cursor=%00"),

@@ -6,7 +6,7 @@
     ├── Forbidden          the caller is known but not allowed to do this
     ├── NotFound           the thing does not exist
     ├── Conflict           the current state does not allow it
-    ├── PreconditionFailed the thing has changed since the caller read it
+    ├── PreconditionFailed the request may not change this version of the thing
     ├── Throttled          too many requests
     └── Unavailable        a dependency does not respond at the moment
 
@@ -93,8 +93,8 @@ class PreconditionFailed(DomainError):
     code = "precondition-failed"
     detail = "The resource has changed since you read it. Nothing was changed; ETag has the current version."
 
-    def __init__(self, version: int) -> None:
-        super().__init__()
+    def __init__(self, version: int, detail: str | None = None) -> None:
+        super().__init__(detail)
         self.version = version
 
 

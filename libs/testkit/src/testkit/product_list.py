@@ -1,7 +1,7 @@
 """A catalogue of products, and a simple model of the list: the expected order, filters and search results."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -81,11 +81,15 @@ FILTERS: dict[str, Callable[[Json, str], bool]] = {
 }
 
 
-def expected(everything: list[Json], query: dict[str, str]) -> list[int]:
-    """The ids that the query should return, in order."""
-    filters = {name: value for name, value in query.items() if name in FILTERS}
-    found = [each for each in everything if all(FILTERS[name](each, value) for name, value in filters.items())]
-    sort = query.get("sort", "id")
+def expected(everything: list[Json], query: Mapping[str, str | list[str]]) -> list[int]:
+    """The ids that the query should return, in order. Of a filter with several values, any may match."""
+    filters = {name: [value] if isinstance(value, str) else value for name, value in query.items() if name in FILTERS}
+    found = [
+        each
+        for each in everything
+        if all(any(FILTERS[name](each, value) for value in values) for name, values in filters.items())
+    ]
+    sort = str(query.get("sort", "id"))
     return [each["id"] for each in sorted(found, key=sort_key(sort), reverse=sort.startswith("-"))]
 
 

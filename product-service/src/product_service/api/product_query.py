@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,9 @@ from product_service.domain.labels import BLANK_AS_NULL
 from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, words
 from product_service.models import Product
 
+MAX_CHOICES = 100
+"""Values of a filter that is repeated."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_TIMESTAMP = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
@@ -48,6 +51,12 @@ Sort = Literal[
 Search = Annotated[Line, Field(min_length=1, max_length=200), AfterValidator(_require_word)]
 Amount = Annotated[Decimal, BeforeValidator(money.parse), WithJsonSchema({"type": "string", "pattern": money.PATTERN})]
 OwnerId = Annotated[int, Field(ge=1, le=LARGEST_ID), Digits]
+T = TypeVar("T", str, int)
+AnyOf = Annotated[
+    Annotated[list[T], Field(max_length=MAX_CHOICES)] | None,
+    AfterValidator(lambda values: sorted(set(values) - {""}) or None if values else None),
+]
+"""Accepted values of a field. The order and duplicates have no meaning, so a cursor has them in a canonical form."""
 
 
 def _parse_moment(text: object) -> datetime:
@@ -84,11 +93,15 @@ class CriteriaQuery(QueryParameters):
     )
     min_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
     max_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
-    currency: CurrencyCode | None = None
-    category: Annotated[Category | None, BLANK_AS_NULL] = None
+    currency: AnyOf[CurrencyCode] = Field(
+        default=None, description="Repeat it to find products in any of several currencies."
+    )
+    category: AnyOf[Category] = Field(
+        default=None, description="Repeat it to find products of any of several categories."
+    )
     sku: Annotated[Sku | None, BLANK_AS_NULL] = None
     in_stock: Flag | None = Field(default=None, description="`true` for products in stock, `false` for the others.")
-    owner_id: OwnerId | None = None
+    owner_id: AnyOf[OwnerId] = Field(default=None, description="Repeat it to find products of any of several owners.")
     updated_since: Moment | None = Field(
         default=None, description="Only products that were created or changed at this time or later; with a time zone."
     )

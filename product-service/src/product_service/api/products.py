@@ -10,7 +10,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, PreconditionFailed
 from chassis.http.bodies import JSON
-from chassis.http.etags import IfMatch, IfNoneMatch, format_etag
+from chassis.http.etags import ChangePrecondition, IfNoneMatch, format_etag
 from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import QueryParameters, Router
@@ -160,7 +160,11 @@ def router(products: Products) -> Router:
         responses=change_responses,
     )
     async def change_product(
-        product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
+        product_id: RowId,
+        patch: ProductPatch,
+        caller: CurrentCaller,
+        precondition: ChangePrecondition,
+        response: Response,
     ) -> ProductRead:
         """Sets the fields sent and keeps the others; null clears `description`, `sku` and `category`. The whole product
         can be sent back as it was read: the read-only fields are accepted if they have their current values.
@@ -168,7 +172,7 @@ def router(products: Products) -> Router:
         To avoid overwriting another change, send the `ETag` that you last saw in `If-Match`. If the product has changed
         since, the response is 412.
         """
-        return _product_response(await products.change(product_id, patch, caller, versions), response)
+        return _product_response(await products.change(product_id, patch, caller, precondition), response)
 
     @routes.patch(
         "/{product_id:product_id}",
@@ -177,10 +181,14 @@ def router(products: Products) -> Router:
         responses=change_responses,
     )
     async def patch_product(
-        product_id: RowId, patch: ProductPatch, caller: CurrentCaller, versions: IfMatch, response: Response
+        product_id: RowId,
+        patch: ProductPatch,
+        caller: CurrentCaller,
+        precondition: ChangePrecondition,
+        response: Response,
     ) -> ProductRead:
         """Same as PUT. Also accepts `application/merge-patch+json` (RFC 7396)."""
-        return await change_product(product_id, patch, caller, versions, response)
+        return await change_product(product_id, patch, caller, precondition, response)
 
     @routes.delete(
         "/{product_id:product_id}",
@@ -189,9 +197,9 @@ def router(products: Products) -> Router:
         response_description="The product was deleted.",
         responses=_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed),
     )
-    async def delete_product(product_id: RowId, caller: CurrentCaller, versions: IfMatch) -> Response:
+    async def delete_product(product_id: RowId, caller: CurrentCaller, precondition: ChangePrecondition) -> Response:
         """For the owner and admins. The history is kept, and the SKU becomes available."""
-        await products.delete(product_id, caller, versions)
+        await products.delete(product_id, caller, precondition)
         return Response(status_code=204)
 
     @routes.post(
@@ -210,12 +218,12 @@ def router(products: Products) -> Router:
         product_id: RowId,
         adjustment: StockAdjustment,
         caller: CurrentCaller,
-        versions: IfMatch,
+        precondition: ChangePrecondition,
         key: IdempotencyKey,
         response: Response,
     ) -> ProductRead | Response:
         """Atomic: concurrent adjustments cannot take more than is in stock."""
-        result = await products.adjust_stock(product_id, adjustment, caller, versions, key)
+        result = await products.adjust_stock(product_id, adjustment, caller, precondition, key)
         return _replay_response(result, 200) if isinstance(result, Replay) else _product_response(result, response)
 
     @routes.get(

@@ -1,5 +1,6 @@
 """Filters and sort order of a list of products."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +14,9 @@ SortField = Literal["id", "name", "price", "quantity", "created_at", "updated_at
 
 @dataclass(frozen=True)
 class Criteria:
-    """A filter that is None does not apply. Ties are broken by id, in the direction of the sort."""
+    """A filter that is None does not apply; of several values, any may match. Ties are broken by id, in the direction
+    of the sort.
+    """
 
     sort: SortField = "id"
     descending: bool = False
@@ -21,11 +24,11 @@ class Criteria:
     """Words; each is a prefix of a word in the name, the description or the SKU."""
     min_price: Decimal | None = None
     max_price: Decimal | None = None
-    currency: str | None = None
-    category: str | None = None
+    currency: Sequence[str] | None = None
+    category: Sequence[str] | None = None
     sku: str | None = None
     in_stock: bool | None = None
-    owner_id: int | None = None
+    owner_id: Sequence[int] | None = None
     updated_since: datetime | None = None
     """Inclusive."""
 

@@ -1,14 +1,15 @@
 """Database access for products."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import TextClause, func, or_, select, text, update
+from sqlalchemy import TextClause, false, func, or_, select, text, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
+from chassis.preconditions import Precondition
 from product_service.domain.criteria import Criteria
 from product_service.domain.fields import EDITABLE_FIELDS, MAX_QUANTITY
 from product_service.domain.search_text import fold, name_key, search_words
@@ -41,14 +42,11 @@ class ProductRepository(BaseRepository[Product]):
         """Create a product without storing it; see `add_all`."""
         return Product(**fields, owner_id=owner_id, created_at=now, updated_at=now)
 
-    def adjust_quantity(
-        self, product_id: int, delta: int, now: datetime, versions: AbstractSet[int] | None
-    ) -> Product | None:
+    def adjust_quantity(self, product_id: int, delta: int, now: datetime, precondition: Precondition) -> Product | None:
         """Add to the quantity in a single statement, and return the updated product.
 
-        Returns None if the product does not exist, has another version, or its quantity would leave the valid range.
-
-        :param versions: the versions that may be changed; None for any
+        Returns None if the product does not exist, the precondition does not permit its version, or its quantity would
+        leave the valid range.
         """
         statement = (
             update(Product)
@@ -58,8 +56,12 @@ class ProductRepository(BaseRepository[Product]):
             .returning(Product)
             .execution_options(populate_existing=True)
         )
-        if versions is not None:
-            statement = statement.where(Product.version.in_(versions))
+        if precondition.match is not None:
+            statement = statement.where(Product.version.in_(precondition.match))
+        if precondition.none_match is None:
+            statement = statement.where(false())
+        elif precondition.none_match:
+            statement = statement.where(Product.version.not_in(precondition.none_match))
         return self._session.scalars(statement).one_or_none()
 
     def lock_by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Sequence[Product]:
@@ -114,15 +116,15 @@ class ProductRepository(BaseRepository[Product]):
         if criteria.max_price is not None:
             conditions.append(Product.price <= criteria.max_price)
         if criteria.currency is not None:
-            conditions.append(Product.currency == criteria.currency)
+            conditions.append(_any_of(Product.currency, criteria.currency))
         if criteria.category is not None:
-            conditions.append(Product.category == criteria.category)
+            conditions.append(_any_of(Product.category, criteria.category))
         if criteria.sku is not None:
             conditions.append(Product.sku == criteria.sku)
         if criteria.in_stock is not None:
             conditions.append(Product.quantity > 0 if criteria.in_stock else Product.quantity == 0)
         if criteria.owner_id is not None:
-            conditions.append(Product.owner_id == criteria.owner_id)
+            conditions.append(_any_of(Product.owner_id, criteria.owner_id))
         if criteria.updated_since is not None:
             conditions.append(Product.updated_at >= criteria.updated_since)
         return conditions
@@ -130,3 +132,8 @@ class ProductRepository(BaseRepository[Product]):
     def _matching(self, q: str) -> TextClause:
         condition, word, conjunction = _SEARCH[self._session.get_bind().dialect.name]
         return text(condition).bindparams(q=conjunction.join(map(word.format, search_words(q))))
+
+
+def _any_of(column: InstrumentedAttribute[Any], values: Sequence[Any]) -> Condition:
+    # With an equality, SQLite reads an index in the order of its next column.
+    return column == values[0] if len(values) == 1 else column.in_(values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from chassis.errors import FieldError, Invalid, PreconditionFailed
+from chassis.errors import FieldError, Invalid
+from chassis.preconditions import ANY_VERSION, Precondition
 from chassis.use_cases import Service, Transactions, reads, writes
 from product_service.domain import money
 from product_service.domain.fields import EDITABLE_FIELDS
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from product_service.models import Product, ProductChange
     from product_service.repositories import Repositories
 
-Versions = AbstractSet[int] | None
-"""The versions of a product that a call may change; None for any."""
 
 READ_ONLY = "Read-only; omit it, or send the current value"
 STALE = "The product has changed since it was read; read it again, or omit this field"
@@ -108,21 +106,28 @@ class Products(Service["Repositories"]):
 
     @writes
     def change(
-        self, repos: Repositories, product_id: int, patch: ProductPatch, caller: Caller, versions: Versions = None
+        self,
+        repos: Repositories,
+        product_id: int,
+        patch: ProductPatch,
+        caller: Caller,
+        precondition: Precondition = ANY_VERSION,
     ) -> Product:
         """Set the fields of the patch.
 
         Raises ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken, Invalid as `create` does, and Invalid if a
         read-only field has another value than the product.
         """
-        product = self._lock(repos, product_id, caller, versions)
+        product = self._lock(repos, product_id, caller, precondition)
         apply_patch(repos, patch, product, caller, self._rules)
         return product
 
     @writes
-    def delete(self, repos: Repositories, product_id: int, caller: Caller, versions: Versions = None) -> None:
+    def delete(
+        self, repos: Repositories, product_id: int, caller: Caller, precondition: Precondition = ANY_VERSION
+    ) -> None:
         """Raises ProductNotFound, NotTheOwner or PreconditionFailed."""
-        product = self._lock(repos, product_id, caller, versions)
+        product = self._lock(repos, product_id, caller, precondition)
         repos.products.delete(product)
         repos.changes.record("deleted", product, caller.user_id, datetime.now(UTC), product.snapshot, None)
 
@@ -133,7 +138,7 @@ class Products(Service["Repositories"]):
         product_id: int,
         adjustment: StockAdjustment,
         caller: Caller,
-        versions: Versions = None,
+        precondition: Precondition = ANY_VERSION,
         key: str | None = None,
     ) -> Product | Replay:
         """Add to or remove from the quantity.
@@ -142,16 +147,16 @@ class Products(Service["Repositories"]):
         `claim`.
         """
         delta = adjustment.delta
-        claimed = claim(repos, _idempotent_request(key, caller, f"adjust-stock {product_id}", adjustment, versions))
+        claimed = claim(repos, _idempotent_request(key, caller, f"adjust-stock {product_id}", adjustment, precondition))
         if isinstance(claimed, Replay):
             return claimed
         # No lock needed: the owner never changes, and the statement below checks everything else atomically.
         self._require_write_access(caller, _get(repos, product_id))
         now = datetime.now(UTC)
-        product = repos.products.adjust_quantity(product_id, delta, now, versions)
+        product = repos.products.adjust_quantity(product_id, delta, now, precondition)
         if product is None:
             # The product is gone, has another version, or its quantity is out of range. Lock it to find out which.
-            self._lock(repos, product_id, caller, versions)
+            self._lock(repos, product_id, caller, precondition)
             raise InsufficientStock if delta < 0 else TooMuchStock
         before, after = {"quantity": product.quantity - delta}, {"quantity": product.quantity}
         repos.changes.record("stock", product, caller.user_id, now, before, after, adjustment.reason)
@@ -177,14 +182,13 @@ class Products(Service["Repositories"]):
         changes = repos.changes.of_product(product_id, before, limit + 1)
         return changes[:limit], len(changes) > limit
 
-    def _lock(self, repos: Repositories, product_id: int, caller: Caller, versions: Versions) -> Product:
+    def _lock(self, repos: Repositories, product_id: int, caller: Caller, precondition: Precondition) -> Product:
         """Lock a product that the caller may change, until the transaction ends."""
         product = repos.products.find(product_id, for_update=True)
         if product is None:
             raise ProductNotFound
         self._require_write_access(caller, product)
-        if versions is not None and product.version not in versions:
-            raise PreconditionFailed(product.version)
+        precondition.check(product.version)
         return product
 
     def _require_write_access(self, caller: Caller, product: Product) -> None:
@@ -214,12 +218,15 @@ def _page(
 
 
 def _idempotent_request(
-    key: str | None, caller: Caller, operation: str, body: BaseModel, versions: Versions = None
+    key: str | None, caller: Caller, operation: str, body: BaseModel, precondition: Precondition = ANY_VERSION
 ) -> IdempotentRequest | None:
     if key is None:
         return None
     # Without nulls, so that a later version with one more optional field makes the same of the same request.
-    payload = f"{body.model_dump_json(exclude_none=True)} {sorted(versions) if versions is not None else None}"
+    match, none_match = precondition.match, precondition.none_match
+    payload = f"{body.model_dump_json(exclude_none=True)} {sorted(match) if match is not None else None}"
+    if none_match != ANY_VERSION.none_match:
+        payload += f" {sorted(none_match) if none_match is not None else None}"
     return IdempotentRequest(caller.user_id, key, operation, payload)
 
 

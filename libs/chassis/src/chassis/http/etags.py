@@ -5,11 +5,12 @@ The entity tag of a row is its version number: `"3"`. It is a strong tag.
 
 import re
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from pydantic import AfterValidator, Field
+
+from chassis.preconditions import Precondition
 
 _TAG = r'(W/)?"[!#-~]*"'
 _TAGS = rf"^[ \t]*(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)[ \t]*$"
@@ -32,9 +33,9 @@ _Condition = Annotated[str, AfterValidator(_check), Field(json_schema_extra={"pa
 _IF_MATCH_EXAMPLES: dict[str, Any] = {"any version": {"value": "*"}, "version 1": {"value": '"1"'}}
 
 
-async def _if_match(
+async def _precondition(
     request: Request,
-    _: Annotated[
+    _if_match: Annotated[
         _Condition | None,
         Header(
             alias="If-Match",
@@ -43,12 +44,21 @@ async def _if_match(
             openapi_examples=_IF_MATCH_EXAMPLES,
         ),
     ] = None,
-) -> AbstractSet[int] | None:
-    condition = _all_lines(request, "if-match")
-    if condition is None or condition.strip() == "*":
-        return None
-    # A weak tag never matches here: it does not promise that two versions are identical.
-    return {int(version) for weak, version in _VERSIONS.findall(condition) if not weak}
+    _if_none_match: Annotated[
+        _Condition | None,
+        Header(
+            alias="If-None-Match",
+            description='Entity tags of versions, such as `"1"`, or `*`. If one of them is current, nothing changes '
+            "and the status is 412.",
+        ),
+    ] = None,
+) -> Precondition:
+    match, none_match = _all_lines(request, "if-match"), _all_lines(request, "if-none-match")
+    return Precondition(
+        match=_versions(match, weak=False) if match and not _is_any(match) else None,
+        weak=_versions(match, weak=True),
+        none_match=None if _is_any(none_match) else _versions(none_match),
+    )
 
 
 async def _if_none_match(
@@ -62,18 +72,27 @@ async def _if_none_match(
         ),
     ] = None,
 ) -> Callable[[int], bool]:
-    condition = _all_lines(request, "if-none-match") or ""
-    versions = {int(version) for _, version in _VERSIONS.findall(condition)}
-    return lambda version: condition.strip() == "*" or version in versions
+    condition = _all_lines(request, "if-none-match")
+    versions = _versions(condition)
+    return lambda version: _is_any(condition) or version in versions
 
 
-def _all_lines(request: Request, header: str) -> str | None:
+def _all_lines(request: Request, header: str) -> str:
     """All lines of a header (RFC 9110, section 5.3); the framework passes only the first one."""
-    return ", ".join(request.headers.getlist(header)) or None
+    return ", ".join(request.headers.getlist(header))
 
 
-IfMatch = Annotated[AbstractSet[int] | None, Depends(_if_match)]
-"""The versions that may be changed; None if any version may."""
+def _is_any(condition: str) -> bool:
+    return condition.strip() == "*"
+
+
+def _versions(condition: str, *, weak: bool | None = None) -> set[int]:
+    """The versions in a condition: those with weak tags, with strong ones, or with either."""
+    return {int(version) for prefix, version in _VERSIONS.findall(condition) if weak is None or weak == bool(prefix)}
+
+
+ChangePrecondition = Annotated[Precondition, Depends(_precondition)]
+"""The versions that a request may change."""
 
 IfNoneMatch = Annotated[Callable[[int], bool], Depends(_if_none_match)]
 """Tells whether the client has this version."""

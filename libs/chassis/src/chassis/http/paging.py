@@ -73,11 +73,10 @@ def link_header(path: str, **pages: Mapping[str, Any]) -> str:
 
     The URLs are relative, because behind a proxy only the client knows its scheme and host.
     """
-    return ", ".join(
-        f'<{path}?{urlencode({name: _as_text(value) for name, value in parameters.items()})}>; rel="{relation}"'
-        for relation, parameters in pages.items()
-    )
+    return ", ".join(f'<{path}?{_query(parameters)}>; rel="{relation}"' for relation, parameters in pages.items())
 
 
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _query(parameters: Mapping[str, Any]) -> str:
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in parameters.items()}
+    # A parameter with several values is repeated.
+    return urlencode(texts, doseq=True)

@@ -250,7 +250,8 @@ def _field_problem(kind: str, location: Sequence[int | str], message: str) -> Fi
         return FieldProblem(pointer=json_pointer(path), detail=detail)
     if kind == "extra_forbidden":
         detail = "Unknown parameter"
-    return FieldProblem(parameter=".".join(str(part) for part in path), detail=detail)
+    # The second part would be the place among the values of a repeated parameter.
+    return FieldProblem(parameter=str(path[0]), detail=detail)
 
 
 def _methods(request: Request) -> set[str]:

@@ -1,4 +1,4 @@
-"""Routes that decode bodies with `chassis.http.bodies` and reject unknown query parameters."""
+"""Routes that decode bodies with `chassis.http.bodies` and reject unknown and repeated query parameters."""
 
 from collections.abc import Callable, Coroutine
 from decimal import Decimal
@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 from fastapi import APIRouter, Query
 from fastapi.dependencies.utils import get_dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,10 +27,28 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 """A boolean in a query: `true`, `false`, `1` or `0`, in any case."""
 
 
+class _Repeated(list[str]):
+    """The values of a query parameter that was sent more than once."""
+
+
+class _QueryParams(QueryParams):
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value of a parameter, or all of them if it was repeated, where Starlette returns the last one."""
+        values = self.getlist(key)
+        return _Repeated(values) if len(values) > 1 else super().get(key, default)
+
+
+def _without_empty(value: Any) -> Any:
+    # A list that does not come from a query, such as a position in a cursor, has other values than text.
+    is_text = type(value) is list and all(isinstance(each, str) for each in value)
+    return [each for each in value if each != ""] if is_text else value
+
+
 class QueryParameters(BaseModel):
     """The base of an operation's query parameters.
 
-    Unknown parameters are rejected. An empty parameter counts as absent, because a form sends all of its fields.
+    Unknown parameters are rejected, and repeated ones unless the field is a list. An empty parameter counts as absent,
+    because a form sends all of its fields.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,14 +58,30 @@ class QueryParameters(BaseModel):
     def _drop_empty(cls, parameters: Any) -> Any:
         if not isinstance(parameters, dict):
             return parameters
-        return {name: value for name, value in parameters.items() if value != "" or name not in cls.model_fields}
+        given = {name: _without_empty(value) for name, value in parameters.items()}
+        return {name: value for name, value in given.items() if value not in ("", []) or name not in cls.model_fields}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _require_one(cls, value: Any) -> Any:
+        if isinstance(value, _Repeated):
+            raise ValueError("Send this parameter only once")
+        return value
 
 
-class DecodedRequest(Request):
+class _Request(Request):
+    """A request whose repeated query parameters `QueryParameters` recognises."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request.scope, request.receive)
+        self._query_params = _QueryParams(request.scope["query_string"])
+
+
+class _DecodedRequest(_Request):
     """A request whose body has been read and decoded already."""
 
     def __init__(self, request: Request, decoded: Any) -> None:
-        super().__init__(request.scope)
+        super().__init__(request)
         self._body = b"" if decoded is bodies.EMPTY else b"decoded"
         # The framework also accepts attributes of an object as fields: it would treat a Decimal as an empty body.
         self._json = float(decoded) if isinstance(decoded, Decimal) else decoded
@@ -77,15 +112,14 @@ class Route(APIRoute):
         if not self.dependant.query_params:
             self.dependant.dependencies.insert(0, _NO_QUERY)
         handle = super().get_route_handler()
-        if self.body_field is None:
-            return handle
-
         # Every PATCH is a merge patch: it sets the fields that are sent, and null clears a field.
         accepted = (bodies.MERGE_PATCH, bodies.JSON) if "PATCH" in (self.methods or ()) else (bodies.JSON,)
 
         async def decode_and_handle(request: Request) -> Response:
+            if self.body_field is None:
+                return await handle(_Request(request))
             limit: int = self.body_limit or request.app.max_body_bytes
-            return await handle(DecodedRequest(request, await bodies.read(request, limit, accepted)))
+            return await handle(_DecodedRequest(request, await bodies.read(request, limit, accepted)))
 
         return decode_and_handle
 
