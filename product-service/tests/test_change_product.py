@@ -153,6 +153,18 @@ async def test_patch_rejects_other_media_types(client: httpx.AsyncClient, media_
     assert (await client.patch("/products/1", content="{}", headers=headers)).status_code == 415
 
 
+async def test_accept_patch_names_the_formats_of_a_patch(client: httpx.AsyncClient) -> None:
+    await create(client)
+    formats = f"{MERGE_PATCH}, application/json"
+    patch = await client.patch("/products/1", content="{}", headers={**bearer(ADA), "Content-Type": "text/plain"})
+    options = await client.options("/products/1")
+    assert [(each.status_code, each.headers["accept-patch"]) for each in (patch, options)] == [
+        (415, formats),
+        (405, formats),
+    ]
+    assert "accept-patch" not in (await client.options("/products")).headers
+
+
 async def test_put_rejects_a_merge_patch(client: httpx.AsyncClient) -> None:
     await create(client)
     headers = {**bearer(ADA), "Content-Type": MERGE_PATCH}

@@ -93,6 +93,21 @@ async def test_token_and_valid_parameters_are_required(client: httpx.AsyncClient
         assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, parameter)
 
 
+async def test_head_returns_the_headers_without_reading_products(
+    client: httpx.AsyncClient, everything: list[Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_after(1, monkeypatch)
+    got = await client.get("/products/export?format=csv", headers=bearer(ADA))
+    head = await client.head("/products/export?format=csv", headers=bearer(ADA))
+    assert (head.status_code, head.content) == (200, b"")
+    ignored = ("x-request-id",)
+    assert [each for each in head.headers.items() if each[0] not in ignored] == [
+        each for each in got.headers.items() if each[0] not in ignored
+    ]
+    assert (await client.head("/products/export?format=csv")).status_code == 401
+    assert (await client.head("/products/export?format=xml", headers=bearer(ADA))).status_code == 422
+
+
 def fail_after(batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the database unavailable after this number of list reads."""
     selected = ProductRepository.selected

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller, RequireCaller
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
+from chassis.http.middleware import is_head
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Flag, QueryParameters, Router
 from product_service import schemas
@@ -196,7 +197,7 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         response_class=StreamingResponse,
         dependencies=[RequireCaller],
     )
-    async def export_products(query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
+    async def export_products(query: Annotated[ExportQuery, Query()], request: Request) -> StreamingResponse:
         """Exports all products, or those that match the filters of the list.
 
         If an export fails midway, the service aborts the connection, so that clients detect the incomplete file.
@@ -204,12 +205,13 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         file_format = FORMATS[query.format]
         chunks = export_catalogue(products, query.criteria, file_format, query.options)
         # Read the first chunk here: an error before anything is sent still gets a proper error response.
-        first = await anext(chunks)
+        first = None if is_head(request.scope) else await anext(chunks)
 
         async def content() -> AsyncIterator[bytes]:
-            yield first
-            async for chunk in chunks:
-                yield chunk
+            if first is not None:
+                yield first
+                async for chunk in chunks:
+                    yield chunk
 
         disposition = f'attachment; filename="products.{query.format}"'
         return StreamingResponse(

@@ -15,6 +15,8 @@ from chassis.json_decoding import MAX_FIELDS, NotJson, decode_json
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 FORM = "application/x-www-form-urlencoded"
+PATCHES = (MERGE_PATCH, JSON)
+"""Every PATCH is a merge patch: it sets the fields that are sent, and null clears a field."""
 
 
 EMPTY = object()

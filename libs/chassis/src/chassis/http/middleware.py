@@ -227,6 +227,14 @@ class CatchAll:
             await self._on_error(Request(scope))(scope, receive, send)
 
 
+def is_head(scope: Scope) -> bool:
+    """Whether only the headers of the response are sent, so that an operation can save the work for the body.
+
+    `HeadAsGet` shows a HEAD request to its operation as GET.
+    """
+    return "is_head" in scope
+
+
 class HeadAsGet:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -240,7 +248,7 @@ class HeadAsGet:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         # A copy, because the server reads the method from its own scope to omit the body.
-        as_get = {**scope, "method": "GET"}
+        as_get = {**scope, "method": "GET", "is_head": True}
         try:
             await self._app(as_get, receive, send_without_body)
         finally:

@@ -22,7 +22,7 @@ from starlette.routing import compile_path
 
 from chassis import errors
 from chassis.errors import DomainError, Draining
-from chassis.http import etags
+from chassis.http import bodies, etags
 from chassis.http.middleware import quoted_path
 from chassis.validation import error_message, json_pointer
 
@@ -229,9 +229,13 @@ def _http_exception(request: Request, error: HTTPException) -> Response:
     status = error.status_code
     code, detail = FRAMEWORK_PROBLEMS.get(status, (f"http-{status}", _title(status)))
     headers = dict(error.headers or {})
+    methods = _methods(request) if status in (405, 415) else set()
+    if "PATCH" in methods:
+        # RFC 5789, sections 2.2 and 3.1. An OPTIONS request is a 405.
+        headers["Accept-Patch"] = ", ".join(bodies.PATCHES)
     if status == 405:
         # The framework only lists the methods of the first route with this path.
-        headers = {"Allow": ", ".join(sorted(_methods(request)))}
+        headers["Allow"] = ", ".join(sorted(methods))
     elif status in (400, 408, 413, 415):
         # Only our own code raises these, with a detail of its own.
         detail = error.detail

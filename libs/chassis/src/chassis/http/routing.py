@@ -112,8 +112,7 @@ class Route(APIRoute):
         if not self.dependant.query_params:
             self.dependant.dependencies.insert(0, _NO_QUERY)
         handle = super().get_route_handler()
-        # Every PATCH is a merge patch: it sets the fields that are sent, and null clears a field.
-        accepted = (bodies.MERGE_PATCH, bodies.JSON) if "PATCH" in (self.methods or ()) else (bodies.JSON,)
+        accepted = bodies.PATCHES if "PATCH" in (self.methods or ()) else (bodies.JSON,)
 
         async def decode_and_handle(request: Request) -> Response:
             if self.body_field is None:
