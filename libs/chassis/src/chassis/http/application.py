@@ -9,7 +9,7 @@ from fastapi.middleware import Middleware
 
 from chassis.http import openapi, pages, problems
 from chassis.http.bearer import Authenticate, no_authentication
-from chassis.http.middleware import BodyTimeout, CatchAll, Cors, HeadAsGet, RequestContext
+from chassis.http.middleware import BodyTimeout, CatchAll, Cors, HeadAsGet, MessageSyntax, RequestContext
 from chassis.http.proxies import TrustedProxies
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
@@ -92,6 +92,7 @@ def build(
         # `include_router` would build each route again, which takes most of the time to start.
         routes=[route for router in (*routers, site) for route in router.routes],
         middleware=[
+            Middleware(MessageSyntax),
             *([Middleware(TrustedProxies, proxies=settings.trusted_proxies)] if settings.trusted_proxies else []),
             Middleware(RequestContext, hsts_seconds=settings.hsts_seconds),
             Middleware(
