@@ -10,6 +10,7 @@ from tools.commands import (
     check,
     diagrams,
     fix,
+    fuzz,
     lock,
     manage,
     migrate,
@@ -44,6 +45,7 @@ PASSING_ALL_ON: tuple[Action, ...] = (
     test_large,
     test_windows,
     prove,
+    fuzz,
 )
 
 
@@ -105,6 +107,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         test_containers: [rest],
         test_windows: [rest],
         prove: [rest],
+        fuzz: [rest],
         check: [],
         fix: [],
         bench: [benchmark, rest],

@@ -116,6 +116,12 @@ def prove(args: argparse.Namespace) -> int:
     become([PYTHON, "-m", "tests.proof.prove", *args.arguments])
 
 
+def fuzz(args: argparse.Namespace) -> int:
+    """Fuzz both services, as their OpenAPI documents describe them: --max-examples N, --seed N, --database NAME."""
+    install_for_development()
+    become([PYTHON, "-m", "tests.fuzz.fuzz", *args.arguments])
+
+
 def test(args: argparse.Namespace) -> int:
     """Run the test suite; all further arguments go to pytest."""
     install_for_development()
@@ -123,7 +129,7 @@ def test(args: argparse.Namespace) -> int:
 
 
 def test_clients(args: argparse.Namespace) -> int:
-    """Test the OpenAPI documents with linters, generated clients and a fuzzer; all further arguments go to pytest."""
+    """Test the OpenAPI documents with linters and generated clients; all further arguments go to pytest."""
     install_for_development()
     if run([PYTHON, "-m", "tests.clients.packages"]).returncode != 0:
         raise CommandError("The client tests need Node.js and its packages.")

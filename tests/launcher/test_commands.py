@@ -69,10 +69,12 @@ def test_bench_passes_all_arguments_and_returns_the_status(standin: Path, termin
     assert terminal.dev(standin, "bench", "everything").status() == 2
 
 
-def test_prove_passes_all_arguments_and_returns_the_status(standin: Path, terminal: Terminal) -> None:
-    started = terminal.dev(standin, "prove", "--break", "cache", "--operations", "5", STANDIN_PROVE=1)
+@pytest.mark.parametrize("command", ["prove", "fuzz"])
+def test_searches_pass_all_arguments_on_and_return_the_status(standin: Path, terminal: Terminal, command: str) -> None:
+    variable = {f"STANDIN_{command.upper()}": 1}
+    started = terminal.dev(standin, command, "--database", "sqlite", "--seed", "5", **variable)
     assert started.status() == 1
-    assert started.last_line == f"prove ['--break', 'cache', '--operations', '5'] in {standin.name}"
+    assert started.last_line == f"{command} ['--database', 'sqlite', '--seed', '5'] in {standin.name}"
 
 
 def test_browser_tests_and_screenshots_need_chromium(standin: Path, terminal: Terminal) -> None:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from chassis.preconditions import Precondition
 
 _TAG = r'(W/)?"[!#-~]*"'
-_TAGS = rf"^[ \t]*(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)[ \t]*$"
+_TAGS = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
 _VERSIONS = re.compile(r'(W/)?"([1-9][0-9]{0,9})"')
 
 
@@ -23,7 +23,7 @@ def format_etag(version: int) -> str:
 
 
 def _check(condition: str) -> str:
-    if not re.fullmatch(_TAGS, condition):
+    if not re.fullmatch(_TAGS, condition.strip(" \t")):
         raise ValueError('Expected a list of entity tags, such as "3", or *')
     return condition
 
