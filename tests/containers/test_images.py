@@ -70,18 +70,22 @@ def test_an_image_is_for_production_without_root_and_says_how_healthy_it_is(
 def test_production_rejects_a_missing_key_and_sample_values(composed: Composition) -> None:
     users, products = (composed.image(service) for service in SERVICES)
     known = "DATABASE_URL=postgresql://service:development-only@user-database/service"
-    assert ended(users) == (2, ["cannot start: SECRET_KEY must be set in production"])
+    own = f"DATABASE_URL={OWN_DATABASE}"
+    assert ended("-e", own, users) == (2, ["cannot start: SECRET_KEY must be set in production"])
     for image in (users, products):
+        status, lines = ended("-e", f"SECRET_KEY={KEY}", image)
+        assert (status, len(lines)) == (2, 1)
+        assert lines[0].startswith("cannot start: DATABASE_URL must be set in production")
         status, lines = ended("-e", f"SECRET_KEY={KEY}", "-e", known, image)
         assert (status, len(lines)) == (2, 1)
         assert lines[0].startswith("cannot start: the database password is the sample from docker-compose.yml")
-    status, lines = ended("-e", f"DATABASE_URL={OWN_DATABASE}", products)
+    status, lines = ended("-e", own, products)
     assert (status, len(lines)) == (2, 1), lines
     assert lines[0].startswith("cannot start: the database is unavailable")
 
 
 def test_a_sqlite_database_without_a_volume_is_refused_where_nothing_can_be_written(composed: Composition) -> None:
-    status, lines = ended("--read-only", composed.image("product-service"))
+    status, lines = ended("--read-only", "-e", "ENVIRONMENT=development", composed.image("product-service"))
     assert status == 2
     assert lines == [NOT_WRITABLE]
 
@@ -89,8 +93,8 @@ def test_a_sqlite_database_without_a_volume_is_refused_where_nothing_can_be_writ
 def test_a_data_folder_of_another_user_is_named(composed: Composition, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     products, users = (composed.image(service) for service in reversed(SERVICES))
-    assert ended("-v", f"{tmp_path}:/data", products) == (2, [NOT_WRITABLE])
-    assert ended("-v", f"{tmp_path}:/data", "-e", "ENVIRONMENT=development", users) == (2, [NOT_WRITABLE])
+    for image in (products, users):
+        assert ended("-v", f"{tmp_path}:/data", "-e", "ENVIRONMENT=development", image) == (2, [NOT_WRITABLE])
 
 
 @pytest.mark.parametrize("service", SERVICES)

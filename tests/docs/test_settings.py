@@ -69,7 +69,7 @@ def test_the_sample_key_is_rejected_in_production() -> None:
     sample = dict(shown_in_example(UserSettings))["SECRET_KEY"]
     assert sample in SAMPLE_KEYS
     with pytest.raises(ValidationError, match="sample"):
-        UserSettings(environment="production", secret_key=sample)
+        UserSettings(environment="production", database_url="sqlite:///users.db", secret_key=sample)
 
 
 @BOTH

@@ -161,8 +161,9 @@ def _make_newer_database(folder: Path, name: str) -> None:
         connection.commit()
 
 
-PRODUCTION = {"ENVIRONMENT": "production", "BCRYPT_COST": "12"}
+PRODUCTION = {"ENVIRONMENT": "production", "DATABASE_URL": "sqlite:///users.db", "BCRYPT_COST": "12"}
 INVALID_STARTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
+    "production without a database": ("product-service", {"ENVIRONMENT": "production"}, ["DATABASE_URL"]),
     "production without a key": ("user-service", PRODUCTION, ["SECRET_KEY"]),
     "production with the sample key": ("user-service", {**PRODUCTION, "SECRET_KEY": SAMPLE_KEYS[0]}, ["SECRET_KEY"]),
     "production with a short key": ("user-service", {**PRODUCTION, "SECRET_KEY": SECRET[:31]}, ["SECRET_KEY"]),

@@ -16,7 +16,7 @@ from user_service.security.keys import signing_key
 from user_service.settings import SAMPLE_KEYS, Settings
 
 OTHER = secrets.token_hex(32)
-VALID = {"ENVIRONMENT": "production", "SECRET_KEY": KEY.decode()}
+VALID = {"ENVIRONMENT": "production", "DATABASE_URL": "sqlite:///users.db", "SECRET_KEY": KEY.decode()}
 
 
 def start_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **environment: str) -> Settings:
@@ -33,6 +33,7 @@ def test_production_starts_with_a_custom_key(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.mark.parametrize(
     ("environment", "line"),
     [
+        ({"DATABASE_URL": ""}, "DATABASE_URL must be set in production"),
         ({"SECRET_KEY": ""}, "SECRET_KEY must be set in production"),
         ({"SECRET_KEY": SAMPLE_KEYS[0]}, "SECRET_KEY is the sample"),
         ({"SECRET_KEY": "hunter2-hunter2"}, "SECRET_KEY: must be at least 32 bytes"),
@@ -111,7 +112,7 @@ SAFE = {
         ({"DATABASE_URL": "postgresql://ada@127.0.0.1/users"}, []),
         ({"WORKERS": "2", "RATE_LIMIT_STORAGE_URL": "rediss://counters.example"}, []),
         ({"DATABASE_URL": "postgresql://ada@db.example/users"}, ["DATABASE_URL has no sslmode"]),
-        ({"DATABASE_URL": ""}, ["DATABASE_URL is SQLite"]),
+        ({"DATABASE_URL": "sqlite:///users.db"}, ["DATABASE_URL is SQLite"]),
         ({"SERVICE_KEYS": ""}, ["SERVICE_KEYS is unset"]),
         ({"RATE_LIMIT_LOGIN": "off"}, []),
         ({"RATE_LIMIT_LOGIN": "off", "RATE_LIMIT_LOGIN_ADDRESS": "off", "WORKERS": "2"}, ["RATE_LIMIT_LOGIN and"]),

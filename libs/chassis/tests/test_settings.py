@@ -66,7 +66,7 @@ FOREIGN_ORIGINS = [
 
 @pytest.mark.parametrize("environment", ["development", "production"])
 def test_only_development_allows_every_port_of_this_machine(environment: str) -> None:
-    settings = make_settings(environment=environment)
+    settings = make_settings(environment=environment, database_url="sqlite:///library.db")
     for origin in LOOPBACK_ORIGINS:
         assert settings.allows_origin(origin) == (environment == "development"), origin
     for origin in FOREIGN_ORIGINS:
@@ -75,7 +75,9 @@ def test_only_development_allows_every_port_of_this_machine(environment: str) ->
 
 @pytest.mark.parametrize("environment", ["development", "production"])
 def test_a_listed_origin_is_allowed(environment: str) -> None:
-    settings = make_settings(environment=environment, allowed_origins=["https://shop.example"])
+    settings = make_settings(
+        environment=environment, database_url="sqlite:///library.db", allowed_origins=["https://shop.example"]
+    )
     assert settings.allows_origin("https://shop.example")
     assert not settings.allows_origin("http://shop.example")
     assert not settings.allows_origin("https://shop.example:8443")
@@ -122,6 +124,18 @@ def test_production_rejects_the_sample_password_in_either_setting(
         with pytest.raises(SystemExit):
             load(LibrarySettings)
         assert "the database password is the sample from docker-compose.yml" in capsys.readouterr().err
+
+
+def test_production_needs_a_database_url(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    set_all(monkeypatch, ENVIRONMENT="production", DATA_DIR="somewhere")
+    with pytest.raises(SystemExit):
+        load(LibrarySettings)
+    assert capsys.readouterr().err == (
+        "cannot start: DATABASE_URL must be set in production. For SQLite it names the file, "
+        "such as sqlite:////data/library.db\n"
+    )
+    set_all(monkeypatch, DATABASE_URL="sqlite:////data/library.db")
+    assert load(LibrarySettings).database_url == "sqlite:////data/library.db"
 
 
 @pytest.mark.parametrize("folder", ["with space", "100%", "%20", "what?", "a#b", "naïve"])

@@ -65,7 +65,8 @@ class ServiceSettings(BaseSettings):
     )
     database_url: str = Field(
         default="",
-        description="`sqlite:///file.db` or `postgresql://user:password@host/name`. Default: SQLite in `DATA_DIR`.",
+        description="`sqlite:///file.db` or `postgresql://user:password@host/name`. Default: SQLite in `DATA_DIR`, but "
+        "in production it must be set.",
         repr=False,
     )
     database_password: SecretStr | None = Field(
@@ -194,6 +195,10 @@ class ServiceSettings(BaseSettings):
     def unsafe(self) -> list[str]:
         """What keeps the service from starting in production, a sentence each. A service adds its own."""
         reasons = []
+        if "database_url" not in self.model_fields_set:
+            # In a container without a volume, the default would be lost with the container.
+            file = f"sqlite:////data/{self.service}.db"
+            reasons.append(f"DATABASE_URL must be set in production. For SQLite it names the file, such as {file}")
         if make_url(self.database_url).password == SAMPLE_DATABASE_PASSWORD:
             reasons.append("the database password is the sample from docker-compose.yml; choose your own")
         if any(origin.startswith("http:") for origin in self.allowed_origins):
