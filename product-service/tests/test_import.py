@@ -111,12 +111,11 @@ async def test_refused_lines_are_reported_and_the_others_are_imported(
     assert report.pop("errors") == [
         {"line": 2, "detail": "Only the product's owner or an admin can do this."},
         {"line": 3, "detail": "price: JPY has 0 decimals"},
-        {"line": 4, "detail": "name: Field required; price: Field required; quantity: Field required"},
+        {"line": 4, "detail": "name: This is required; price: This is required; quantity: This is required"},
         {"line": 5, "detail": "price: USD has 2 decimals"},
         {
             "line": 6,
-            "detail": "quantity: Input should be greater than or equal to 0; "
-            "sku: Text should have at most 64 characters, not 65",
+            "detail": "quantity: Must be at least 0; sku: Must have at most 64 characters, not 65",
         },
     ]
     assert report == {"created": 1, "updated": 1, "refused": 5}

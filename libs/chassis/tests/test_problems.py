@@ -112,9 +112,9 @@ async def test_validation_errors_do_not_repeat_the_input(client: httpx.AsyncClie
 
 async def test_errors_in_parameters_and_headers_name_the_parameter(client: httpx.AsyncClient) -> None:
     body = problem(await client.get("/books/1_0"), 422, "validation-failed")
-    assert body["errors"] == [{"parameter": "book_id", "detail": "Input should be a whole number in decimal digits"}]
+    assert body["errors"] == [{"parameter": "book_id", "detail": "Must be a whole number in decimal digits"}]
     body = problem(await client.get("/failures/headers"), 422, "validation-failed")
-    assert body["errors"] == [{"parameter": "x-count", "detail": "Field required"}]
+    assert body["errors"] == [{"parameter": "x-count", "detail": "This is required"}]
 
 
 @pytest.mark.parametrize(

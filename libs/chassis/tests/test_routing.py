@@ -35,7 +35,7 @@ async def test_json_other_than_an_object_is_a_422(client: httpx.AsyncClient, tex
 
 async def test_a_missing_body_is_a_422_for_the_whole_body(client: httpx.AsyncClient) -> None:
     answer = await client.post("/books", headers=TOKEN)
-    assert problem(answer, 422, "validation-failed")["errors"] == [{"pointer": "", "detail": "Field required"}]
+    assert problem(answer, 422, "validation-failed")["errors"] == [{"pointer": "", "detail": "A body is required"}]
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "APPLICATION/JSON; charset=utf-8"])
@@ -56,7 +56,7 @@ async def test_errors_are_checked_in_order_413_415_400_401_422(client: httpx.Asy
     body = problem(await post(b"{}", **json_type, **TOKEN), 422, "validation-failed")
     assert body["errors"] == [
         {"parameter": "colour", "detail": "Unknown parameter"},
-        {"pointer": "/name", "detail": "Field required"},
+        {"pointer": "/name", "detail": "This is required"},
     ]
 
 

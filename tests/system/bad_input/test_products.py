@@ -128,7 +128,7 @@ def test_an_invalid_field_of_a_product_is_a_422_that_points_to_it(
 def test_required_fields_are_required(products: httpx.Client, field: str) -> None:
     incomplete = {name: value for name, value in DRAFT.items() if name != field}
     errors = problem(products.post("/products", json=incomplete), 422, "validation-failed")["errors"]
-    assert errors == [{"pointer": f"/{field}", "detail": "Field required"}]
+    assert errors == [{"pointer": f"/{field}", "detail": "This is required"}]
 
 
 def test_a_price_with_too_many_decimals_for_its_currency_is_rejected(

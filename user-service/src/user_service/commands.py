@@ -128,7 +128,7 @@ def _registration(username: str) -> Registration:
             [
                 FieldError(
                     f"/{problem['loc'][0]}",
-                    f"The {problem['loc'][0]} is not valid: {error_message(problem['type'], problem['msg'])}.",
+                    f"The {problem['loc'][0]} is not valid: {error_message(problem)}.",
                 )
                 for problem in error.errors()
             ]

@@ -11,7 +11,7 @@ LARGEST_ID = 2**63 - 1
 def _digits_only(value: object) -> object:
     # Pydantic alone would accept "1_000", " 7 " and "3.0", and "007" would be a second URL for row 7.
     if isinstance(value, str) and not re.fullmatch(r"-?(0|[1-9][0-9]*)", value):
-        raise ValueError("Input should be a whole number in decimal digits")
+        raise ValueError("Must be a whole number in decimal digits")
     return value
 
 

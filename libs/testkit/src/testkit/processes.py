@@ -321,8 +321,9 @@ _INTERNALS = re.compile(
     r"traceback|sqlalchemy|sqlite|psycopg|pydantic|starlette|fastapi|uvicorn|httpx|jose|passlib|bcrypt|chassis|"
     r"user_service|product_service|\.py\b|\bselect\b .*\bfrom\b|insert into|update \w+ set|delete from"
     r"|unique constraint|users\.|products\.|password_hash|username_key|registration"
-    r"|credentials\b.*object|decimal\(|<class|exception",
-    re.IGNORECASE,
+    r"|credentials\b.*object|decimal\(|<class|exception"
+    r"|^input should|^value should|^string should|^field required",  # Pydantic's own texts
+    re.IGNORECASE | re.MULTILINE,
 )
 
 

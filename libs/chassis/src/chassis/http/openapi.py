@@ -122,7 +122,7 @@ def _place_examples(operation: dict[str, Any], path: str, schemas: dict[str, Any
         schema = schemas.get(body["schema"].get("$ref", "").rpartition("/")[2], body["schema"])
         error = {"pointer": "/colour", "detail": "Unknown field"}
         if schema.get("required"):
-            error = {"pointer": f"/{schema['required'][0]}", "detail": "Field required"}
+            error = {"pointer": f"/{schema['required'][0]}", "detail": "This is required"}
     for answer in operation["responses"].values():
         for code, example in answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {}).items():
             example["value"]["instance"] = instance

@@ -7,7 +7,7 @@ text of an exception, a statement or an internal name.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -202,7 +202,7 @@ def _example(status: int, code: str, detail: str) -> dict[str, Any]:
         "request_id": "5f0c3a8e9d7b4c1f8a2e6d0b9c7f1e34",
     }
     if status == 422:
-        example["errors"] = [{"pointer": "/name", "detail": "Field required"}]
+        example["errors"] = [{"pointer": "/name", "detail": "This is required"}]
     return example
 
 
@@ -243,16 +243,18 @@ def _http_exception(request: Request, error: HTTPException) -> Response:
 
 
 def _validation_error(request: Request, error: RequestValidationError) -> Response:
-    fields = [_field_problem(each["type"], each["loc"], each["msg"]) for each in error.errors()[:_MAX_ERRORS]]
+    fields = [_field_problem(each) for each in error.errors()[:_MAX_ERRORS]]
     return respond(request, 422, *FRAMEWORK_PROBLEMS[422], fields=fields)
 
 
-def _field_problem(kind: str, location: Sequence[int | str], message: str) -> FieldProblem:
-    where, *path = location
-    detail = error_message(kind, message)
+def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
+    where, *path = error["loc"]
+    detail = error_message(error)
     if where == "body":
+        if not path and error["type"] == "missing":
+            detail = "A body is required"
         return FieldProblem(pointer=json_pointer(path), detail=detail)
-    if kind == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         detail = "Unknown parameter"
     # The second part would be the place among the values of a repeated parameter.
     return FieldProblem(parameter=str(path[0]), detail=detail)
