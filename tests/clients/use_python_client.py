@@ -48,7 +48,7 @@ def main(users_url: str, products_url: str) -> None:
     assert isinstance(report, ImportReport), report
     assert (report.created, report.errors) == (1, [])
 
-    listed = list_products.sync(client=ProductClient(base_url=products_url), owner_id=user.id, sort="-id")
+    listed = list_products.sync(client=ProductClient(base_url=products_url), owner_id=[user.id], sort="-id")
     assert isinstance(listed, list), listed
     assert [product.sku for product in listed] == [sku, None]
     print("done")

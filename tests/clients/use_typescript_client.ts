@@ -49,7 +49,7 @@ const report = present(
 );
 equal([report.created, report.errors.length], [1, 0]);
 
-const listed = present(await products.GET("/products", { params: { query: { owner_id: user.id, sort: "-id" } } }));
+const listed = present(await products.GET("/products", { params: { query: { owner_id: [user.id], sort: "-id" } } }));
 equal(listed.map((product) => product.sku), [sku, null]);
 
 const changes: components["schemas"]["ProductChange"][] = present(
