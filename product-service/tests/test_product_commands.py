@@ -171,7 +171,7 @@ def test_interrupted_import_reports_what_it_saved(
         run(make_settings(), tmp_path / "products.csv")
     output = capsys.readouterr().out.splitlines()
     assert output == [
-        "line 9: quantity: Input should be a valid integer",
+        "line 9: quantity: Must be a whole number",
         "499 created, 0 updated, 0 unchanged, 1 refused.",
     ]
     with database.connect() as connection:

@@ -93,7 +93,7 @@ def test_production_names_everything_that_is_unsafe_at_once(
     with pytest.raises(SystemExit):
         start_with(monkeypatch, tmp_path, ENVIRONMENT="production", **unsafe)
     lines = capsys.readouterr().err.splitlines()
-    assert {line.split()[2] for line in lines} == {"SECRET_KEY", *unsafe}
+    assert {line.split()[2] for line in lines} == {"DATABASE_URL", "SECRET_KEY", *unsafe}
     assert all(line.startswith("cannot start: ") for line in lines)
     assert start_with(monkeypatch, tmp_path, ENVIRONMENT="development", **unsafe).workers == 3
 
