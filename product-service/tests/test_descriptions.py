@@ -50,7 +50,7 @@ async def test_description_has_up_to_ten_thousand_characters(client: httpx.Async
 
     problem = {
         "pointer": "/description",
-        "detail": f"Text should have at most {MAX_DESCRIPTION_LENGTH} characters, not {MAX_DESCRIPTION_LENGTH + 1}",
+        "detail": f"Must have at most {MAX_DESCRIPTION_LENGTH} characters, not {MAX_DESCRIPTION_LENGTH + 1}",
     }
     for answer in (
         await client.post("/products", json={**DRAFT, "description": longest + "x"}, headers=bearer(ADA)),

@@ -42,7 +42,7 @@ CASES = [
             {"sku": "CAP-1", "name": "'47 Brand Cap", "description": "'n' Roll", "category": "'47"},
             {"sku": "CAP-2", "description": "'tis made by hand"},
         ],
-        refused={4: "quantity: Input should be greater than or equal to 0"},
+        refused={4: "quantity: Must be at least 0"},
     ),
     Case(
         "german-spreadsheet.csv",

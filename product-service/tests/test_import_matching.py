@@ -75,7 +75,7 @@ async def test_id_finds_the_product_whatever_its_sku(client: httpx.AsyncClient) 
             3: "Another product has this SKU.",
             5: "Only the product's owner or an admin can do this.",
             6: "No product has this id.",
-            7: "id: Input should be less than or equal to 9223372036854775807",
+            7: "id: Must be at most 9223372036854775807",
         },
     }
     assert [sku for _, sku, _ in await skus(client)] == ["X", "B", None, "D", "A"]
@@ -111,7 +111,7 @@ async def test_mode_update_creates_nothing(client: httpx.AsyncClient) -> None:
         "created": 2,
         "unchanged": 2,
         "refused": 1,
-        "errors": {3: "name: Field required; price: Field required"},
+        "errors": {3: "name: This is required; price: This is required"},
     }
 
 

@@ -111,5 +111,5 @@ async def test_lengths_are_measured_after_normalising(client: httpx.AsyncClient)
     assert (created["sku"], created["category"]) == ("é" * 64, "é" * 100)
     # These letters are excluded from composition: each becomes two.
     answer = await client.post("/products", json={**DRAFT, "sku": "\u0958" * 64}, headers=bearer(ADA))
-    detail = "Text should have at most 64 characters, not 128"
+    detail = "Must have at most 64 characters, not 128"
     assert answer.json()["errors"] == [{"pointer": "/sku", "detail": detail}]

@@ -108,7 +108,7 @@ def test_options_are_those_of_the_api(
     ]
     with pytest.raises(Invalid) as caught:
         chosen.run(make_settings(), parser.parse_args([str(file), "--unknown-columns", "skip"]))
-    assert caught.value.errors[0].detail == "--unknown-columns: Input should be 'reject' or 'ignore'"
+    assert caught.value.errors[0].detail == "--unknown-columns: Must be one of these: reject or ignore"
 
 
 @pytest.mark.sqlite

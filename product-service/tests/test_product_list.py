@@ -219,7 +219,7 @@ async def test_empty_parameters_count_as_absent(client: httpx.AsyncClient, every
     assert empty.headers["link"] == plain.headers["link"]
     chosen = await client.get(f"/products?{form.replace('category=', 'category=light')}")
     assert ids(chosen) == expected(everything, {"category": "light"})[:20]
-    assert ids(await client.get("/products?category=&category=light&owner_id=&owner_id=")) == ids(chosen)
+    assert ids(await client.get("/products?category=&category=light&category=%20&owner_id=&owner_id=")) == ids(chosen)
 
 
 async def test_repeated_filters_select_any_of_their_values(client: httpx.AsyncClient, everything: list[Json]) -> None:
@@ -246,7 +246,7 @@ async def test_every_other_parameter_is_accepted_only_once(client: httpx.AsyncCl
             answer = await client.get(f"/products?{name}={value}&{name}={second}")
             assert mistakes(answer) == [name], name
             assert answer.json()["errors"][0]["detail"] == "Send this parameter only once"
-    for query in ("category=light&category=%20", "currency=EUR&currency=usd", "owner_id=1&owner_id=0"):
+    for query in ("category=light&category=a%00", "currency=EUR&currency=usd", "owner_id=1&owner_id=0"):
         assert mistakes(await client.get(f"/products?{query}")) == [query.partition("=")[0]]
     too_many = "&".join(f"owner_id={number}" for number in range(1, 102))
     assert mistakes(await client.get(f"/products?{too_many}")) == ["owner_id"]

@@ -16,5 +16,5 @@ class Rules:
         """Raises Invalid if the description is too long."""
         length = len(description or "")
         if length > self.max_description_length:
-            detail = f"Text should have at most {self.max_description_length} characters, not {length}"
+            detail = f"Must have at most {self.max_description_length} characters, not {length}"
             raise Invalid([FieldError("/description", detail)])
