@@ -11,16 +11,20 @@ from collections.abc import Mapping
 from typing import Any
 
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
-PASSWORD = "correct horse battery staple"  # noqa: S105 - the one of the examples
+PASSWORD, NEW_PASSWORD = "correct horse battery staple", "a new horse, a new battery"  # those of the examples
 # The fields of request bodies that are sent as variables, and those variables.
-VARIABLES = {name: name for name in ("username", "password", "token", "refresh_token")}
-VARIABLES |= {"current_password": "password", "new_password": "password"}
+VARIABLES = {name: name for name in ("username", "password", "new_password", "token", "refresh_token")}
+VARIABLES |= {"current_password": "password"}
 # By operation, the variables that its response sets, each with the JavaScript expression of its value.
 KEPT = {
     "register": {"user_id": "body.id", "token": "undefined"},
     "log_in": {"token": "body.access_token", "refresh_token": "body.refresh_token"},
     "refresh": {"token": "body.access_token", "refresh_token": "body.refresh_token"},
     "me": {"user_id": "body.id"},
+    "change_password": {
+        "new_password": 'pm.collectionVariables.get("password")',
+        "password": "JSON.parse(pm.request.body.raw).new_password",
+    },
     "list_sessions": {"session_id": "body.find(session => session.current).id"},
     "end_session": {"token": "undefined"},
     "revoke_token": {"token": "undefined"},
@@ -77,7 +81,8 @@ if (pm.response.code === 401) pm.collectionVariables.unset("token");
 
 def collection(services: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """The collection of these services: by name, each one's URL and OpenAPI document."""
-    variables: dict[str, Any] = {"username": "", "password": PASSWORD, "token": "", "refresh_token": "", "user_id": ""}
+    passwords = {"password": PASSWORD, "new_password": NEW_PASSWORD}
+    variables: dict[str, Any] = {"username": "", **passwords, "token": "", "refresh_token": "", "user_id": ""}
     folders = []
     for name, (url, document) in services.items():
         variable = name.replace("-", "_")
