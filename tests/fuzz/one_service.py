@@ -90,6 +90,12 @@ def _as_integer(value: Any) -> Any:
 
 
 @schemathesis.hook
+def filter_query(context: schemathesis.HookContext, query: dict[str, Any] | None) -> bool:
+    """Skip parameters that are never sent, such as an empty list: the request without them is valid."""
+    return not any(isinstance(value, list | dict) and not value for value in (query or {}).values())
+
+
+@schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     """Replace in a valid request what a schema can't describe, so that more requests succeed."""
     if case.meta is None or case.meta.generation.mode is not schemathesis.GenerationMode.POSITIVE:

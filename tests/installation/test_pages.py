@@ -91,9 +91,11 @@ def test_outside_its_folder_a_service_adds_one_line_to_each_of_two_files() -> No
 
 
 def test_migrations_are_generated(project: Path) -> None:
-    for migration in ("product_service_0006_weight", "user_service_0004_email", "review_service_0001_reviews"):
-        service = re.sub(r"_\d+_\w+$", "", migration)
-        assert (project / service.replace("_", "-") / "src" / service / "migrations" / f"{migration}.py").is_file()
+    for service, message in (("product", "weight"), ("user", "email"), ("review", "reviews")):
+        migrations = project / f"{service}-service" / "src" / f"{service}_service" / "migrations"
+        assert [re.sub(r"\d+", "N", each.name) for each in migrations.glob(f"*_{message}.py")][-1:] == [
+            f"{service}_service_N_{message}.py"
+        ]
 
 
 def test_new_fields_are_created_changed_recorded_exported_and_imported(ports: dict[str, int], tmp_path: Path) -> None:
