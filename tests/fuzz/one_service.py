@@ -91,8 +91,9 @@ def _as_integer(value: Any) -> Any:
 
 @schemathesis.hook
 def filter_query(context: schemathesis.HookContext, query: dict[str, Any] | None) -> bool:
-    """Skip parameters that are never sent, such as an empty list: the request without them is valid."""
-    return not any(isinstance(value, list | dict) and not value for value in (query or {}).values())
+    """Skip lists that are not sent, or sent as an empty parameter, which counts as absent: the request is valid."""
+    values = (query or {}).values()
+    return not any(value == {} or (isinstance(value, list) and all(each == "" for each in value)) for value in values)
 
 
 @schemathesis.hook
