@@ -133,8 +133,12 @@ def test_what_is_risky_in_production(
 @pytest.mark.parametrize(
     ("changes", "status", "output"),
     [
-        ({}, 0, ""),
-        ({"SERVICE_KEYS": ""}, 0, "warning: SERVICE_KEYS is unset. Anyone with a token can look up its account\n"),
+        ({}, 0, "The settings are valid.\n"),
+        (
+            {"SERVICE_KEYS": ""},
+            0,
+            "warning: SERVICE_KEYS is unset. Anyone with a token can look up its account\nThe settings are valid.\n",
+        ),
         ({"BCRYPT_COST": "4"}, 2, "cannot start: BCRYPT_COST must be at least 12 in production\n"),
     ],
 )

@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
 from testkit.databases import check_every_migration
-from testkit.library import Library, connection_to, opened, rows
+from testkit.library import Library, connection_to, opened, path_of, rows
 from testkit.library_migrations import BROKEN, FIRST, SECOND, make_migrations, write_migrations
 
 
@@ -148,6 +148,11 @@ def test_constraints_and_indexes_keep_their_names(migrations: Migrations, empty_
 
 
 def test_a_dry_run_migrates_and_rolls_back(tmp_path: Path, migrations: Migrations, empty_url: str) -> None:
+    if make_url(empty_url).get_backend_name() == "sqlite":
+        with pytest.raises(MigrationRefused, match="there is no database at"):
+            migrations.upgrade(dry_run=True)
+        assert not path_of(empty_url).exists()
+        path_of(empty_url).touch()
     assert migrations.upgrade(dry_run=True)
     assert all_names_in(empty_url) == set()
     refusing = BROKEN.replace('op.execute("DELETE FROM shelves")', "raise LookupError")

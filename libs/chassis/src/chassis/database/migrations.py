@@ -91,8 +91,10 @@ class Migrations:
         Raises MigrationRefused if the database belongs to a newer version or to another service, or if a migration
         refuses its content.
 
-        :param dry_run: run the migrations, but roll them back
+        :param dry_run: run the migrations, but roll them back; refused if there is no SQLite file
         """
+        if dry_run:
+            self._require_file()
         changed = False
         with suppress(_DryRun), self._locked() as connection:
             before = self._revision(connection)
@@ -125,8 +127,7 @@ class Migrations:
 
     def require_current(self) -> None:
         """Raise MigrationRefused unless the database exists and is at the latest revision. Creates nothing."""
-        if self._is_sqlite and not Path(make_url(self._url).database or "").is_file():
-            raise MigrationRefused(f"there is no database at {self._address}")
+        self._require_file()
         engine = create_engine(
             self._url, poolclass=NullPool, connect_args={} if self._is_sqlite else {"connect_timeout": 10}
         )
@@ -137,6 +138,10 @@ class Migrations:
             raise MigrationRefused(f"{error} (at {self._address})") from error
         if revision != self.head:
             raise MigrationRefused(f"the database at {self._address} is not migrated to this version")
+
+    def _require_file(self) -> None:
+        if self._is_sqlite and not Path(make_url(self._url).database or "").is_file():
+            raise MigrationRefused(f"there is no database at {self._address}")
 
     @property
     def _address(self) -> str:

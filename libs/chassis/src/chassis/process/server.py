@@ -79,6 +79,7 @@ def run_command(
     elif arguments.command == "check-settings":
         for reason in load(settings_class).risky():
             print(f"warning: {reason}")
+        print("The settings are valid.")
     else:
         settings = load(settings_class)
         # The output of an extra command is its result, which another program may read.
