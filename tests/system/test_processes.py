@@ -53,6 +53,7 @@ def test_two_workers_both_answer_and_stop_and_the_parent_migrates_once(make: Mak
     assert service.pid not in workers
     migrated = [line["message"] for line in service.log_lines if line["message"].startswith("database ")]
     assert migrated == ["database migrated"]
+    assert service.log.count("each worker counts attempts separately: set RATE_LIMIT_STORAGE_URL") == 1
     eventually(lambda: service.log.count("Application startup complete") == 2, 20, "both workers have started")
 
     credentials = {"username": "ada", "password": "correct horse battery staple"}

@@ -106,7 +106,9 @@ def test_production_rejects_the_sample_service_key() -> None:
         ("https://users.example", KEY, []),
         ("http://127.0.0.1:8001", KEY, []),
         ("http://localhost:8001", KEY, []),
+        ("http://[::1]:8001", KEY, []),
         ("http://users.example", KEY, ["USER_SERVICE_URL has no TLS"]),
+        ("http://127.users.example", KEY, ["USER_SERVICE_URL has no TLS"]),
         ("https://users.example", None, ["SERVICE_KEY is unset"]),
     ],
 )

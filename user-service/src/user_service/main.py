@@ -23,7 +23,7 @@ from user_service.repositories import Repositories
 from user_service.security.access_tokens import Tokens
 from user_service.security.keys import signing_key
 from user_service.security.passwords import Passwords
-from user_service.security.rate_limits import RateLimits
+from user_service.security.rate_limits import IN_MEMORY, RateLimits
 from user_service.security.throttling import Throttle
 from user_service.services.accounts import Accounts
 from user_service.services.administration import Administration
@@ -141,6 +141,10 @@ def migrations(settings: Settings) -> Migrations:
 def prepare(settings: Settings) -> None:
     """Run once before the workers start; raises OSError if the development key can't be saved."""
     signing_key(settings.secret_key, settings.development_key_file)
+    if settings.workers > 1 and settings.rate_limit_storage_url == IN_MEMORY:
+        logs.get("user_service.main").warning(
+            "each worker counts attempts separately: set RATE_LIMIT_STORAGE_URL", workers=settings.workers
+        )
 
 
 def documented_app() -> FastAPI:

@@ -18,7 +18,7 @@ class Precondition:
     """The versions in If-None-Match; None for any."""
 
     def check(self, version: int) -> None:
-        """Raise PreconditionFailed if this version may not be changed."""
+        """Raise PreconditionFailed unless the request permits a change of this version."""
         if self.match is not None and version not in self.match:
             raise PreconditionFailed(version, _WEAK.format(version) if version in self.weak else None)
         if self.none_match is None or version in self.none_match:

@@ -225,8 +225,11 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine, as far as its spelling tells."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether a host name or address is that of this machine, without a look-up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load(settings_class: type[S]) -> S:

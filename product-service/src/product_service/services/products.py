@@ -266,7 +266,7 @@ def validated(draft: ProductCreate, rules: Rules) -> dict[str, Any]:
 
 
 def require_current(currency: str) -> None:
-    """Raises Invalid if a product can't get this currency anew."""
+    """Raise Invalid if the currency has been withdrawn, so that only existing products may have it."""
     if currency in money.WITHDRAWN:
         raise Invalid([FieldError("/currency", f"{currency} has been withdrawn; use a current currency")])
 
