@@ -4,10 +4,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from testkit.databases import Databases
 from testkit.processes import Services, running_services
 from tests.launcher.launching import Terminal, copy_with_standins
+
+
+class _Scheduling(LoadFileScheduling):
+    """Gives all tests of the launcher to one worker, because installing the stand-ins takes most of their time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = file.rpartition("/")[0]
+        return folder if folder == "tests/launcher" else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduling:
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="module")
