@@ -11,7 +11,7 @@ from product_service import main as product_service
 from product_service.settings import Settings
 from testkit.databases import POSTGRESQL, Databases
 from testkit.postgresql import Server
-from testkit.processes import Services, problem, running_services, services_in
+from testkit.processes import Services, eventually, problem, running_services, services_in
 from tests.streams import Stream, assert_kept, create, names_of_products
 
 
@@ -114,7 +114,7 @@ def test_a_service_is_ready_only_at_its_own_revision_and_does_not_start_at_a_new
     service = stopped.products
     service.environment["MIGRATE_ON_START"] = "false"
     service.start()
-    service.wait_for_log_line("Application startup complete.", 30)
+    eventually(lambda: "Uvicorn running on" in service.log, 30, "the service listens")
     with service.client() as client:
         behind = client.get("/health/ready")
         problem(behind, 503, "migrations-behind")
