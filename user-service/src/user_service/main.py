@@ -13,6 +13,7 @@ from chassis.database.migrations import Migrations
 from chassis.database.purge import purge_periodically
 from chassis.database.transactions import Database
 from chassis.http import application, health
+from chassis.rate_limits import IN_MEMORY, RateLimits
 from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, sessions, tokens, users, validation
@@ -23,7 +24,6 @@ from user_service.repositories import Repositories
 from user_service.security.access_tokens import Tokens
 from user_service.security.keys import signing_key
 from user_service.security.passwords import Passwords
-from user_service.security.rate_limits import IN_MEMORY, RateLimits
 from user_service.security.throttling import Throttle
 from user_service.services.accounts import Accounts
 from user_service.services.administration import Administration

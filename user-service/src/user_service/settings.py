@@ -5,11 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from chassis import rate_limits
+from chassis.rate_limits import RateLimit, StorageUrl
 from chassis.settings import SAMPLE_SERVICE_KEY, CommaSeparated, ServiceSettings
-from user_service.security import rate_limits
 from user_service.security.common_passwords import is_guessable_key
 from user_service.usernames import USERNAME
 
@@ -52,15 +53,6 @@ def _require_key(key: str) -> None:
         raise ValueError("must not contain commas, or spaces at either end")
     if "ssh-rsa" in key or "-----BEGIN" in key:
         raise ValueError("must be random text for HS256, not a key of a key pair")
-
-
-def _check_rate_limit(text: str) -> str:
-    rate_limits.parse(text)
-    return text
-
-
-RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
-"""`10/minute`, `10/minute; 100/hour` or `off`."""
 
 
 class Settings(ServiceSettings):
@@ -150,7 +142,7 @@ class Settings(ServiceSettings):
     rate_limit_register_address: RateLimit = Field(default="30/minute", description="Registrations per address.")
     rate_limit_refresh: RateLimit = Field(default="30/minute", description="Refreshes per session and address.")
     rate_limit_refresh_address: RateLimit = Field(default="600/minute", description="Refreshes per address.")
-    rate_limit_storage_url: Annotated[str, AfterValidator(rate_limits.check_storage_url)] = Field(
+    rate_limit_storage_url: StorageUrl = Field(
         default="memory://",
         description="Where attempts are counted: `memory://` for each process separately, or Redis or Valkey for all "
         "of them: `redis://:password@host:6379/0`, `rediss://` with TLS.",

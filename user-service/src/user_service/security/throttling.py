@@ -5,9 +5,9 @@ import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chassis import rate_limits
+from chassis.rate_limits import Counter, RateLimits
 from user_service.errors import InvalidCredentials, PasswordsBusy, TooManyAttempts, WrongPassword
-from user_service.security import rate_limits
-from user_service.security.rate_limits import Counter, RateLimits
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215

@@ -1,7 +1,7 @@
 """Rate limits. The only module that imports limits and redis.
 
 Counters are in the memory of this process, or in a Redis or Valkey server shared by several processes. While the server
-is unavailable, each process counts in its memory: a limit that is too generous is better than rejecting every login.
+is unavailable, each process counts in its memory: a limit that is too generous is better than rejecting every request.
 """
 
 import asyncio
@@ -9,11 +9,12 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
+from pydantic import AfterValidator
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,7 +24,7 @@ from chassis import logs
 
 OFF = "off"
 STORAGE_TIMEOUT = 0.5
-"""Seconds to wait for the shared storage, so that it can't delay logins."""
+"""Seconds to wait for the shared storage, so that it can't delay requests."""
 STORAGE_RETRY_DELAY = 5.0
 """Seconds to wait before trying an unavailable storage again."""
 
@@ -72,6 +73,18 @@ def check_storage_url(url: str) -> str:
     return url
 
 
+def _check_limits(text: str) -> str:
+    parse(text)
+    return text
+
+
+RateLimit = Annotated[str, AfterValidator(_check_limits)]
+"""A setting such as `10/minute`, `10/minute; 100/hour` or `off`."""
+
+StorageUrl = Annotated[str, AfterValidator(check_storage_url)]
+"""A setting with the URL of a storage."""
+
+
 def _pool(storage_url: str) -> ConnectionPool:
     """A pool for a shared storage, without opening a connection; raises ValueError for an unusable URL."""
     scheme, separator, rest = storage_url.partition("://")
@@ -110,7 +123,7 @@ class RateLimits:
             self._shared = FixedWindowRateLimiter(storage)
         self._storage_failed = False
         self._retry_at = 0.0
-        self._log = logs.get("user_service.rate_limits")
+        self._log = logs.get("chassis.rate_limits")
 
     async def hit(self, counters: Sequence[Counter]) -> timedelta | None:
         """Count a call, until a limit rejects it. Returns None within all limits, or else the time to wait."""
