@@ -67,7 +67,7 @@ def test_there_is_one_commit_in_the_tree() -> None:
         ("jose", "user_service/security/access_tokens.py"),
         ("limits", "chassis/rate_limits.py"),
         ("redis", "chassis/rate_limits.py"),
-        ("zxcvbn", "user_service/security/common_passwords.py"),
+        ("zxcvbn", "chassis/guessing.py"),
         ("iso4217", "product_service/domain/money.py"),
         ("multipart", "product_service/api/uploads.py"),
         ("aiohttp", "auth_client/pool.py"),

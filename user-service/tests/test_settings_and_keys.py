@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from chassis.guessing import is_guessable_key
 from chassis.settings import SAMPLE_SERVICE_KEY, load
 from testkit import preloaded
 from testkit.users import KEY, MakeSettings
-from user_service.security.common_passwords import is_guessable_key
 from user_service.security.keys import signing_key
 from user_service.settings import SAMPLE_KEYS, Settings
 
@@ -81,21 +81,37 @@ def test_unsafe_or_invalid_settings_prevent_startup(
         start_with(monkeypatch, tmp_path, **{**VALID, **environment})
     assert exit_.value.code == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"cannot start: {line}")
-    assert errors.count("\n") == 1
+    [refusal] = [each for each in errors.splitlines() if not each.startswith("warning: ")]
+    assert refusal.startswith(f"cannot start: {line}")
     assert "hunter2" not in errors
 
 
-def test_production_names_everything_that_is_unsafe_at_once(
+UNSAFE = {"PASSWORD_MIN_LENGTH": "6", "BCRYPT_COST": "4", "ALLOWED_ORIGINS": "http://a.example", "WORKERS": "3"}
+RISKY = {"ACCESS_TOKEN_EXPIRE_MINUTES": "90", "REJECT_COMMON_PASSWORDS": "false"}
+
+
+def test_everything_invalid_unsafe_and_risky_is_named_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unsafe = {"PASSWORD_MIN_LENGTH": "6", "BCRYPT_COST": "4", "ALLOWED_ORIGINS": "http://a.example", "WORKERS": "3"}
+    def named(beginning: str) -> set[str]:
+        return {line.removeprefix(beginning).split()[0] for line in lines if line.startswith(beginning)}
+
     with pytest.raises(SystemExit):
-        start_with(monkeypatch, tmp_path, ENVIRONMENT="production", **unsafe)
+        start_with(monkeypatch, tmp_path, ENVIRONMENT="production", **UNSAFE, **RISKY)
     lines = capsys.readouterr().err.splitlines()
-    assert {line.split()[2] for line in lines} == {"DATABASE_URL", "SECRET_KEY", *unsafe}
-    assert all(line.startswith("cannot start: ") for line in lines)
-    assert start_with(monkeypatch, tmp_path, ENVIRONMENT="development", **unsafe).workers == 3
+    assert named("cannot start: ") == {"DATABASE_URL", "SECRET_KEY", *UNSAFE}
+    assert named("warning: ") == {"SERVICE_KEYS", *RISKY}
+    # With invalid ones as well. They are not also called missing.
+    with pytest.raises(SystemExit):
+        start_with(monkeypatch, tmp_path, PORT="none", SECRET_KEY="hunter2", DATABASE_URL="mysql://db/users")
+    lines = capsys.readouterr().err.splitlines()
+    assert named("cannot start: ") == {"PORT:", "SECRET_KEY:", "DATABASE_URL:", *UNSAFE}
+    assert named("warning: ") == {"SERVICE_KEYS", *RISKY}
+    assert len(lines) == 10
+    with pytest.raises(SystemExit):
+        start_with(monkeypatch, tmp_path, ENVIRONMENT="development")
+    assert len(capsys.readouterr().err.splitlines()) == 3
+    assert start_with(monkeypatch, tmp_path, PORT="", SECRET_KEY="", DATABASE_URL="").workers == 3
 
 
 SAFE = {
@@ -139,7 +155,15 @@ def test_what_is_risky_in_production(
             0,
             "warning: SERVICE_KEYS is unset. Anyone with a token can look up its account\nThe settings are valid.\n",
         ),
-        ({"BCRYPT_COST": "4"}, 2, "cannot start: BCRYPT_COST must be at least 12 in production\n"),
+        (
+            {"BCRYPT_COST": "4", "PORT": "0", "SERVICE_KEYS": ""},
+            2,
+            (
+                "warning: SERVICE_KEYS is unset. Anyone with a token can look up its account\n"
+                "cannot start: PORT: Input should be greater than or equal to 1\n"
+                "cannot start: BCRYPT_COST must be at least 12 in production\n"
+            ),
+        ),
     ],
 )
 def test_settings_can_be_checked_without_starting(

@@ -1,6 +1,9 @@
 """The settings of a service that validates tokens."""
 
 import os
+import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -12,7 +15,7 @@ from auth_client.settings import AuthClientSettings
 from chassis.settings import SAMPLE_SERVICE_KEY
 from testkit.user_service_stub import ADA, UserServiceStub
 
-KEY = "a-key-of-the-review-service-for-tests"
+KEY = secrets.token_hex(32)
 
 
 class Settings(AuthClientSettings):
@@ -98,6 +101,26 @@ def test_production_rejects_the_sample_service_key() -> None:
     Settings(_env_file=None, service_key=sample)
     with pytest.raises(ValidationError, match=r"SERVICE_KEY is the sample from docker-compose\.yml"):
         Settings(_env_file=None, environment="production", service_key=sample)
+
+
+@pytest.mark.parametrize("key", ["x" * 40, "secret" * 8, "correct-horse-battery-staple" * 2])
+def test_production_rejects_a_service_key_that_is_easily_guessed(key: str) -> None:
+    Settings(_env_file=None, service_key=SecretStr(key))
+    with pytest.raises(ValidationError, match="SERVICE_KEY is too easy to guess") as rejection:
+        Settings(_env_file=None, environment="production", service_key=SecretStr(key))
+    assert key not in str(rejection.value)
+
+
+def test_development_does_not_load_the_lists_of_guessable_words() -> None:
+    script = (
+        "import sys\n"
+        "from auth_client.settings import AuthClientSettings\n"
+        "AuthClientSettings(_env_file=None, port=8003, database_url='sqlite:///x.db', service_key='x' * 40)\n"
+        "print('zxcvbn' in sys.modules)\n"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from chassis import rate_limits
+from chassis.guessing import is_guessable_key
 from chassis.rate_limits import RateLimit, StorageUrl
 from chassis.settings import SAMPLE_SERVICE_KEY, CommaSeparated, ServiceSettings
-from user_service.security.common_passwords import is_guessable_key
 from user_service.usernames import USERNAME
 
 MIN_KEY_BYTES = 32  # bytes; RFC 7518, section 3.2, for HS256
@@ -171,15 +171,14 @@ class Settings(ServiceSettings):
             _require_key(key.get_secret_value())
         return key
 
-    @model_validator(mode="after")
-    def _check_combination(self) -> Self:
-        key = self.secret_key.get_secret_value() if self.secret_key else None
+    def contradictions(self) -> list[str]:
+        reasons = super().contradictions()
         key_file = self.development_key_file
-        if key is None and key_file.is_file() and key_file.stat().st_size < MIN_KEY_BYTES:
-            raise ValueError(
+        if self.secret_key is None and key_file.is_file() and key_file.stat().st_size < MIN_KEY_BYTES:
+            reasons.append(
                 f"{key_file} has no key of at least {MIN_KEY_BYTES} bytes. Delete the file to generate a new key"
             )
-        return self
+        return reasons
 
     def unsafe(self) -> list[str]:
         reasons = super().unsafe()

@@ -41,8 +41,16 @@ class AuthClientSettings(ServiceSettings):
 
     def unsafe(self) -> list[str]:
         reasons = super().unsafe()
-        if self.service_key and self.service_key.get_secret_value() == SAMPLE_SERVICE_KEY:
+        if self.service_key is None:
+            return reasons
+        # Imported only here: it takes a tenth of a second, which a start in development need not spend.
+        from chassis.guessing import is_guessable_key
+
+        key = self.service_key.get_secret_value()
+        if key == SAMPLE_SERVICE_KEY:
             reasons.append("SERVICE_KEY is the sample from docker-compose.yml. Generate your own key")
+        elif is_guessable_key(key):
+            reasons.append("SERVICE_KEY is too easy to guess. Generate a random key")
         return reasons
 
     def risky(self) -> list[str]:

@@ -1,12 +1,13 @@
 """The settings that all services share, read from environment variables, then from `.env` in the current folder.
 
-An empty value counts as unset, and lists are separated by commas. A service starts only if all settings are valid:
-otherwise `load` prints one line per error, without the value, and ends the process.
+An empty value counts as unset, and lists are separated by commas. A service starts only if all settings are valid, and
+in production safe. Otherwise, `load` prints one line per error and warning, without the values, and ends the process.
 """
 
 import ipaddress
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
 
@@ -31,6 +32,14 @@ SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # Likewise.
 
 # A development server takes the next free port when its usual one is in use, so any port is allowed.
 _LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
+
+
+class UnusableSettings(ValueError):
+    """What keeps a service from starting, and what it would only warn of: a sentence each."""
+
+    def __init__(self, reasons: Sequence[str], warnings: Sequence[str]) -> None:
+        super().__init__("\n".join(reasons))
+        self.warnings = warnings
 
 
 class ServiceSettings(BaseSettings):
@@ -163,34 +172,34 @@ class ServiceSettings(BaseSettings):
             raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
-    def _add_the_password(self) -> Self:
-        if self.database_password is None:
-            return self
-        url = make_url(self.database_url) if self.database_url else None
-        if url is None or not url.username or url.password:
-            raise ValueError(
-                "DATABASE_PASSWORD needs a DATABASE_URL with a user and no password, like postgresql://user@host/name"
-            )
-        # SQLAlchemy encodes the characters that have a meaning in a URL.
-        url = url.set(password=self.database_password.get_secret_value())
+    def _complete_the_database_url(self) -> Self:
+        # Let SQLAlchemy build it: the name of the folder may need quoting, and the password encoding.
+        if self.database_url:
+            url = make_url(self.database_url)
+            if self.database_password is not None and url.username and not url.password:
+                url = url.set(password=self.database_password.get_secret_value())
+        else:
+            url = URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
+        # A frozen model can only be changed through __dict__.
         self.__dict__["database_url"] = as_text(url)
         return self
 
     @model_validator(mode="after")
-    def _fill_in(self) -> Self:
-        # This default depends on other settings. A frozen model can only be changed through __dict__.
-        if not self.database_url:
-            self.__dict__["database_url"] = as_text(
-                # Let SQLAlchemy build the URL, because the name of the folder may need quoting.
-                URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
-            )
+    def _require_usable(self) -> Self:
+        production = self.environment == "production"
+        if reasons := self.contradictions() + (self.unsafe() if production else []):
+            raise UnusableSettings(reasons, self.risky() if production else [])
         return self
 
-    @model_validator(mode="after")
-    def _is_safe_in_production(self) -> Self:
-        if self.environment == "production" and (reasons := self.unsafe()):
-            raise ValueError("\n".join(reasons))
-        return self
+    def contradictions(self) -> list[str]:
+        """What keeps the service from starting in any environment, although each setting by itself is valid.
+
+        A sentence each. A service adds its own.
+        """
+        password = self.database_password
+        if password is None or make_url(self.database_url).password == password.get_secret_value():
+            return []
+        return ["DATABASE_PASSWORD needs a DATABASE_URL with a user and no password, like postgresql://user@host/name"]
 
     def unsafe(self) -> list[str]:
         """What keeps the service from starting in production, a sentence each. A service adds its own."""
@@ -207,6 +216,8 @@ class ServiceSettings(BaseSettings):
 
     def risky(self) -> list[str]:
         """What the service logs as a warning when it starts in production, a sentence each. A service adds its own."""
+        if "database_url" not in self.model_fields_set:
+            return []  # In production, that is unsafe already.
         url = make_url(self.database_url)
         if url.get_backend_name() == "sqlite":
             return ["DATABASE_URL is SQLite. Replicas on other machines can't share it"]
@@ -233,19 +244,25 @@ def is_loopback(host: str) -> bool:
 
 
 def load(settings_class: type[S]) -> S:
-    """Read the settings of this process. On errors, print one line for each and exit with status 2."""
+    """Read the settings of this process. On errors, print one line for each and exit with status 2.
+
+    Every error is printed at once, with the warnings of a start in production.
+    """
     try:
         return settings_class()
     except ValidationError as error:
-        fail(*(line for problem in error.errors() for line in _lines(problem["loc"], problem["msg"])))
+        reasons, warnings = _findings(settings_class, error)
+        fail(*reasons, warnings=warnings)
     except UnicodeDecodeError:
         fail(".env: is not UTF-8 text")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
 
 
-def fail(*lines: str) -> NoReturn:
-    """Exit with status 2 before the service has started, printing one line per error."""
+def fail(*lines: str, warnings: Sequence[str] = ()) -> NoReturn:
+    """Exit with status 2 before the service has started, printing one line per warning and per error."""
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
     for line in lines:
         print(f"cannot start: {line}", file=sys.stderr)
     raise SystemExit(2)
@@ -259,6 +276,34 @@ def as_markdown(settings_class: type[ServiceSettings]) -> str:
         default = "" if shown in (None, "", {}) else f"`{shown}`"
         rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
+
+
+def _findings(settings_class: type[ServiceSettings], error: ValidationError) -> tuple[list[str], list[str]]:
+    """Everything that is wrong with the settings of this process, and what is risky about them."""
+    problems = error.errors()
+    errors = [line for each in problems for line in _lines(each["loc"], each["msg"])]
+    invalid = {
+        str(each["loc"][0]): settings_class.model_fields[str(each["loc"][0])] for each in problems if each["loc"]
+    }
+    if not invalid:
+        unusable = problems[0].get("ctx", {}).get("error")
+        return errors, [*unusable.warnings] if isinstance(unusable, UnusableSettings) else []
+    if any(field.is_required() for field in invalid.values()):
+        return errors, []
+    # The other settings can only be checked together with valid values.
+    try:
+        settings = settings_class(**{name: field.get_default() for name, field in invalid.items()})
+    except ValidationError as error_of_others:
+        reasons, warnings = _findings(settings_class, error_of_others)
+    else:
+        reasons, warnings = [], settings.risky() if settings.environment == "production" else []
+
+    names = {name.upper() for name in invalid}
+
+    def is_about_others(sentence: str) -> bool:
+        return names.isdisjoint(re.findall("[A-Z_]+", sentence))
+
+    return errors + list(filter(is_about_others, reasons)), list(filter(is_about_others, warnings))
 
 
 def _lines(location: tuple[int | str, ...], message: str) -> list[str]:
