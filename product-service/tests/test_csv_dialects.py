@@ -7,7 +7,7 @@ import pytest
 from chassis.errors import Invalid
 from product_service.files.formats import FORMATS
 from product_service.files.options import Layout, ReadOptions
-from product_service.files.reader import Record
+from product_service.files.reader import CUT_OFF, NOT_UTF_16, Record
 from product_service.schemas import ProductLine
 
 
@@ -73,8 +73,10 @@ def test_unclear_delimiter_is_an_error(content: str, options: dict[str, Any], re
 
 
 UNCLEAR = "/price Unclear whether 1{}500 has decimals or thousands; set the decimal sign"
-POINT = "/price In this file, the decimal sign is a comma, and there is no sign for thousands"
-LOOKS_LIKE = "/price A price looks like 19.99: up to 10 digits, then up to 4 decimals"
+FORM = "up to 10 digits, then up to 4 decimals; no spaces, no sign for thousands, no currency"
+COMMA, POINT, EITHER = (
+    f"/price In this file, a price looks like {example}: {FORM}" for example in ("19,99", "19.99", "19.99 or 19,99")
+)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +84,15 @@ LOOKS_LIKE = "/price A price looks like 19.99: up to 10 digits, then up to 4 dec
     [
         (["5", "1,5", "1,500"], {}, ["5", "1.5", "1.500"], ","),
         (["1,500", "1.500", "7,25"], {}, [[UNCLEAR.format(",")], [UNCLEAR.format(".")], "7.25"], ","),
-        (["1.5", "1.500", "7,25"], {}, ["1.5", "1.500", [LOOKS_LIKE]], "."),
-        (["7,25", "7.25", "1.234,50"], {}, ["7.25", [POINT], [POINT]], ","),
-        (["1.500", "1,500"], {"decimal": ","}, [[POINT], "1.500"], ","),
-        (["1.500", "1,500"], {"decimal": "."}, ["1.500", [LOOKS_LIKE]], "."),
-        (["5", "x,y", "-1,5"], {}, ["5", [LOOKS_LIKE], ["/price A price can't be negative"]], ","),
+        (["1.5", "1.500", "7,25"], {}, ["1.5", "1.500", [POINT]], "."),
+        (["7,25", "7.25", "1.234,50"], {}, ["7.25", [COMMA], [COMMA]], ","),
+        (["1.500", "1,500"], {"decimal": ","}, [[COMMA], "1.500"], ","),
+        (["1.500", "1,500"], {"decimal": "."}, ["1.500", [POINT]], "."),
+        (["5", "x,y", "-1,5"], {}, ["5", [EITHER], ["/price A price can't be negative"]], ","),
         (["5"], {}, ["5"], None),
+        (["1 234,50", "€ 5,00", "5,00 ", "5,00"], {}, [*[[EITHER]] * 3, "5.00"], ","),
+        (["5,00", "1\u202f234,50", "€ 5,00", "5,00 ", "5,00001", "12345678901"], {}, ["5.00", *[[COMMA]] * 5], ","),
+        (["5.00", "$5.00", "1'234.50", "5.", "5e2", "5,00"], {}, ["5.00", *[[POINT]] * 5], "."),
     ],
 )
 def test_decimal_sign_is_detected_unless_it_may_mean_thousands(
@@ -99,7 +104,7 @@ def test_decimal_sign_is_detected_unless_it_may_mean_thousands(
 
 
 def test_point_is_the_decimal_sign_between_commas() -> None:
-    assert read('sku,price\nA,1.500\nB,"1,500"\n')[0] == [{"sku": "A", "price": "1.500"}, [LOOKS_LIKE]]
+    assert read('sku,price\nA,1.500\nB,"1,500"\n')[0] == [{"sku": "A", "price": "1.500"}, [POINT]]
     fields, layout = read('sku,price\nA,"7,25"\nB,7\n')
     assert (fields, layout.decimal) == ([{"sku": "A", "price": "7.25"}, {"sku": "B", "price": "7"}], ",")
 
@@ -113,10 +118,9 @@ def test_all_errors_of_a_line_are_reported() -> None:
 def test_utf_16_with_a_byte_order_mark_is_read(encoding: str, size: int) -> None:
     content = "\ufeffsku\tname\r\nA\tÉ 💡\u0a0d\r\nB\t\ud83d\r\nC\tx".encode(encoding, "surrogatepass")
     fields, _ = read(content, size)
-    refused = ["None Not encoded in UTF-8; in a spreadsheet, choose the UTF-8 variant of CSV when saving"]
-    assert fields == [{"sku": "A", "name": "É 💡\u0a0d"}, refused, {"sku": "C", "name": "x"}]
+    assert fields == [{"sku": "A", "name": "É 💡\u0a0d"}, [f"None {NOT_UTF_16}"], {"sku": "C", "name": "x"}]
     # Half a character at the end.
-    assert read(content[:-1], size)[0][-1] == refused
+    assert read(content[:-1], size)[0] == [*fields[:-1], [f"None {CUT_OFF}"]]
 
 
 def test_names_of_columns_are_forgiven_case_and_blanks() -> None:
@@ -131,7 +135,9 @@ def test_columns_are_mapped_and_ignored() -> None:
     assert layout.ignored_columns == ["SKU", "", "Note"]
     with pytest.raises(Invalid) as caught:
         read(content, columns=columns)
-    assert caught.value.errors[0].detail.startswith("Unknown columns: 'SKU', '', 'Note'. Skip them with")
+    unknown, conflict = caught.value.errors
+    assert unknown.detail.startswith("Unknown columns: '', 'Note'. Skip them with")
+    assert conflict.detail.startswith("columns maps 'variant sku' to sku, so 'SKU' has no field. ")
 
 
 def test_messages_about_endless_headers_are_short() -> None:

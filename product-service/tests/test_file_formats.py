@@ -18,7 +18,15 @@ from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.domain.labels import without_invisible
 from product_service.files.formats import FORMATS
 from product_service.files.options import ReadOptions, WriteOptions
-from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Record
+from product_service.files.reader import (
+    CUT_OFF,
+    MAX_RECORD_SIZE,
+    NO_BYTE_ORDER_MARK,
+    NOT_UTF_8,
+    UTF_32,
+    WORKBOOK,
+    Record,
+)
 from product_service.models import Product
 from product_service.schemas import ProductCreate, ProductLine
 from testkit.products import product
@@ -196,7 +204,7 @@ def test_csv_records(content: str, expected: list[tuple[int, Any]]) -> None:
         ),
         ('[1]\n{"sku": "A"}\n', [(1, ["Must be an object"]), (2, {"sku": "A"})]),
         ('{"sku": }\n', [(1, ["This is not valid JSON: Expecting value at character 8"])]),
-        ('{"sku": "A", "sku": "B"}\n', [(1, ["This is not acceptable JSON: an object has the same key twice"])]),
+        ('{"sku": "A", "sku": "B"}\n', [(1, ["This is not acceptable JSON: an object has the key 'sku' twice"])]),
         ('{"price": NaN}\n', [(1, ["This is not acceptable JSON: NaN is not a JSON number"])]),
         ('{"sku": "\\ud800"}\n', [(1, ["This is not acceptable JSON: a string has a lone surrogate"])]),
         ('{"id": 1, "owner_id": 1}\n', [(1, ["/owner_id Unknown field"])]),
@@ -275,14 +283,30 @@ def test_records_are_parsed_lazily() -> None:
         (b"name,,sku\n", "Unknown columns: ''"),
         (b"\xff\n", "The header line cannot be read: Not encoded in UTF-8"),
         (b'"name\n', "Not read: the record in line 1 does not end; is a quotation mark missing?"),
-        ("name,price\n".encode("utf-16-le"), "This looks like UTF-16 without a byte order mark; save it as UTF-8"),
-        (b"PK\x03\x04\n", "This is a workbook of a spreadsheet; save it as CSV"),
-        (b"\xd0\xcf\x11\xe0\n", "This is a workbook of a spreadsheet; save it as CSV"),
+        ("\ufeffsku\n".encode("utf-16-le")[:3], f"The header line cannot be read: {CUT_OFF}"),
         (b'"name"x\n', "The header line cannot be read: Not valid CSV"),
     ],
 )
 def test_file_without_valid_header_is_rejected(content: bytes, reason: str) -> None:
     assert file_error("csv", content).startswith(reason)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("size", [1, 1_000])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *[("sku\nA\n".encode(f"utf-{each}"), NO_BYTE_ORDER_MARK) for each in ("16-le", "16-be", "32-le", "32-be")],
+        *[("\ufeffsku\nA\n".encode(f"utf-32-{each}"), UTF_32) for each in ("le", "be")],
+        # Cut off.
+        *[("\ufeffsku".encode(f"utf-32-{each}")[:7], UTF_32) for each in ("le", "be")],
+        (b"s\0k", NO_BYTE_ORDER_MARK),
+        (b"PK\x03\x04\0\n", WORKBOOK),
+        (b"\xd0\xcf\x11\xe0\n", WORKBOOK),
+    ],
+)
+def test_file_that_is_no_text_is_rejected(name: str, content: bytes, size: int, reason: str) -> None:
+    assert file_error(name, *(content[start : start + size] for start in range(0, len(content), size))) == reason
 
 
 def lines_with_quotes() -> Iterator[str]:

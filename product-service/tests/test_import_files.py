@@ -176,8 +176,19 @@ LINES = b"sku,name,price,quantity\nA,Lamp,1,1\n"
 @pytest.mark.parametrize(
     ("media_type", "body", "status", "reason"),
     [
-        (FORM, FIELD + form("a.csv", "text/csv", LINES), 422, "it also has 'dry_run'. Options are parameters."),
-        (FORM, form("a.csv", "text/csv", LINES)[: -len(END)] + b"\r\n" + FIELD + END[2:], 422, "it also has 'dry_run'"),
+        (FORM, FIELD + END[2:], 422, "'dry_run' is not a file: with curl, -F file=@NAME sends one."),
+        (
+            FORM,
+            FIELD + form("a.csv", "text/csv", LINES),
+            422,
+            "Options are query parameters. 'dry_run' is not a file: ",
+        ),
+        (
+            FORM,
+            form("a.csv", "text/csv", LINES)[: -len(END)] + b"\r\n" + FIELD + END[2:],
+            422,
+            "It also has 'dry_run'.",
+        ),
         (FORM, form("", "application/octet-stream", b""), 415, "CSV or NDJSON"),
         (FORM, form("a.xlsx", "application/zip", b"PK"), 415, "CSV or NDJSON"),
         (FORM, form("a.csv", "text/csv; charset=latin1", b""), 415, "encoded in UTF-8"),
@@ -219,5 +230,48 @@ async def test_invalid_options_are_rejected(client: httpx.AsyncClient) -> None:
     for columns in (":name", "Title:", "Title:title", "A:sku,A:name", "a\rb:name"):
         answer = await send(client, LINES, columns=columns)
         assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "columns")
-    answer = await send(client, b'"Name, English",sku,price,quantity\nLamp,A,1,1\n', columns='"name, english:name"')
+    for columns in ('"Title:name', 'Title:name,"SKU:sku', '"a"b":name,"c:sku'):
+        answer = await send(client, LINES, columns=columns)
+        detail = "A quotation mark is missing at the end of a name"
+        assert answer.json()["errors"] == [{"parameter": "columns", "detail": detail}]
+    file = b'"Name, English",sku,price,quantity,5" x\nLamp,%d,1,1,\n'
+    for number, columns in enumerate(
+        ('"name, english:name"', '"Name, English":name', '"name, english":name,5" x:category')
+    ):
+        answer = await send(client, file % number, columns=columns, unknown_columns="ignore")
+        assert answer.json()["created"] == 1
+
+
+async def test_options_of_csv_are_refused_for_ndjson(client: httpx.AsyncClient) -> None:
+    line = b'{"sku": "A", "name": "Lamp", "price": 1, "quantity": 1}'
+    options = {"delimiter": ",", "decimal": ".", "allow_scientific_sku": "true"}
+    expected = [{"parameter": name, "detail": f"{name} is only for CSV"} for name in options]
+    for content, media_type in (
+        (line, "application/x-ndjson"),
+        (form("a.ndjson", "application/octet-stream", line), FORM),
+    ):
+        answer = await send(client, content, media_type, **options)
+        assert (answer.status_code, answer.json().get("errors")) == (422, expected)
+    assert await products(client) == []
+    answer = await send(client, line, "application/x-ndjson", allow_scientific_sku="false", mode="upsert")
     assert answer.json()["created"] == 1
+
+
+async def test_field_in_two_columns_is_explained(client: httpx.AsyncClient) -> None:
+    content = b"Artikel, SKU ,name,price,quantity,Note\nA,B,Lamp,1,1,x\n"
+    answer = await send(client, content, columns="Artikel:sku")
+    unknown, conflict = (each["detail"] for each in answer.json()["errors"])
+    assert unknown.startswith("Unknown columns: 'Note'. Skip them")
+    assert conflict == (
+        "columns maps 'Artikel' to sku, so 'SKU' has no field. Map only one of them, or skip the other with "
+        "unknown_columns=ignore"
+    )
+    for name, line in (
+        ("text/csv", content),
+        ("application/x-ndjson", b'{"Artikel": "A", "sku": "B", "name": "Lamp", "price": 1, "quantity": 1}'),
+    ):
+        answer = await send(client, line, name, columns="Artikel:sku", unknown_columns="ignore")
+        assert (answer.json()["refused"], [each["sku"] for each in await products(client)]) == (0, ["A"])
+    for line in (b'{"sku": "B", "Artikel": "A"}', b'{"Artikel": "A", "sku": "B"}', b'{"sku": "B"}'):
+        [error] = (await send(client, line, "application/x-ndjson", columns="Artikel:sku")).json()["errors"]
+        assert error["detail"].startswith("sku: columns maps 'Artikel' to sku, so 'sku' has no field. ")

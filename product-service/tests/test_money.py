@@ -101,6 +101,28 @@ def test_decimals_follow_iso_4217(code: str, places: int) -> None:
     assert money.decimals(code) == places
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("usd", "A currency code has three capital letters: write USD"),
+        (" Eur", "A currency code has three capital letters: write EUR"),
+        *[(code, "A currency code has three capital letters, such as USD") for code in ("", "€", "Euro", "dem", "US1")],
+        *[(code, f"ISO 4217 gives {code} no decimals, so a price can't be in it") for code in ("XAU", "XXX", "XTS")],
+        *[
+            (code, f"{code} is not a current currency of ISO 4217; it may be misspelled or withdrawn")
+            for code in ("DEM", "BTC", "UDS")
+        ],
+    ],
+)
+def test_the_message_says_what_is_wrong_with_a_currency(code: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        money.require_currency(code)
+
+
+def test_withdrawn_currencies_are_known() -> None:
+    assert all(money.require_currency(code) == code for code in ("USD", "JPY", *money.WITHDRAWN))
+
+
 CODES = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     2: """AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF

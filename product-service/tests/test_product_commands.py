@@ -54,7 +54,10 @@ def test_import_reports_changes_and_refused_lines(
 ) -> None:
     (tmp_path / "products.csv").write_text(FILE)
     dry_run = command(tmp_path, environment, "products.csv", "--dry-run")
-    reason = "price: A price looks like 19.99: up to 10 digits, then up to 4 decimals"
+    reason = (
+        "price: In this file, a price looks like 19.99 or 19,99: up to 10 digits, then up to 4 decimals; no spaces, "
+        "no sign for thousands, no currency"
+    )
     report = f"line 3: {reason}\n1 created, 0 updated, 0 unchanged, 1 refused"
     assert (dry_run.returncode, dry_run.stdout) == (1, f"{report}; nothing was changed.\n")
 

@@ -168,7 +168,8 @@ async def test_invalid_or_inexact_json_is_a_400(text: bytes) -> None:
     [
         (b"NaN", "NaN is not a JSON number"),
         (b'"\\ud800"', "a string has a lone surrogate"),
-        (b'{"a": 1, "a": 2}', "an object has the same key twice"),
+        (b'{"a": 1, "a": 2}', "an object has the key 'a' twice"),
+        (b'{"a": 1, "b": {"\\ud800": 1, "\\ud800": 2}}', "an object has the key '\\ud800' twice"),
         (b"9" * 5_000, "a number is too long"),
         (b"1e99999", "a number is too long"),
         (b"[" * 100_000, "nested too deeply"),
@@ -320,6 +321,12 @@ async def test_a_malformed_form_is_a_400(text: bytes) -> None:
     with pytest.raises(HTTPException) as error:
         await read_form(text)
     assert error.value.status_code == 400
+
+
+async def test_a_form_with_a_field_twice_is_a_400_that_names_it() -> None:
+    for form, name in ((b"a=1&%C3%A9=2&%C3%A9=3", "'é'"), (b"x" * 300 + b"&" + b"x" * 300, f"'{'x' * 100}'")):
+        error = await rejected(form, content_type=bodies.FORM, accepted=(bodies.FORM,))
+        assert (error.status_code, error.detail) == (400, f"The form has the field {name} twice.")
 
 
 async def test_a_form_with_a_byte_order_mark_is_a_400() -> None:

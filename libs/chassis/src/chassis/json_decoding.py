@@ -5,10 +5,13 @@ accept lone surrogates, which no database can store.
 """
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 MAX_FIELDS = 100  # in an object or a form
+_MAX_NAME_LENGTH = 100  # in a message
 _MAX_EXPONENT = 1_000  # larger than any field allows, so that smaller numbers get the 422 of their field
 
 
@@ -63,8 +66,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise _Rejected(f"an object has more than {MAX_FIELDS} fields")
     decoded = dict(pairs)
     if len(decoded) != len(pairs):
-        raise _Rejected("an object has the same key twice")
+        raise _Rejected(f"an object has the key {repeated_name(pairs)} twice")
     return decoded
+
+
+def repeated_name(pairs: Sequence[tuple[str, Any]]) -> str:
+    """The name that comes more than once, quoted for a message."""
+    [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+    return repr(name[:_MAX_NAME_LENGTH])
 
 
 def _reject_surrogates(decoded: Any) -> None:

@@ -44,10 +44,14 @@ def _parse_columns(text: object) -> object:
     """The fields by column, from a list of COLUMN:FIELD. It is one record of CSV, so that names may contain commas."""
     if not isinstance(text, str):
         return text
+    # The reader goes on to the second line if a quotation mark is open at the end of the first one.
+    reader = csv.reader([text, ""])
     try:
-        pairs = [pair.rpartition(":") for pair in next(csv.reader([text]), [])]
+        pairs = [pair.rpartition(":") for pair in next(reader, [])]
     except csv.Error:
         pairs = []
+    if reader.line_num > 1:
+        raise ValueError("A quotation mark is missing at the end of a name")
     if not pairs or not all(column.strip() and separator for column, separator, _ in pairs):
         raise ValueError("Write pairs of a column and a field, like Variant SKU:sku,Title:name")
     columns = {column.strip(): field.strip() for column, _, field in pairs}

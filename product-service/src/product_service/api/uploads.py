@@ -23,6 +23,7 @@ _BY_MEDIA_TYPE = {
     **dict.fromkeys(("application/csv", "application/vnd.ms-excel", "text/tab-separated-values"), _CSV),
 }
 _BY_EXTENSION = {".csv": _CSV, ".tsv": _CSV, ".txt": _CSV, ".ndjson": _NDJSON, ".jsonl": _NDJSON}
+_MAX_NAME_LENGTH = 100  # of a field, in a message
 _CHARSETS = ("utf-8", "utf8", "us-ascii", "utf-16", "utf-16le", "utf-16be")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
 
@@ -42,8 +43,10 @@ class Upload:
             return _BY_MEDIA_TYPE[self.media_type], self.body
         parts = _parts(self.body, self.boundary)
         part = await anext(parts, None)
-        if not isinstance(part, MultipartSegment) or part.filename is None:
-            raise _only_a_file(part)
+        if not isinstance(part, MultipartSegment):
+            raise _only_a_file("")
+        if part.filename is None:
+            raise _only_a_file(f" {part.name[:_MAX_NAME_LENGTH]!r} is not a file: with curl, -F file=@NAME sends one.")
         file_format = _BY_MEDIA_TYPE.get(part.content_type or "")
         file_format = file_format or _BY_EXTENSION.get(PurePath(part.filename).suffix.lower())
         if file_format is None:
@@ -86,13 +89,11 @@ async def _parts(body: AsyncIterator[bytes], boundary: str) -> AsyncIterator[Mul
 async def _content(parts: AsyncIterator[MultipartSegment | bytes | None]) -> AsyncIterator[bytes]:
     async for part in parts:
         if isinstance(part, MultipartSegment):
-            raise _only_a_file(part)
+            raise _only_a_file(f" It also has {part.name[:_MAX_NAME_LENGTH]!r}.")
         if part:
             yield bytes(part)
 
 
-def _only_a_file(part: object) -> Invalid:
-    found = f"; it also has {part.name!r}" if isinstance(part, MultipartSegment) else ""
-    return Invalid(
-        [FieldError(None, f"The form must contain one file and nothing else{found}. Options are parameters.")]
-    )
+def _only_a_file(found: str) -> Invalid:
+    detail = f"The form must contain one file and nothing else. Options are query parameters.{found}"
+    return Invalid([FieldError(None, detail)])

@@ -35,12 +35,6 @@ class Output:
     description: str | None = None
 
 
-def _known_currency(code: str) -> str:
-    if money.decimals(code) is None:
-        raise ValueError("Not an ISO 4217 currency code")
-    return code
-
-
 Name = Annotated[
     NotBlank, Field(min_length=1, max_length=MAX_NAME_LENGTH, description="A single line of text; must not be blank.")
 ]
@@ -83,8 +77,8 @@ Price = Annotated[
 ]
 CurrencyCode = Annotated[
     Line,
-    AfterValidator(_known_currency),
-    Field(description="An ISO 4217 currency code.", json_schema_extra={"pattern": "^[A-Z]{3}$"}),
+    AfterValidator(money.require_currency),
+    Field(description="An ISO 4217 currency code.", json_schema_extra={"pattern": money.CODE_PATTERN}),
 ]
 
 

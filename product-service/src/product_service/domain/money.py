@@ -16,6 +16,9 @@ WITHDRAWN = dict.fromkeys(("ANG", "BGN", "CUC", "HRK", "MRO", "SLL", "STD", "VEF
 If an update of the library drops a currency, add it here.
 """
 
+CODE_PATTERN = "^[A-Z]{3}$"
+
+_CODE = re.compile(CODE_PATTERN)
 _AMOUNT = re.compile(PATTERN)
 _UPPER_BOUND = Decimal(10) ** 10
 
@@ -44,6 +47,19 @@ def parse(value: Any, noun: str = "A price") -> Decimal:
     return amount
 
 
+def require_currency(code: str) -> str:
+    """Return the code if a price can be in this currency. Raises ValueError with a message for the client."""
+    if decimals(code) is not None:
+        return code
+    if not _CODE.fullmatch(code):
+        meant = code.strip().upper()
+        example = f": write {meant}" if decimals(meant) is not None else ", such as USD"
+        raise ValueError(f"A currency code has three capital letters{example}")
+    if _is_listed(code):
+        raise ValueError(f"ISO 4217 gives {code} no decimals, so a price can't be in it")
+    raise ValueError(f"{code} is not a current currency of ISO 4217; it may be misspelled or withdrawn")
+
+
 def decimals(code: str) -> int | None:
     """The number of decimals of a currency; None if the code is unknown or ISO 4217 defines none, as for gold (XAU)."""
     try:
@@ -56,3 +72,11 @@ def format_amount(amount: Decimal, currency: str) -> str:
     """Format with at least the decimals of the currency, and never with an exponent."""
     places = max(decimals(currency) or 0, -int(amount.normalize().as_tuple().exponent))
     return f"{amount:.{places}f}"
+
+
+def _is_listed(code: str) -> bool:
+    try:
+        Currency(code)
+    except ValueError:
+        return False
+    return True

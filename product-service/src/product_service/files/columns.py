@@ -27,13 +27,24 @@ class Columns:
         :param ignored: where to add the names of unknown columns; None to reject them
         """
         self._mapped = list(mapping)
-        self._fields = {name: name for name in COLUMNS if name not in mapping.values()}
+        self._replacements = {field: name for name, field in mapping.items()}
+        self._fields = {name: name for name in COLUMNS if name not in self._replacements}
         self._fields |= {_normalised(name): field for name, field in mapping.items()}
         self._ignored = ignored
 
     def field(self, name: str) -> str | None:
         """The field that the column contains; None for an unknown column."""
         return self._fields.get(name) or self._fields.get(_normalised(name))
+
+    def conflict(self, name: str) -> str | None:
+        """The error in a column that is named after a field, if `columns` maps another column to that field."""
+        replacement = self._replacements.get(_normalised(name))
+        if replacement is None:
+            return None
+        return (
+            f"columns maps {_listed([replacement])} to {_normalised(name)}, so {_listed([name])} has no field. Map "
+            "only one of them, or skip the other with unknown_columns=ignore"
+        )
 
     def ignore(self, name: str) -> bool:
         """Whether an unknown column is ignored. Its name is added to the report."""
@@ -46,7 +57,8 @@ class Columns:
     def of_header(self, names: Sequence[str]) -> list[str | None]:
         """The fields of the columns of a table; None for ignored columns. Raises Invalid, with all errors at once."""
         fields = [self.field(name) for name in names]
-        unknown = [name for name, field in zip(names, fields, strict=True) if field is None and not self.ignore(name)]
+        unread = [name for name, field in zip(names, fields, strict=True) if field is None and not self.ignore(name)]
+        unknown = [name for name in unread if not self.conflict(name)]
         count = Counter(fields)
         twice = [name for name, field in zip(names, fields, strict=True) if field and count[field] > 1]
         present = {_normalised(name) for name in names}
@@ -57,7 +69,8 @@ class Columns:
                 f"Unknown columns: {_listed(unknown)}. Skip them with unknown_columns=ignore, or map them, as in "
                 f"columns=Title:name. The columns are {', '.join(COLUMNS)}"
             )
-        elif not any(fields):
+        errors += filter(None, map(self.conflict, unread))
+        if not unread and not any(fields):
             errors.append(f"No column is known. The columns are {', '.join(COLUMNS)}")
         if twice:
             errors.append(f"These columns contain the same field: {_listed(twice)}")

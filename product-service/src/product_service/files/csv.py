@@ -20,7 +20,7 @@ from chassis.errors import FieldError, Invalid
 from product_service.domain.fields import DECIMAL_FIELDS, EDITABLE_FIELDS, NULLABLE_FIELDS, OUTPUT_TYPES
 from product_service.files.columns import COLUMNS, row
 from product_service.files.options import ReadOptions, WriteOptions
-from product_service.files.reader import MAX_RECORD_SIZE, NOT_UTF_8, Reader, Record, parse_patch
+from product_service.files.reader import MAX_RECORD_SIZE, Reader, Record, parse_patch, unreadable
 from product_service.schemas import ProductLine
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _INTEGER_FIELDS = {"id", *(name for name, output_type in OUTPUT_TYPES.items() if
 _INTEGER = re.compile("-?[0-9]{1,1000}")
 """Also what is out of range, so that it gets the message of the field."""
 _DECIMAL = re.compile("-?[0-9]+([.,])([0-9]+)")
+_PRICES = {sign: re.compile(f"-?[0-9]{{1,10}}([{sign}][0-9]{{1,4}})?") for sign in (".", ",", ".,")}
+"""What prices look like, by the decimal sign; by both signs while it is unknown."""
 # Characters, full-width forms included, that start a formula or move on to the next cell. Spreadsheets may ignore
 # spaces before them.
 _SCIENTIFIC = r"[0-9](?:[.,][0-9]+)?[eE][+-][0-9]{2,3}"
@@ -58,8 +60,6 @@ _OPENING_QUOTES = {name: re.compile(f'(?:^|[{character}])"') for name, character
 _ANY_OPENING_QUOTE = re.compile(f'(?:^|[{"".join(DELIMITERS.values())}])"')
 # A line that spreadsheets write and read: it names the delimiter.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?', re.IGNORECASE)
-_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""The first bytes of an .xlsx file and of an .xls file."""
 
 
 class CsvReader(Reader):
@@ -81,7 +81,7 @@ class CsvReader(Reader):
         if self._in_quotes:
             yield from self._fail("does not end")
         if self._fields is None:
-            raise _unreadable("The header line is missing")
+            raise unreadable("The header line is missing")
 
     def _read_line(self, line: bytes) -> Iterator[Record]:
         if self._failure:
@@ -89,8 +89,6 @@ class CsvReader(Reader):
             return
         if self._line == 1:
             line = self._without_bom(line)
-            if line.startswith(_WORKBOOK):
-                raise _unreadable("This is a workbook of a spreadsheet; save it as CSV")
             if separator := _SEPARATOR_LINE.fullmatch(line.decode(errors="replace")):
                 self._set_delimiter(separator[1])
                 return
@@ -111,7 +109,7 @@ class CsvReader(Reader):
         self._in_quotes = False
         detail = f"Not read: the record in line {self._first_line} {problem}; is a quotation mark missing?"
         if self._fields is None:
-            raise _unreadable(detail)
+            raise unreadable(detail)
         self._failure = Invalid([FieldError(None, detail)])
         yield from (Record(line, self._failure) for line in range(self._first_line, self._line + 1))
 
@@ -127,7 +125,7 @@ class CsvReader(Reader):
                 return
             cells = self._split(text)
         except UnicodeDecodeError:
-            yield self._refuse(NOT_UTF_8)
+            yield self._refuse(self._undecodable)
             return
         except csv.Error as error:
             reason = "a line ends with a carriage return only" if "new-line" in str(error) else error
@@ -147,8 +145,6 @@ class CsvReader(Reader):
         return next(csv.reader([text], strict=True, delimiter=character), [])
 
     def _read_header(self, text: str) -> None:
-        if "\0" in text:
-            raise _unreadable("This looks like UTF-16 without a byte order mark; save it as UTF-8")
         if not _VISIBLE.search(text):
             return
         if self.layout.delimiter is None:
@@ -168,15 +164,15 @@ class CsvReader(Reader):
         if len(present) > 1:
             present = [each for each in present if any(map(self._columns.field, columns[each]))]
         if len(present) > 1:
-            raise _unreadable(f"Unclear which of {' '.join(present)} separates the columns; set the delimiter")
+            raise unreadable(f"Unclear which of {' '.join(present)} separates the columns; set the delimiter")
         return present[0] if present else ","
 
     def _set_delimiter(self, character: str) -> None:
         delimiter = next((name for name, each in DELIMITERS.items() if each == character), None)
         if delimiter is None:
-            raise _unreadable(f"Cells can't be separated by {character!r}; use one of {' '.join(DELIMITERS)}")
+            raise unreadable(f"Cells can't be separated by {character!r}; use one of {' '.join(DELIMITERS)}")
         if self.layout.delimiter not in (None, delimiter):
-            raise _unreadable(f"The first line of the file sets another delimiter: {delimiter}")
+            raise unreadable(f"The first line of the file sets another delimiter: {delimiter}")
         self.layout.delimiter = delimiter
 
     def _parse_cells(self, cells: Iterable[tuple[str | None, str]]) -> ProductLine | Invalid:
@@ -206,22 +202,25 @@ class CsvReader(Reader):
         return content
 
     def _with_point(self, number: str) -> str:
-        """The number with a decimal point. Raises ValueError if it is unclear which sign is the decimal one."""
+        """The number with a decimal point. Raises ValueError if it is no price, or its decimal sign is unclear."""
         found = _DECIMAL.fullmatch(number)
         if found and self.layout.decimal is None:
             # Three digits may be thousands. In files separated by commas, a point is the decimal sign anyway.
             if len(found[2]) == 3 and (found[1], self.layout.delimiter) != (".", ","):
                 raise ValueError(f"Unclear whether {number} has decimals or thousands; set the decimal sign")
             self.layout.decimal = found[1]
-        if self.layout.decimal != ",":
-            return number
-        if "." in number:
-            raise ValueError("In this file, the decimal sign is a comma, and there is no sign for thousands")
+        signs = self.layout.decimal or ".,"
+        if not _PRICES[signs].fullmatch(number):
+            example = " or ".join(f"19{sign}99" for sign in signs)
+            raise ValueError(
+                f"In this file, a price looks like {example}: up to 10 digits, then up to 4 decimals; no spaces, "
+                "no sign for thousands, no currency"
+            )
         return number.replace(",", ".")
 
     def _refuse(self, detail: str) -> Record:
         if self._fields is None:
-            raise _unreadable(f"The header line cannot be read: {detail}")
+            raise unreadable(f"The header line cannot be read: {detail}")
         return Record(self._first_line, Invalid([FieldError(None, detail)]))
 
 
@@ -237,10 +236,6 @@ def _unescaped(cell: str) -> str:
     if cell.startswith("'") and (_NEEDS_APOSTROPHE.match(cell, 1) or _CONVERTED.fullmatch(cell, 1)):
         return cell[1:]
     return cell
-
-
-def _unreadable(detail: str) -> Invalid:
-    return Invalid([FieldError("", detail)])
 
 
 def header(options: WriteOptions) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from chassis.errors import FieldError, Invalid
 from chassis.json_decoding import NotJson, decode_json
 from product_service.files.columns import row
-from product_service.files.options import WriteOptions
-from product_service.files.reader import BOM, MAX_RECORD_SIZE, NOT_UTF_8, Reader, Record, parse_patch
+from product_service.files.options import CSV_OPTIONS, ReadOptions, WriteOptions
+from product_service.files.reader import BOM, MAX_RECORD_SIZE, Reader, Record, parse_patch
 from product_service.schemas import ProductLine
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 
 class NdjsonReader(Reader):
+    def __init__(self, options: ReadOptions) -> None:
+        super().__init__(options)
+        given = [name for name in CSV_OPTIONS if getattr(options, name)]
+        if given:
+            raise Invalid([FieldError(None, f"{name} is only for CSV", name) for name in given])
+
     def _read_line(self, line: bytes) -> Iterator[Record]:
         if line.isspace() or line in (b"", BOM):
             return
@@ -27,7 +33,7 @@ class NdjsonReader(Reader):
         try:
             fields = decode_json(self._without_bom(line).decode())
         except UnicodeDecodeError:
-            yield self._refuse(NOT_UTF_8)
+            yield self._refuse(self._undecodable)
         except NotJson as error:
             yield self._refuse(f"This {error}")
         else:
@@ -41,6 +47,8 @@ class NdjsonReader(Reader):
             field = self._columns.field(name)
             if field is None and self._columns.ignore(name):
                 continue
+            if field is None and (conflict := self._columns.conflict(name)):
+                return Invalid([FieldError(f"/{name}", conflict)])
             if field in known:
                 return Invalid([FieldError(f"/{field}", "The line contains this field twice")])
             known[field or name] = value  # Validation reports unknown fields.

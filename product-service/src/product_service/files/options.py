@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CSV_OPTIONS = ("delimiter", "decimal", "allow_scientific_sku")
+"""The fields of `ReadOptions` that other formats refuse."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:

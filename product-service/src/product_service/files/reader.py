@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chassis.errors import Invalid
+from chassis.errors import FieldError, Invalid
 from chassis.validation import invalid
 from product_service.files.columns import Columns
 from product_service.files.options import Layout, ReadOptions
@@ -19,6 +19,16 @@ MAX_RECORD_SIZE = 262_144
 
 BOM = "\ufeff".encode()
 NOT_UTF_8 = "Not encoded in UTF-8; in a spreadsheet, choose the UTF-8 variant of CSV when saving"
+NOT_UTF_16 = "Not valid UTF-16, in which the file begins"
+CUT_OFF = "The file ends in the middle of a character; is it complete?"
+UTF_32 = "This is UTF-32; save it as UTF-8"
+NO_BYTE_ORDER_MARK = "This looks like UTF-16 or UTF-32 without a byte order mark; save it as UTF-8"
+WORKBOOK = "This is a workbook of a spreadsheet; save it as CSV"
+
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""The first bytes of an .xlsx file and of an .xls file."""
+_UTF_32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_UTF_16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class Reader(ABC):
         self._buffer = rest[: MAX_RECORD_SIZE + 1]
         for line in lines:
             self._line += 1
+            if self._line == 1:
+                _require_text(line)
             yield from self._read_line(line)
 
     def end(self) -> Iterator[Record]:
@@ -62,32 +74,58 @@ class Reader(ABC):
     def _read_line(self, line: bytes) -> Iterator[Record]:
         """The records that end with this line, whose number is `_line`."""
 
+    @property
+    def _undecodable(self) -> str:
+        """Why a line can't be decoded."""
+        return self._decoder.problem
+
     def _without_bom(self, line: bytes) -> bytes:
         return line.removeprefix(BOM) if self._line == 1 else line
+
+
+def _require_text(first_line: bytes) -> None:
+    """Raise Invalid if the file is a workbook, or in an encoding that nothing announces."""
+    if first_line.startswith(_WORKBOOKS):
+        raise unreadable(WORKBOOK)
+    if b"\0" in first_line:
+        raise unreadable(NO_BYTE_ORDER_MARK)
+
+
+def unreadable(detail: str) -> Invalid:
+    """The error of a file that cannot be read at all."""
+    return Invalid([FieldError("", detail)])
 
 
 class _Decoder:
     """Converts UTF-16 with a byte order mark to UTF-8, and leaves everything else as it is."""
 
     def __init__(self) -> None:
+        self.problem = NOT_UTF_8
+        """Why a line in the result is not valid UTF-8."""
         self._start: bytes | None = b""
         self._utf_16: codecs.IncrementalDecoder | None = None
 
     def decode(self, chunk: bytes, *, last: bool) -> bytes:
+        """The text of this chunk in UTF-8; raises Invalid for UTF-32."""
         if self._start is not None:
             chunk = self._start + chunk
-            if len(chunk) < len(codecs.BOM_UTF16) and not last:
+            # The byte order mark of UTF-32 begins with that of UTF-16.
+            if len(chunk) < len(codecs.BOM_UTF32) and not last:
                 self._start = chunk
                 return b""
             self._start = None
-            if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            if chunk.startswith(_UTF_32_BOMS):
+                raise unreadable(UTF_32)
+            if chunk.startswith(_UTF_16_BOMS):
                 self._utf_16 = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+                self.problem = NOT_UTF_16
         if self._utf_16 is None:
             return chunk
         try:
             # A lone surrogate becomes invalid UTF-8, for which its line is refused; and so does half a character.
             return self._utf_16.decode(chunk, last).encode(errors="surrogatepass")
         except UnicodeDecodeError:
+            self.problem = CUT_OFF
             return b"\xff"
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from chassis.json_decoding import MAX_FIELDS, NotJson, decode_json
+from chassis.json_decoding import MAX_FIELDS, NotJson, decode_json, repeated_name
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
@@ -104,5 +104,5 @@ def _decode_form(text: str) -> dict[str, str]:
         raise HTTPException(400, "The form has characters that are not UTF-8.") from None
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise HTTPException(400, "The form has a field twice.")
+        raise HTTPException(400, f"The form has the field {repeated_name(pairs)} twice.")
     return fields
