@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import sys
 import unicodedata
 from typing import Annotated, Any
 
@@ -20,6 +21,18 @@ from chassis.validation import invalid
 # White space in ECMA-262, whose regular expressions JSON Schema uses.
 _WHITE = "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
 _odd = st.sampled_from("\x00\t\n\r\x1b\x1c\x7f\x85\x9f \u00a0\u2028\u200b\ufeff\u0600é😀")
+# Unicode's Default_Ignorable_Code_Point, and the empty pattern of Braille.
+_IGNORABLE = {
+    *("\u00ad", "\u034f", "\u061c", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\ufeff", "\uffa0"),
+    *(
+        chr(number)
+        for first, last in (
+            *((0x180B, 0x180F), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0xFE00, 0xFE0F)),
+            *((0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+        )
+        for number in range(first, last + 1)
+    ),
+}
 texts = st.text(st.one_of(_odd, st.characters(exclude_categories=["Cs"])), max_size=6)
 
 
@@ -36,13 +49,20 @@ def as_ecmascript(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern.removesuffix("$").replace(r"\s", _WHITE) + r"\Z")
 
 
+def is_invisible(character: str) -> bool:
+    return character in _WHITE or character in _IGNORABLE or unicodedata.category(character) in ("Cc", "Cf")
+
+
 @given(texts)
+@example("\u2800\ufe0f")
 @example("a\n")
 @example("\ufeff")
 @example("\u2028")
 @example("\x85")
 @example("")
 def test_text_types_accept_what_their_schema_accepts(text: str) -> None:
+    # The schema can't name characters beyond U+FFFF.
+    text = "".join(each for each in text if each < "\U00010000" or not is_invisible(each))
     for kind in (Line, Lines, NotBlank):
         schema = TypeAdapter(kind).json_schema()
         assert accepts(kind, text) == bool(as_ecmascript(schema["pattern"]).search(text)), (kind, text)
@@ -53,7 +73,16 @@ def test_each_text_type_has_its_allowed_characters(text: str) -> None:
     control = {character for character in text if unicodedata.category(character) == "Cc"}
     assert accepts(Line, text) == (not control)
     assert accepts(Lines, text) == (control <= {"\t", "\n", "\r"})
-    assert accepts(NotBlank, text) == (not control and bool(text.strip(_WHITE)))
+    assert accepts(NotBlank, text) == (not control and not all(map(is_invisible, text)))
+
+
+def test_line_of_invisible_characters_is_blank() -> None:
+    invisible = [each for each in map(chr, range(sys.maxunicode)) if is_invisible(each)]
+    assert len(invisible) > 4_000
+    for each in invisible:
+        assert not accepts(NotBlank, each), f"U+{ord(each):04X}"
+        assert not accepts(NotBlank, f" {each}\u200b{each}")
+    assert all(accepts(NotBlank, text) for text in ("\u200bx", "👩\u200d🚀", "❤\ufe0f", "\u0301", "机", "."))
 
 
 @pytest.mark.parametrize("value", [1, None, b"bytes", ["a"], True])

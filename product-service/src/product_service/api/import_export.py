@@ -84,8 +84,8 @@ class ImportQuery(QueryParameters):
     )
     decimal: Literal[".", ","] | None = Field(
         default=None,
-        description="The decimal sign of prices in CSV. By default, the first price tells whose decimals can't be "
-        "thousands.",
+        description="The decimal sign of prices in CSV. By default, it is that of the first price with another number "
+        "of digits behind the sign than three, which could be thousands.",
     )
 
     mode: Literal["upsert", "update"] | None = Field(

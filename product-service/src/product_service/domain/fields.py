@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from chassis.text import Line, Lines, NotBlank
 from product_service.domain import money
-from product_service.domain.labels import BLANK_AS_NULL, Label
+from product_service.domain.labels import BLANK_AS_NULL, MEASURED_NORMALISED, Label
 
 MAX_NAME_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 10_000
@@ -36,7 +36,12 @@ class Output:
 
 
 Name = Annotated[
-    NotBlank, Field(min_length=1, max_length=MAX_NAME_LENGTH, description="A single line of text; must not be blank.")
+    NotBlank,
+    Field(
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="A single line of text with at least one visible character.",
+    ),
 ]
 Description = Annotated[
     Lines,
@@ -50,10 +55,10 @@ Sku = Annotated[
     Label,
     Field(
         max_length=MAX_SKU_LENGTH,
-        description="Unique in the catalogue. Deleting a product frees its SKU.",
+        description=f"Unique in the catalogue. Deleting a product frees its SKU. {MEASURED_NORMALISED}",
     ),
 ]
-Category = Annotated[Label, Field(max_length=MAX_CATEGORY_LENGTH)]
+Category = Annotated[Label, Field(max_length=MAX_CATEGORY_LENGTH, description=MEASURED_NORMALISED)]
 Quantity = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
 Price = Annotated[
     Decimal,

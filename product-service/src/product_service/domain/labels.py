@@ -45,5 +45,11 @@ Label = Annotated[
 ]
 """One line of text, normalised. It may be empty."""
 
+MEASURED_NORMALISED = (
+    "Stored in composed form (NFC), without white space around it and with single spaces inside; the maximum length is "
+    "that of this form."
+)
+"""For the OpenAPI document, whose `maxLength` can only be that of a text as it is sent."""
+
 BLANK_AS_NULL = AfterValidator(lambda label: label or None)
 """Accepts an empty or blank label as null: a form sends it for a field that was left empty."""
