@@ -57,6 +57,8 @@ async def test_caller_owns_the_product(client: httpx.AsyncClient) -> None:
     [
         ({"name": ""}, "/name"),
         ({"name": "   "}, "/name"),
+        ({"name": "\u200b\u2060 \u3164"}, "/name"),
+        ({"name": "\U000e0041\ufe0f\u2800"}, "/name"),
         ({"name": "x" * 256}, "/name"),
         ({"name": "a\x00b"}, "/name"),
         ({"name": "a\nb"}, "/name"),

@@ -370,7 +370,7 @@ async def test_concurrent_imports_of_a_file_create_no_duplicates(
 async def test_product_created_concurrently_is_changed(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite allows only one writer at a time."""
+    """By an admin: those of the same account without this role create products one after another."""
     loop = asyncio.get_running_loop()
     add_all = ProductRepository.add_all
     calls = []
@@ -378,11 +378,11 @@ async def test_product_created_concurrently_is_changed(
     def add_after_conflict(repository: ProductRepository, products: Any) -> None:
         calls.append(len(products))
         if len(calls) == 1:
-            asyncio.run_coroutine_threadsafe(create(client, sku="A", price="5"), loop).result(10)
+            asyncio.run_coroutine_threadsafe(create(client, ROOT, sku="A", price="5"), loop).result(10)
         add_all(repository, products)
 
     monkeypatch.setattr(ProductRepository, "add_all", add_after_conflict)
-    assert await run_import(client, HEADER + "A,Lamp,20,3\nB,Cup,1,1\n") == {"created": 1, "updated": 1}
+    assert await run_import(client, HEADER + "A,Lamp,20,3\nB,Cup,1,1\n", token=ROOT) == {"created": 1, "updated": 1}
     # One attempt before the concurrent creation, and one after it.
     assert calls == [2, 1]
     assert [(each["sku"], each["price"]) for each in await catalogue(client)] == [("A", "20.00"), ("B", "1.00")]

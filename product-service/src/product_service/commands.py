@@ -85,7 +85,7 @@ async def _run(
             yield chunk
             update_progress(len(chunk))
 
-    services = Services(settings)
+    services = Services(settings.model_copy(update={"max_products_per_account": sys.maxsize}))
     try:
         await services.imports.run(chunks(), file_format, owner, report, options)
     finally:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from chassis.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unavailable
+from chassis.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Throttled, Unavailable
 
 
 class ProductNotFound(NotFound):
@@ -13,6 +13,19 @@ class ProductNotFound(NotFound):
 class NotTheOwner(Forbidden):
     code = "not-the-owner"
     detail = "Only the product's owner or an admin can do this."
+
+
+class ProductQuotaExceeded(Forbidden):
+    code = "product-quota-exceeded"
+    detail = "An account can have at most 100000 products. Delete some before you create others."
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(f"An account can have at most {maximum} products. Delete some before you create others.")
+
+
+class TooManyWrites(Throttled):
+    code = "too-many-writes"
+    detail = "The account has sent too many requests that write. Retry-After says when the next one is accepted."
 
 
 class InsufficientStock(Conflict):

@@ -13,6 +13,7 @@ from chassis.database.migrations import Migrations
 from chassis.database.purge import purge_periodically
 from chassis.database.transactions import Database
 from chassis.http import application, health
+from chassis.rate_limits import IN_MEMORY, RateLimits
 from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as product_service_health
@@ -25,6 +26,7 @@ from product_service.services.idempotency import IdempotencyRecords
 from product_service.services.import_export import Imports
 from product_service.services.products import Products
 from product_service.services.upserts import Upserts
+from product_service.services.write_limit import WriteLimit
 from product_service.settings import Settings
 
 DESCRIPTION = """A product catalogue. Reads are public; writes require an access token of the user service.
@@ -48,9 +50,10 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.database = Database.from_settings(settings, Repositories)
         self.auth = AuthClient.from_settings(settings)
-        rules = Rules(settings.product_write_access, settings.max_description_length)
+        rules = Rules(settings.product_write_access, settings.max_description_length, settings.max_products_per_account)
         self.products = Products(self.database, rules)
         self.imports = Imports(Upserts(self.database, rules))
+        self.write_limit = WriteLimit(RateLimits(IN_MEMORY), settings.rate_limit_writes)
         self.idempotency_records = IdempotencyRecords(self.database)
 
     async def close(self) -> None:
@@ -80,8 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
         tags=TAGS,
         lifespan=lifespan,
         routers=[
-            products.router(services.products),
-            import_export.router(services.products, services.imports, settings.max_import_bytes),
+            products.router(services.products, services.write_limit),
+            import_export.router(services.products, services.imports, services.write_limit, settings.max_import_bytes),
             product_service_health.router(readiness, services.auth),
             health.router(readiness),
         ],

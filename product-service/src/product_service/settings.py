@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from auth_client.settings import AuthClientSettings
+from chassis.rate_limits import RateLimit
 from product_service.domain.fields import LARGEST_DESCRIPTION_LENGTH, MAX_DESCRIPTION_LENGTH
 from product_service.domain.ownership import WriteAccess
 
@@ -15,6 +16,17 @@ class Settings(AuthClientSettings):
     port: int = Field(default=8002, ge=1, le=65535, description="The port to listen on.")
     max_import_bytes: int = Field(
         default=104_857_600, ge=1024, description="Maximum size of an imported file, in bytes."
+    )
+    max_products_per_account: int = Field(
+        default=100_000,
+        ge=1,
+        le=2**31 - 1,
+        description="Maximum number of products of an account. Admins, and imports on the command line, have no limit.",
+    )
+    rate_limit_writes: RateLimit = Field(
+        default="1200/minute",
+        description="Requests of an account that write, in each process. An import is one. Admins have no limit; "
+        "`off` for none at all.",
     )
     product_write_access: WriteAccess = Field(
         default="owner",

@@ -1,13 +1,26 @@
 """Parameters shared by several endpoints."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
+from auth_client.caller import Caller
+from auth_client.dependency import CurrentCaller
 from chassis.text import matching
 from product_service.domain.idempotency import MAX_KEY_LENGTH
+from product_service.services.write_limit import WriteLimit
+
+
+def writer(write_limit: WriteLimit) -> Any:
+    """For `Annotated[Caller, writer(...)]`: the caller, whose request counts as a write. It may raise TooManyWrites."""
+
+    async def counted(caller: CurrentCaller) -> Caller:
+        await write_limit.count(caller)
+        return caller
+
+    return Depends(counted)
 
 
 async def _idempotency_key(

@@ -9,20 +9,23 @@ from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 from starlette.exceptions import HTTPException
 
-from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller, RequireCaller
+from auth_client.caller import Caller
+from auth_client.dependency import AUTHENTICATION_ERRORS, RequireCaller
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
 from chassis.http.middleware import is_head
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Flag, QueryParameters, Router
 from product_service import schemas
+from product_service.api.dependencies import writer
 from product_service.api.product_query import CriteriaQuery
 from product_service.api.uploads import Upload, upload
-from product_service.errors import ImportInterrupted
+from product_service.errors import ImportInterrupted, TooManyWrites
 from product_service.files.columns import COLUMNS
 from product_service.files.formats import FORMATS
 from product_service.files.options import ReadOptions, WriteOptions
 from product_service.services.import_export import ImportOptions, ImportReport, Imports, export_catalogue
 from product_service.services.products import Products
+from product_service.services.write_limit import WriteLimit
 
 _EXAMPLES = {
     "csv": "name,price,quantity,sku\r\nMechanical keyboard,89.90,12,KB-87-BLK\r\n",
@@ -147,7 +150,7 @@ class ExportQuery(CriteriaQuery):
         return WriteOptions(include_id=bool(self.include_id), bom=bom, spreadsheet=spreadsheet)
 
 
-def router(products: Products, imports: Imports, max_import_bytes: int) -> Router:
+def router(products: Products, imports: Imports, write_limit: WriteLimit, max_import_bytes: int) -> Router:
     routes = Router(prefix="/products", tags=["products"])
 
     async def read_headers(request: Request) -> Upload:
@@ -158,14 +161,14 @@ def router(products: Products, imports: Imports, max_import_bytes: int) -> Route
         summary="Import products from a file",
         response_description="The number of products created, updated, unchanged and refused, and the errors.",
         openapi_extra={"requestBody": {"required": True, "content": _UPLOAD_CONTENT}},
-        responses=documented(*AUTHENTICATION_ERRORS, ImportInterrupted, *WRITE_ERRORS),
+        responses=documented(*AUTHENTICATION_ERRORS, TooManyWrites, ImportInterrupted, *WRITE_ERRORS),
         response_model=schemas.ImportReport,
     )
     async def import_products(
         # Declared before the caller, so that an unreadable body is rejected before the token is validated.
         file: Annotated[Upload, Depends(read_headers)],
         query: Annotated[ImportQuery, Query()],
-        caller: CurrentCaller,
+        caller: Annotated[Caller, writer(write_limit)],
     ) -> Any:
         """Accepts CSV with a header line, or NDJSON with one product per line, as the export writes them.
 

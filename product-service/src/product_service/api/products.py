@@ -7,6 +7,7 @@ from fastapi import Query, Response
 from pydantic import Field
 from starlette.convertors import StringConvertor, register_url_convertor
 
+from auth_client.caller import Caller
 from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, PreconditionFailed
 from chassis.http.bodies import JSON
@@ -15,7 +16,7 @@ from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import QueryParameters, Router
 from chassis.ids import RowId
-from product_service.api.dependencies import IdempotencyKey
+from product_service.api.dependencies import IdempotencyKey, writer
 from product_service.api.product_query import ProductQuery
 from product_service.errors import (
     IdempotencyInProgress,
@@ -23,13 +24,16 @@ from product_service.errors import (
     InsufficientStock,
     NotTheOwner,
     ProductNotFound,
+    ProductQuotaExceeded,
     SkuTaken,
+    TooManyWrites,
     TooMuchStock,
 )
 from product_service.models import Product
 from product_service.schemas import ProductChange, ProductCreate, ProductPatch, ProductRead, StockAdjustment
 from product_service.services.idempotency import Replay
 from product_service.services.products import Products
+from product_service.services.write_limit import WriteLimit
 
 
 class _ProductIdConvertor(StringConvertor):
@@ -50,8 +54,8 @@ def _public_errors(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]
     return documented(*errors, *READ_ERRORS)
 
 
-def _protected_errors(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
-    return documented(*AUTHENTICATION_ERRORS, *errors, *WRITE_ERRORS)
+def _write_errors(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+    return documented(*AUTHENTICATION_ERRORS, TooManyWrites, *errors, *WRITE_ERRORS)
 
 
 _ETAG_HEADER = {"ETag": "The version of the product, for `If-Match` and `If-None-Match`."}
@@ -83,8 +87,9 @@ def _location(product_id: int) -> str:
     return f"/products/{product_id}"
 
 
-def router(products: Products) -> Router:
+def router(products: Products, write_limit: WriteLimit) -> Router:
     routes = Router(prefix="/products", tags=["products"])
+    Writer = Annotated[Caller, writer(write_limit)]  # noqa: N806 - it is a type
 
     @routes.get(
         "",
@@ -136,12 +141,12 @@ def router(products: Products) -> Router:
                     {"Location": "The path of the product.", **_ETAG_HEADER, **_REPLAYED_HEADER}
                 )
             },
-            **_protected_errors(SkuTaken, *_KEY_ERRORS),
+            **_write_errors(ProductQuotaExceeded, SkuTaken, *_KEY_ERRORS),
         },
         response_model=ProductRead,
     )
     async def create_product(
-        draft: ProductCreate, caller: CurrentCaller, key: IdempotencyKey, response: Response
+        draft: ProductCreate, caller: Writer, key: IdempotencyKey, response: Response
     ) -> ProductRead | Response:
         """The caller becomes the owner. With an `Idempotency-Key`, a repeated request creates nothing new."""
         result = await products.create(draft, caller, key)
@@ -151,7 +156,7 @@ def router(products: Products) -> Router:
         return _product_response(result, response)
 
     change_errors = (ProductNotFound, NotTheOwner, PreconditionFailed, SkuTaken)
-    change_responses = {200: _WITH_ETAG, **_protected_errors(*change_errors)}
+    change_responses = {200: _WITH_ETAG, **_write_errors(*change_errors)}
 
     @routes.put(
         "/{product_id:product_id}",
@@ -162,7 +167,7 @@ def router(products: Products) -> Router:
     async def change_product(
         product_id: RowId,
         patch: ProductPatch,
-        caller: CurrentCaller,
+        caller: Writer,
         precondition: ChangePrecondition,
         response: Response,
     ) -> ProductRead:
@@ -183,7 +188,7 @@ def router(products: Products) -> Router:
     async def patch_product(
         product_id: RowId,
         patch: ProductPatch,
-        caller: CurrentCaller,
+        caller: Writer,
         precondition: ChangePrecondition,
         response: Response,
     ) -> ProductRead:
@@ -195,9 +200,9 @@ def router(products: Products) -> Router:
         status_code=204,
         summary="Delete a product",
         response_description="The product was deleted.",
-        responses=_protected_errors(ProductNotFound, NotTheOwner, PreconditionFailed),
+        responses=_write_errors(ProductNotFound, NotTheOwner, PreconditionFailed),
     )
-    async def delete_product(product_id: RowId, caller: CurrentCaller, precondition: ChangePrecondition) -> Response:
+    async def delete_product(product_id: RowId, caller: Writer, precondition: ChangePrecondition) -> Response:
         """For the owner and admins. The history is kept, and the SKU becomes available."""
         await products.delete(product_id, caller, precondition)
         return Response(status_code=204)
@@ -208,7 +213,7 @@ def router(products: Products) -> Router:
         response_description="The updated product.",
         responses={
             200: {"headers": documented_headers({**_ETAG_HEADER, **_REPLAYED_HEADER})},
-            **_protected_errors(
+            **_write_errors(
                 ProductNotFound, NotTheOwner, PreconditionFailed, InsufficientStock, TooMuchStock, *_KEY_ERRORS
             ),
         },
@@ -217,7 +222,7 @@ def router(products: Products) -> Router:
     async def adjust_stock(
         product_id: RowId,
         adjustment: StockAdjustment,
-        caller: CurrentCaller,
+        caller: Writer,
         precondition: ChangePrecondition,
         key: IdempotencyKey,
         response: Response,

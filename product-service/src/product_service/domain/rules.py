@@ -1,5 +1,6 @@
 """What the operator decides about products."""
 
+import sys
 from dataclasses import dataclass
 
 from chassis.errors import FieldError, Invalid
@@ -11,6 +12,8 @@ from product_service.domain.ownership import WriteAccess
 class Rules:
     write_access: WriteAccess
     max_description_length: int = MAX_DESCRIPTION_LENGTH
+    max_products: int = sys.maxsize
+    """Of an account that is not an admin's."""
 
     def check_description(self, description: str | None) -> None:
         """Raises Invalid if the description is too long."""

@@ -75,9 +75,7 @@ class ProductRepository(BaseRepository[Product]):
 
         Blocks other transactions that call this for the same owner, until this transaction ends.
         """
-        if self._session.get_bind().dialect.name == "postgresql":
-            # There may be no rows to lock yet. SQLite has a single writer anyway.
-            self._session.execute(select(func.pg_advisory_xact_lock(owner_id)))
+        self._lock_owner(owner_id)
         fields = [getattr(Product, name) for name in EDITABLE_FIELDS]
         statement = (
             select(*fields, func.count())
@@ -89,6 +87,20 @@ class ProductRepository(BaseRepository[Product]):
             .group_by(*fields)
         )
         return {tuple(values): count for *values, count in self._session.execute(statement)}
+
+    def count_of_owner(self, owner_id: int, maximum: int) -> int:
+        """Count the owner's products, up to `maximum`.
+
+        Blocks other transactions that call this for the same owner, until this transaction ends.
+        """
+        self._lock_owner(owner_id)
+        owned = select(Product.id).where(Product.owner_id == owner_id).limit(maximum)
+        return self._session.scalars(select(func.count()).select_from(owned.subquery())).one()
+
+    def _lock_owner(self, owner_id: int) -> None:
+        if self._session.get_bind().dialect.name == "postgresql":
+            # There may be no rows to lock yet. SQLite has a single writer anyway.
+            self._session.execute(select(func.pg_advisory_xact_lock(owner_id)))
 
     def selected(
         self, criteria: Criteria, limit: int, *, skip: int = 0, after: Sequence[Any] | None = None

@@ -232,6 +232,7 @@ class _Import:
                 patches,
                 self._caller,
                 self._seen,
+                created_before=self._report.created if self._options.dry_run else 0,
                 update_only=self._options.update_only,
                 dry_run=self._options.dry_run,
             )

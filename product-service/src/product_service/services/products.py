@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.domain.idempotency import IdempotentRequest
 from product_service.domain.ownership import is_owner_or_admin, may_change
 from product_service.domain.rules import Rules
-from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, TooMuchStock
+from product_service.errors import InsufficientStock, NotTheOwner, ProductNotFound, ProductQuotaExceeded, TooMuchStock
 from product_service.schemas import ProductCreate, ProductLine, ProductPatch, StockAdjustment
 from product_service.services.idempotency import Replay, claim
 
@@ -91,14 +92,16 @@ class Products(Service["Repositories"]):
     ) -> Product | Replay:
         """Create a product.
 
-        Raises SkuTaken, Invalid if the price has more decimals than its currency or the currency is withdrawn, and the
-        errors of `claim`.
+        Raises ProductQuotaExceeded, SkuTaken, Invalid if the price has more decimals than its currency or the currency
+        is withdrawn, and the errors of `claim`.
         """
         claimed = claim(repos, _idempotent_request(key, owner, "create", draft))
         if isinstance(claimed, Replay):
             return claimed
         fields = validated(draft, self._rules)
         require_current(draft.currency)
+        if room_for_products(repos, owner, self._rules) < 1:
+            raise ProductQuotaExceeded(self._rules.max_products)
         product = repos.products.create(fields, owner.user_id, datetime.now(UTC))
         repos.changes.record_created([product], owner.user_id)
         claimed.store(product)
@@ -256,6 +259,17 @@ def apply_patch(repos: Repositories, patch: ProductLine, product: Product, calle
     old, new = {name: before[name] for name in changed}, {name: after[name] for name in changed}
     repos.changes.record("changed", product, caller.user_id, product.updated_at, old, new)
     return True
+
+
+def room_for_products(repos: Repositories, owner: Caller, rules: Rules) -> int:
+    """How many products the owner may still create.
+
+    Blocks other transactions that create products for the same owner until this one ends: together they could exceed
+    the quota.
+    """
+    if owner.is_admin:
+        return sys.maxsize
+    return rules.max_products - repos.products.count_of_owner(owner.user_id, rules.max_products)
 
 
 def validated(draft: ProductCreate, rules: Rules) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from chassis.validation import invalid
 from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.domain.ownership import may_change
 from product_service.domain.rules import Rules
-from product_service.errors import NotTheOwner, ProductNotFound, SkuTaken
+from product_service.errors import NotTheOwner, ProductNotFound, ProductQuotaExceeded, SkuTaken
 from product_service.schemas import ProductCreate, ProductLine
-from product_service.services.products import apply_patch, require_current, validated
+from product_service.services.products import apply_patch, require_current, room_for_products, validated
 
 if TYPE_CHECKING:
     from auth_client.caller import Caller
@@ -64,6 +64,7 @@ class Upserts(Service["Repositories"]):
         caller: Caller,
         seen_before: Mapping[int, int],
         *,
+        created_before: int = 0,
         update_only: bool = False,
         dry_run: bool = False,
     ) -> Upserted:
@@ -74,9 +75,12 @@ class Upserts(Service["Repositories"]):
         DryRun, which rolls back, if `dry_run` is set.
 
         :param seen_before: the number of earlier patches in the same import per product without an id and a SKU
+        :param created_before: the number of products that a dry run has rolled back
         :param update_only: refuse patches that would create a product
         """
-        batch = _Batch(repos, patches, caller, seen_before, self._rules, update_only=update_only)
+        batch = _Batch(
+            repos, patches, caller, seen_before, self._rules, created_before=created_before, update_only=update_only
+        )
         upserted = Upserted([batch.apply(patch) for patch in patches], batch.seen)
         batch.store()
         if dry_run:
@@ -95,13 +99,17 @@ class _Batch:
         seen_before: Mapping[int, int],
         rules: Rules,
         *,
+        created_before: int,
         update_only: bool,
     ) -> None:
         self._repos = repos
         self._caller = caller
         self._seen_before = seen_before
         self._rules = rules
+        self._created_before = created_before
         self._update_only = update_only
+        self._room: int | None = None
+        """The number of products that the caller may still create, once it is known."""
         self._now = datetime.now(UTC)
         existing = repos.products.lock_by_id_or_sku(
             {patch.id for patch in patches if patch.id}, {patch.sku for patch in patches if patch.sku}
@@ -123,7 +131,7 @@ class _Batch:
             if self._update_only and patch.sku:
                 raise Invalid([FieldError("/sku", NO_SUCH_SKU)])
             return self._create(patch)
-        except (NotTheOwner, ProductNotFound, SkuTaken, Invalid) as error:
+        except (NotTheOwner, ProductNotFound, ProductQuotaExceeded, SkuTaken, Invalid) as error:
             return error
 
     def store(self) -> None:
@@ -157,6 +165,11 @@ class _Batch:
             if self._update_only:
                 raise Invalid([FieldError(None, NO_SUCH_PRODUCT)])
         require_current(product.currency)
+        if self._room is None:
+            self._room = room_for_products(self._repos, self._caller, self._rules) - self._created_before
+        if self._room < 1:
+            raise ProductQuotaExceeded(self._rules.max_products)
+        self._room -= 1
         if product.sku is not None:
             self._by_sku[product.sku] = product
         self._new.append(product)
