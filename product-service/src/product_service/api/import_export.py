@@ -1,16 +1,18 @@
 """The endpoints that import and export products as files."""
 
 import csv
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from auth_client.caller import Caller
-from auth_client.dependency import AUTHENTICATION_ERRORS, RequireCaller
+from auth_client.dependency import AUTHENTICATION_ERRORS, CurrentCaller
 from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError
 from chassis.http.middleware import is_head
 from chassis.http.problems import documented, documented_headers
@@ -150,6 +152,19 @@ class ExportQuery(CriteriaQuery):
         return WriteOptions(include_id=bool(self.include_id), bom=bom, spreadsheet=spreadsheet)
 
 
+class _Download(StreamingResponse):
+    """A file that is made while it is sent."""
+
+    def __init__(self, content: AsyncIterator[bytes], source: AsyncGenerator[bytes], **options: Any) -> None:
+        """:param source: closed at the end, also if the client has disconnected"""
+        super().__init__(content, **options)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._source):
+            await super().__call__(scope, receive, send)
+
+
 def router(products: Products, imports: Imports, write_limit: WriteLimit, max_import_bytes: int) -> Router:
     routes = Router(prefix="/products", tags=["products"])
 
@@ -202,15 +217,16 @@ def router(products: Products, imports: Imports, write_limit: WriteLimit, max_im
             **documented(*AUTHENTICATION_ERRORS, *READ_ERRORS),
         },
         response_class=StreamingResponse,
-        dependencies=[RequireCaller],
     )
-    async def export_products(query: Annotated[ExportQuery, Query()], request: Request) -> StreamingResponse:
+    async def export_products(
+        query: Annotated[ExportQuery, Query()], caller: CurrentCaller, request: Request
+    ) -> StreamingResponse:
         """Exports all products, or those that match the filters of the list.
 
         If an export fails midway, the service aborts the connection, so that clients detect the incomplete file.
         """
         file_format = FORMATS[query.format]
-        chunks = export_catalogue(products, query.criteria, file_format, query.options)
+        chunks = export_catalogue(products, query.criteria, file_format, query.options, caller)
         # Read the first chunk here: an error before anything is sent still gets a proper error response.
         first = None if is_head(request.scope) else await anext(chunks)
 
@@ -221,8 +237,8 @@ def router(products: Products, imports: Imports, write_limit: WriteLimit, max_im
                     yield chunk
 
         disposition = f'attachment; filename="products.{query.format}"'
-        return StreamingResponse(
-            content(), media_type=file_format.media_type, headers={"Content-Disposition": disposition}
+        return _Download(
+            content(), chunks, media_type=file_format.media_type, headers={"Content-Disposition": disposition}
         )
 
     return routes

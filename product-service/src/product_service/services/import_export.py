@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from chassis.errors import DatabaseBusy, DomainError, FieldError, Invalid, Unavailable
+from product_service import audit
 from product_service.errors import ImportInterrupted, SkuTaken
 from product_service.files.formats import Format
 from product_service.files.options import Layout, ReadOptions, WriteOptions
@@ -77,13 +79,17 @@ class ImportReport:
     """The number of the last line that was processed."""
 
     @property
+    def counts(self) -> dict[str, int]:
+        return {outcome: getattr(self, outcome) for outcome in OUTCOMES}
+
+    @property
     def lines(self) -> int:
-        return sum(getattr(self, outcome) for outcome in OUTCOMES)
+        return sum(self.counts.values())
 
     @property
     def progress(self) -> str:
         """What is stored after an import that stopped early, as a sentence."""
-        counts = ", ".join(f"{getattr(self, outcome)} {outcome}" for outcome in OUTCOMES)
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
         return f"Stored so far, up to line {self.last_line}: {counts}."
 
     def add(self, line: int, outcome: Outcome) -> None:
@@ -94,6 +100,17 @@ class ImportReport:
         self.refused += 1
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(RefusedLine(line, _detail(outcome)))
+
+
+@dataclass
+class ExportReport:
+    """How far an export has come."""
+
+    products: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"products": self.products}
 
 
 class Imports:
@@ -119,12 +136,27 @@ class Imports:
         :param caller: the owner of new products
         :param report: updated after each batch
         """
-        reader = file_format.reader(options.read)
-        report.file = reader.layout
-        run = _Import(self._upserts, caller, report, options)
-        async for batch in _batches(chunks, reader):
-            async with self._batch_lock:
-                await run.process(batch)
+        with _audited("products imported", caller, report, dry_run=options.dry_run):
+            reader = file_format.reader(options.read)
+            report.file = reader.layout
+            run = _Import(self._upserts, caller, report, options)
+            async for batch in _batches(chunks, reader):
+                async with self._batch_lock:
+                    await run.process(batch)
+
+
+@contextmanager
+def _audited(event: str, caller: Caller, report: ImportReport | ExportReport, **fields: Any) -> Iterator[None]:
+    """Write a line to the audit log at the end, however it ends."""
+    outcome = "interrupted"
+    try:
+        yield
+        outcome = "completed"
+    except DomainError as error:
+        outcome = error.code
+        raise
+    finally:
+        audit.log(event, user_id=caller.user_id, outcome=outcome, **fields, **report.counts)
 
 
 async def _batches(chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[list[Record]]:
@@ -254,19 +286,23 @@ def _detail(refusal: DomainError) -> str:
 
 
 async def export_catalogue(
-    products: Products, criteria: Criteria, file_format: Format, options: WriteOptions
-) -> AsyncIterator[bytes]:
+    products: Products, criteria: Criteria, file_format: Format, options: WriteOptions, caller: Caller
+) -> AsyncGenerator[bytes]:
     """The matching products as a file, in chunks. A product that exists throughout the export appears exactly once.
 
-    No database connection is held while a chunk is being sent. Raises the errors of a read.
+    No database connection is held while a chunk is being sent. Raises the errors of a read. Close the generator when it
+    is not needed any longer, so that an interrupted export is in the audit log.
     """
     header = file_format.header(options)
     after: tuple[Any, ...] | None = None
     more = True
-    while more:
-        page, text = await products.export_page(
-            criteria, BATCH_SIZE, after, lambda each: file_format.serialize(each, options)
-        )
-        yield (header + text).encode()
-        header, more = "", page.more
-        after = criteria.position(page.products[-1]) if more else None
+    report = ExportReport()
+    with _audited("products exported", caller, report):
+        while more:
+            page, text = await products.export_page(
+                criteria, BATCH_SIZE, after, lambda each: file_format.serialize(each, options)
+            )
+            report.products += len(page.products)
+            yield (header + text).encode()
+            header, more = "", page.more
+            after = criteria.position(page.products[-1]) if more else None
