@@ -1,5 +1,6 @@
 """`chassis.http.middleware`: request ids, the request log, HEAD, CORS and unexpected exceptions."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -64,6 +65,31 @@ async def test_requests_without_an_id_get_a_new_one(client: httpx.AsyncClient) -
     assert len(ids) == 5
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_requests_with_the_same_id_can_be_told_apart_in_the_log(
+    client: httpx.AsyncClient, log_format: logs.LogFormat
+) -> None:
+    with logged(log_format=log_format) as log:
+        answers = await asyncio.gather(*(client.get("/books/1", headers={"X-Request-ID": "same"}) for _ in range(3)))
+    assert {answer.headers["x-request-id"] for answer in answers} == {"same"}
+    # Other services get the client's id, which is the one in their logs.
+    assert [answer.json()["sent_on"] for answer in answers] == [{"X-Request-ID": "same"}] * 3
+    if log_format == "json":
+        ids = [(line["request_id"], line["server_request_id"]) for line in log.requests]
+    else:
+        ids = re.findall(r"request_id=(same)/([0-9a-f]{8})$", log.text, re.MULTILINE)
+    assert [chosen for chosen, _ in ids] == ["same"] * 3
+    assert len({own for _, own in ids}) == 3
+
+
+async def test_a_request_without_an_id_has_one_id_in_the_log(client: httpx.AsyncClient) -> None:
+    with logged() as log:
+        for headers in ({}, {"X-Request-ID": "a b"}):
+            answer = await client.get("/books", headers=headers)
+            assert answer.headers["x-request-id"] == log.requests[-1]["request_id"]
+    assert not [line for line in log.requests if "server_request_id" in line]
+
+
 async def test_a_request_id_of_128_characters_is_kept(client: httpx.AsyncClient) -> None:
     answer = await client.get("/books", headers={"X-Request-ID": "x" * 128})
     assert answer.headers["x-request-id"] == "x" * 128
@@ -99,7 +125,7 @@ async def test_each_request_is_logged_once(client: httpx.AsyncClient) -> None:
     for line in log.lines:
         assert set(line) == {
             "time", "level", "service", "message",
-            "request_id", "method", "route", "ip", "status", "duration_ms", "user_id",
+            "request_id", "server_request_id", "method", "route", "ip", "status", "duration_ms", "user_id",
         }  # fmt: skip
         assert line["service"] == "library"
         assert line["level"] == "info"
@@ -128,11 +154,11 @@ async def test_the_console_shows_path_status_duration_and_the_code_of_a_refusal(
         await client.get("/nothing/%1B[31m%0Ahunter2", headers={"X-Request-ID": "three"})
         await client.head("/books/5", headers={"X-Request-ID": "four"})
     lines = [re.sub(r"^[0-9:]{8} (.*) [0-9.]+ ms", r"\1 N ms", line) for line in log.text.splitlines()]
-    assert lines == [
-        "info GET /books/5 422 N ms validation-failed request_id=one",
-        "info GET /books/5 200 N ms user_id=7 request_id=two",
-        "info GET /nothing/%1B%5B31m%0Ahunter2 404 N ms not-found request_id=three",
-        "info HEAD /books/5 200 N ms user_id=7 request_id=four",
+    assert [re.sub("/[0-9a-f]{8}$", "/ours", line) for line in lines] == [
+        "info GET /books/5 422 N ms validation-failed request_id=one/ours",
+        "info GET /books/5 200 N ms user_id=7 request_id=two/ours",
+        "info GET /nothing/%1B%5B31m%0Ahunter2 404 N ms not-found request_id=three/ours",
+        "info HEAD /books/5 200 N ms user_id=7 request_id=four/ours",
     ]
 
 

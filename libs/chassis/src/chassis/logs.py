@@ -27,6 +27,9 @@ CONSOLE_ONLY = "console_only"
 JSON_ONLY = "json_only"
 """The key of a dict with fields that would make a line too long for the console."""
 
+SERVER_REQUEST_ID = "server_request_id"
+"""The field with the service's own id of a request whose client has chosen `request_id`."""
+
 _WIDTH = 110
 """Columns of a request line: 120, less the name of the service that `dev.py up` and `docker compose` put before it."""
 
@@ -104,6 +107,8 @@ def _for_console(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     fields = {key: value for key, value in event.items() if value is not None}
     ids = {key: fields.pop(key) for key in ("request_id", "trace_id") if key in fields}
     fields |= {key: value[:_SHORT_ID] if len(value) > _LONG_ID else value for key, value in ids.items()}
+    if SERVER_REQUEST_ID in fields:
+        fields["request_id"] += f"/{fields.pop(SERVER_REQUEST_ID)[:_SHORT_ID]}"
     if fields["event"] == REQUEST and "path" in extra:
         return _request_line(fields, **extra)
     return {**fields, **extra}

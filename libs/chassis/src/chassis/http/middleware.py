@@ -105,9 +105,9 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = headers.get(REQUEST_ID_HEADER, "")
-        if not _SANE_REQUEST_ID.fullmatch(request_id):
-            request_id = uuid.uuid4().hex
+        sent, own_id = headers.get(REQUEST_ID_HEADER, ""), uuid.uuid4().hex
+        is_chosen = bool(_SANE_REQUEST_ID.fullmatch(sent))
+        request_id = sent if is_chosen else own_id
         state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         status = 500
 
@@ -123,6 +123,8 @@ class RequestContext:
             await send(message)
 
         to_be_logged, to_be_sent_on = {"request_id": request_id}, {REQUEST_ID_HEADER: request_id}
+        if is_chosen:
+            to_be_logged[logs.SERVER_REQUEST_ID] = own_id  # Clients may choose the same id for several requests.
         if trace := trace_context.read(headers):
             trace_id, trace_headers = trace
             to_be_logged["trace_id"] = trace_id
