@@ -78,6 +78,9 @@ def test_import_reports_changes_and_refused_lines(
         stored = connection.execute(text("SELECT sku, owner_id, quantity FROM products ORDER BY id")).all()
     assert [tuple(row) for row in stored] == [("A", 1, 1), ("C", 7, 1)]
 
+    (tmp_path / "more").write_text('{"\\u001b[31m": 1, "name": "Cup", "price": 1, "quantity": 1}\n')
+    assert "\\x1b[31m" in command(tmp_path, environment, "more", "--format", "ndjson").stdout
+
     (tmp_path / "products.csv").write_text(FILE.replace("x", "1"))
     again = command(tmp_path, environment, "products.csv")
     assert (again.returncode, again.stdout) == (0, "1 created, 0 updated, 1 unchanged, 0 refused.\n")

@@ -140,6 +140,16 @@ async def test_sessions_can_be_listed_and_revoked(command: Command, client: http
     assert (await client.get("/me", headers=grace.headers)).status_code == 200
 
 
+async def test_stored_control_characters_are_listed_as_escapes(
+    command: Command, client: httpx.AsyncClient, database: Engine
+) -> None:
+    await sign_up(client)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE sessions SET ip = :text, user_agent = :text"), {"text": "a\x1b[31m\nb"})
+    _, line = command("sessions", "ada").splitlines()
+    assert line.count("a\\x1b[31m\\nb") == 2
+
+
 async def test_prune_deletes_expired_sessions(command: Command, client: httpx.AsyncClient, database: Engine) -> None:
     ada = await sign_up(client)
     for _ in range(3):

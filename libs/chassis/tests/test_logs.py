@@ -96,6 +96,24 @@ def test_the_console_format_is_one_readable_line() -> None:
     assert line == "info book lent title='two\\nlines' shelf=3 request_id=mine\n"
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_control_character_reaches_a_terminal(log_format: logs.LogFormat) -> None:
+    dangerous = "\x1b[31mred\x07\x9b1A\rforged\nline\t"
+    with logged(log_format=log_format) as log:
+        logs.get("library").info(f"book {dangerous}", title=dangerous, titles=[dangerous])
+        logging.getLogger("some.library").warning("book %s", dangerous)
+        try:
+            raise LookupError(dangerous)
+        except LookupError:
+            logs.get("library").exception("unexpected")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", log.text)
+    assert log.text.count("forged") >= 5
+    if log_format == "console":
+        assert "\x9b" not in log.text
+        assert log.text.startswith(tuple("012"))
+        assert "book \\x1b[31mred\\x07\\x9b1A\\rforged\\nline\\t" in log.text
+
+
 @pytest.mark.parametrize(("log_format", "shown"), [("json", "hall"), ("console", "shelf")])
 def test_a_line_has_fields_for_one_format_alone(log_format: logs.LogFormat, shown: str) -> None:
     with logged(log_format=log_format) as log:

@@ -60,6 +60,8 @@ async def logged_address(app: FastAPI, peer: str, forwarded: str | None) -> obje
         (PROXY, "unknown", PROXY),
         (PROXY, "_hidden", PROXY),
         (PROXY, "\x1b[31mred", PROXY),
+        (PROXY, "fe80::1%\x1b[31mred", PROXY),
+        (PROXY, "[fe80::1%eth0]:4711", PROXY),
         (PROXY, f"{CLIENT}, ", PROXY),
     ],
 )

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from auth_client.caller import Caller
+from chassis import logs
 from chassis.errors import FieldError, Invalid
 from chassis.http.routing import Flag
 from chassis.ids import LARGEST_ID
@@ -59,7 +60,7 @@ def _import(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def _print(report: ImportReport, options: ImportOptions) -> None:
     for error in report.errors:
-        print(f"line {error.line}: {error.detail}")
+        print(logs.for_terminal(f"line {error.line}: {error.detail}"))
     if not report.lines:
         return
     layout = report.file

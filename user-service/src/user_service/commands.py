@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from chassis import logs
 from chassis.database.purge import purge
 from chassis.errors import FieldError, Invalid
 from chassis.process.server import Command
@@ -76,7 +77,7 @@ def _sessions(settings: Settings, arguments: argparse.Namespace) -> None:
     print(line("id", "created", "last used", "expires", "address", "user agent"))
     for each in sessions:
         times = (f"{time:%Y-%m-%dT%H:%M:%SZ}" for time in (each.created_at, each.last_used_at, each.expires_at))
-        print(line(each.id, *times, each.ip or "-", each.user_agent or "-"))
+        print(line(each.id, *times, *(logs.for_terminal(text or "-") for text in (each.ip, each.user_agent))))
 
 
 def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:

@@ -5,13 +5,14 @@ library. Context, such as the request id, travels in contextvars, into worker th
 """
 
 import asyncio
+import io
 import logging
 import sys
 from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.dev import Column, KeyValueColumnFormatter
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 LogFormat = Literal["console", "json"]
 
@@ -127,11 +128,34 @@ def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
+def for_terminal(text: str, keep: str = "") -> str:
+    """The text with an escape for each control character, which could move the cursor or forge a line.
+
+    :param keep: control characters that stay
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def _message(text: object) -> str:
+    return for_terminal(str(text).rstrip("\n"))
+
+
+def _traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    # A local variable may hold a password: the plain formatter prints no variables.
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(for_terminal(text.getvalue(), keep="\n"))
+
+
 def _console_renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
     styles = structlog.dev.ConsoleRenderer.get_default_column_styles(colors)
 
     def value_only(style: str) -> KeyValueColumnFormatter:
-        return KeyValueColumnFormatter(None, style, styles.reset, str)
+        return KeyValueColumnFormatter(None, style, styles.reset, _message)
 
     def as_text(value: Any) -> str:
         plain = str(value)
@@ -146,8 +170,7 @@ def _console_renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
             Column("", KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, as_text)),
         ],
         sort_keys=False,
-        # A local variable in a traceback may hold a password: the plain formatter prints no variables.
-        exception_formatter=structlog.dev.plain_traceback,
+        exception_formatter=_traceback,
     )
 
 

@@ -10,7 +10,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 class TrustedProxies:
     """Takes the client's address and scheme from the `X-Forwarded-*` headers of trusted proxies, as uvicorn does.
 
-    An entry that is no IP address is ignored: uvicorn would pass on any text, and it would reach the log.
+    An entry that is no IP address is ignored, and the address is that of the proxy: uvicorn would pass on any text, and
+    it would reach the log.
     """
 
     def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
@@ -25,8 +26,15 @@ class TrustedProxies:
 
     async def _with_valid_address(self, scope: Scope, receive: Receive, send: Send) -> None:
         peer = scope.pop("peer")
-        try:
-            ipaddress.ip_address(scope["client"][0] if scope.get("client") else "")
-        except ValueError:
+        if not _is_address(scope["client"][0] if scope.get("client") else ""):
             scope["client"] = peer
         await self._app(scope, receive, send)
+
+
+def _is_address(text: str) -> bool:
+    """Whether the text is an IP address. For `ipaddress`, any text after a % in an IPv6 address is its zone."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text

@@ -136,7 +136,7 @@ def _run(command: Command[S], settings: S, arguments: argparse.Namespace, migrat
     except DomainError as error:
         field_errors = error.errors if isinstance(error, Invalid) else ()
         for line in [each.detail for each in field_errors] or [error.detail]:
-            print(f"{command.name}: {line}", file=sys.stderr)
+            print(logs.for_terminal(f"{command.name}: {line}"), file=sys.stderr)
         raise SystemExit(1) from None
 
 
