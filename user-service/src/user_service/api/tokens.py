@@ -11,7 +11,7 @@ from chassis.http import bodies
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Router
 from user_service.api import oauth2
-from user_service.api.dependencies import client_address
+from user_service.api.dependencies import client_address, client_of
 from user_service.api.refresh_cookie import RefreshCookie
 from user_service.errors import (
     PASSWORD_ERRORS,
@@ -94,12 +94,10 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
         """
         if cookie:
             cookie.check_origin(request)
-        ip = client_address(request)
+        client = client_of(request)
         if isinstance(grant, RefreshRequest):
-            return grant_response(await sessions.refresh(grant.refresh_token, ip), request, response)
-        # Headers are Latin-1 and may contain control characters, which the service does not store.
-        user_agent = "".join(filter(str.isprintable, request.headers.get("user-agent", ""))) or None
-        return grant_response(await sessions.log_in(grant.username, grant.password, user_agent, ip), request, response)
+            return grant_response(await sessions.refresh(grant.refresh_token, client), request, response)
+        return grant_response(await sessions.log_in(grant.username, grant.password, client), request, response)
 
     @routes.post(
         "/refresh",
@@ -117,12 +115,13 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
         token: Annotated[str, Depends(read_token)], request: Request, response: Response
     ) -> TokenResponse:
         """Each refresh token is valid once. Within 10 seconds of its use, the same token returns the same new refresh
-        token, so a client can retry after a lost response and two tabs can refresh together. Later reuse, or use of
-        an older token, indicates a stolen copy and revokes the session.
+        token, so a client can retry after a lost response and two tabs can refresh together. Later reuse, use of an
+        older token, or reuse by a client with another address and another user agent indicates a stolen copy and
+        revokes the session.
 
         Also accepts the form of an OAuth2 refresh token grant.
         """
-        return grant_response(await sessions.refresh(token, client_address(request)), request, response)
+        return grant_response(await sessions.refresh(token, client_of(request)), request, response)
 
     async def read_revocation(request: Request) -> Revocation:
         return await oauth2.read_form(request, Revocation)

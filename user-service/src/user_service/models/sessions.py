@@ -24,6 +24,9 @@ class Session(Numbered, Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
     user_agent: Mapped[str | None] = mapped_column(String(MAX_USER_AGENT_LENGTH))
     ip: Mapped[str | None] = mapped_column(String(MAX_IP_LENGTH))
+    # Of the last refresh, at `refreshed_at`.
+    refresh_user_agent: Mapped[str | None] = mapped_column(String(MAX_USER_AGENT_LENGTH))
+    refresh_ip: Mapped[str | None] = mapped_column(String(MAX_IP_LENGTH))
     # Hashes of the token family, of the current refresh token, and of the token that it replaced at `refreshed_at`.
     family_hash: Mapped[str] = mapped_column(String(64))
     refresh_hash: Mapped[str] = mapped_column(String(64))

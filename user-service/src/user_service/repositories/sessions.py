@@ -7,7 +7,6 @@ from sqlalchemy import delete, select
 
 from chassis.database.repository import BaseRepository
 from user_service.models import Session, User
-from user_service.models.sessions import MAX_IP_LENGTH, MAX_USER_AGENT_LENGTH
 
 
 class SessionRepository(BaseRepository[Session]):
@@ -50,8 +49,8 @@ class SessionRepository(BaseRepository[Session]):
                 created_at=now,
                 last_used_at=now,
                 expires_at=expires_at,
-                user_agent=user_agent[:MAX_USER_AGENT_LENGTH] if user_agent else None,
-                ip=ip[:MAX_IP_LENGTH] if ip else None,
+                user_agent=user_agent,
+                ip=ip,
                 family_hash="",
                 refresh_hash="",
             )

@@ -33,6 +33,14 @@ MAX_LISTED_SESSIONS = 100
 
 
 @dataclass(frozen=True)
+class Client:
+    """Where a request comes from; None for what is unknown."""
+
+    ip: str | None
+    user_agent: str | None
+
+
+@dataclass(frozen=True)
 class Identity:
     """The account and session of an access token, and when the token expires."""
 
@@ -93,45 +101,54 @@ class Sessions(Service["Repositories"]):
         self._max_lifetime = max_lifetime
         self._max_sessions = max_sessions
 
-    async def log_in(self, username: str, password: str, user_agent: str | None, ip: str | None) -> Grant:
+    async def log_in(self, username: str, password: str, client: Client) -> Grant:
         """Create a session.
 
         Raises InvalidCredentials, TooManyAttempts or PasswordsBusy. InvalidCredentials takes the same time for an
         unknown username, a wrong password and a disabled account.
         """
-        async with self._logins.attempt(ip, username_key(username)):
+        async with self._logins.attempt(client.ip, username_key(username)):
             while True:
                 credentials = await self._find_credentials(username)
                 verification = await self._passwords.verify(password, credentials.password_hash)
                 user_id = credentials.user_id
                 if user_id is None or not verification.matches or not credentials.is_active:
                     # The username is not logged: users sometimes type their password into that field.
-                    audit.log("login refused", user_id=user_id, ip=ip)
+                    audit.log("login refused", user_id=user_id, ip=client.ip)
                     raise InvalidCredentials
                 new_hash = await self._passwords.hash(password) if verification.is_outdated else None
-                created = await self._create_session(user_id, credentials.password_hash, new_hash, user_agent, ip)
+                created = await self._create_session(user_id, credentials.password_hash, new_hash, client)
                 if created is not None:
                     break
         token, revoked = created
-        audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=ip)
+        audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=client.ip)
         for session_id in revoked:
             audit.log("session revoked", user_id=user_id, session_id=session_id)
         return self._grant(user_id, token)
 
-    async def refresh(self, text: str, ip: str | None) -> Grant:
+    async def refresh(self, text: str, client: Client) -> Grant:
         """Replace a refresh token and issue a new access token; raises SessionRevoked or TooManyAttempts.
 
-        Within GRACE, a token that was just replaced returns the same successor. Later reuse, or use of an older token,
-        indicates a stolen copy and revokes the session.
+        Within GRACE, a token that was just replaced returns the same successor. Later reuse, use of an older token, or
+        reuse by another client indicates a stolen copy and revokes the session.
         """
-        token = await self._parse(text, ip)
-        session, successor = await self._rotate(token)
-        # Logged and raised after the commit: an exception inside the transaction would undo the revocation.
-        if session is not None and successor is None:
-            audit.log("refresh token reused", user_id=session.user_id, session_id=session.id, ip=ip)
-        if session is None or successor is None:
+        token = await self._parse(text, client.ip)
+        rotation = await self._rotate(token, client)
+        if rotation is None:
             raise SessionRevoked
-        return self._grant(session.user_id, successor)
+        session = rotation.session
+        # Logged and raised after the commit: an exception inside the transaction would undo the revocation.
+        if rotation.successor is None:
+            audit.log("refresh token reused", user_id=session.user_id, session_id=session.id, ip=client.ip)
+            raise SessionRevoked
+        audit.log(
+            "session refreshed",
+            user_id=session.user_id,
+            session_id=session.id,
+            ip=client.ip,
+            new_address=rotation.has_new_address,
+        )
+        return self._grant(session.user_id, rotation.successor)
 
     async def identify(self, access_token: str) -> Identity:
         """Validate an access token; raises InvalidToken with the reason as its detail."""
@@ -217,8 +234,7 @@ class Sessions(Service["Repositories"]):
         user_id: int,
         verified_hash: str | None,
         new_hash: str | None,
-        user_agent: str | None,
-        ip: str | None,
+        client: Client,
     ) -> tuple[RefreshToken, Sequence[int]] | None:
         """The first refresh token of a new session, and the ids of the sessions that it revokes as the oldest ones.
 
@@ -230,7 +246,7 @@ class Sessions(Service["Repositories"]):
         if new_hash is not None:
             user.password_hash = new_hash
         now = datetime.now(UTC)
-        session = repos.sessions.create(user_id, now, self._expiry(now, now), user_agent, ip)
+        session = repos.sessions.create(user_id, now, self._expiry(now, now), client.user_agent, client.ip)
         # The token contains the session's id, which the insert assigns.
         token = RefreshToken.generate(session.id)
         session.family_hash, session.refresh_hash = token.family_hash, token.hash
@@ -240,33 +256,33 @@ class Sessions(Service["Repositories"]):
         return token, repos.sessions.revoke_oldest(user_id, now, keep=self._max_sessions)
 
     @writes
-    def _rotate(self, repos: Repositories, token: RefreshToken) -> tuple[Session | None, RefreshToken | None]:
-        """The session of the token and the token's successor.
-
-        :return: a session without a successor if reuse revoked it; neither if the token is invalid
-        """
+    def _rotate(self, repos: Repositories, token: RefreshToken, client: Client) -> _Rotation | None:
+        """Replace the token, or revoke its session if it is reused; None if the token is invalid."""
         session = repos.sessions.find(token.session_id, for_update=True)
         if session is None or not hmac.compare_digest(session.family_hash, token.family_hash):
-            return None, None
+            return None
         now = datetime.now(UTC)
         user = repos.users.find(session.user_id)
         # The lifetime may have been limited after the last refresh.
         expires_at = min(session.expires_at, self._expiry(session.created_at, now))
         if expires_at <= now or user is None or not user.is_active:
-            return None, None
+            return None
         successors = token.successors(self._successor_keys)
+        has_new_address = client.ip not in (session.ip, session.refresh_ip)
         if hmac.compare_digest(session.refresh_hash, token.hash):
             session.previous_hash, session.refresh_hash = token.hash, successors[0].hash
             session.refreshed_at = session.last_used_at = now
+            session.refresh_ip, session.refresh_user_agent = client.ip, client.user_agent
             session.expires_at = self._expiry(session.created_at, now)
-            return session, successors[0]
+            return _Rotation(session, successors[0], has_new_address)
         was_just_replaced = hmac.compare_digest(session.previous_hash or "", token.hash)
-        if was_just_replaced and session.refreshed_at and now - session.refreshed_at <= GRACE:
+        is_in_time = session.refreshed_at is not None and now - session.refreshed_at <= GRACE
+        if was_just_replaced and is_in_time and _may_be_the_last_client(session, client):
             for successor in successors:
                 if hmac.compare_digest(successor.hash, session.refresh_hash):
-                    return session, successor
+                    return _Rotation(session, successor, has_new_address)
         repos.sessions.delete(session)
-        return session, None
+        return _Rotation(session, None, has_new_address)
 
     @writes
     def _revoke(self, repos: Repositories, session_id: int, user_id: int) -> bool:
@@ -295,6 +311,28 @@ class Sessions(Service["Repositories"]):
     def _grant(self, user_id: int, token: RefreshToken) -> Grant:
         access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
         return Grant(user_id, access_token, self._tokens.lifetime, token.format())
+
+
+@dataclass(frozen=True)
+class _Rotation:
+    """What the use of a refresh token has led to."""
+
+    session: Session
+    successor: RefreshToken | None
+    """None if reuse has revoked the session."""
+    has_new_address: bool
+    """Whether neither the login nor the last refresh came from the address."""
+
+
+def _may_be_the_last_client(session: Session, client: Client) -> bool:
+    """Whether the address or the user agent is that of the last refresh, or an address is unknown.
+
+    A phone that loses a response because it changes networks tries again with another address, and a browser with
+    IPv4 and IPv6 may too.
+    """
+    if client.ip is None or session.refresh_ip is None or client.ip == session.refresh_ip:
+        return True
+    return client.user_agent is not None and client.user_agent == session.refresh_user_agent
 
 
 def page_of_sessions(repos: Repositories, user_id: int, current_id: int, before: int | None, limit: int) -> SessionPage:
