@@ -11,6 +11,8 @@ from chassis.errors import READ_ERRORS, InvalidToken
 from chassis.http.bodies import JSON
 from chassis.http.problems import documented
 from chassis.http.routing import Router
+from user_service import audit
+from user_service.api.dependencies import client_address
 from user_service.errors import InvalidServiceKey
 from user_service.schemas import (
     REFUSED_TOKEN_EXAMPLE,
@@ -26,6 +28,7 @@ MAX_BODY_BYTES = 16 * 1024
 
 def _require_service_key(keys: dict[str, str]) -> Callable[..., Coroutine[Any, Any, None]]:
     """A dependency: raises InvalidServiceKey if there are keys and the request has none of them."""
+    refusals = audit.Flood("service key refused")
 
     async def require_service_key(
         request: HTTPConnection,
@@ -42,6 +45,7 @@ def _require_service_key(keys: dict[str, str]) -> Callable[..., Coroutine[Any, A
         # Compares every key in constant time, so response times reveal nothing about the keys.
         names = [name for name, known in keys.items() if hmac.compare_digest(known.encode(), (sent or "").encode())]
         if not names:
+            refusals.log(client_address(request))
             raise InvalidServiceKey
         # The access log names the key, so an operator can see when an old key is no longer used.
         request.state.asked_by = names[0]

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from chassis import rate_limits
 from chassis.rate_limits import Counter, RateLimits
+from user_service import audit
 from user_service.errors import InvalidCredentials, PasswordsBusy, TooManyAttempts, WrongPassword
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
@@ -35,6 +36,7 @@ class Throttle:
         self._per_account = rate_limits.parse(per_account)
         self._per_address = rate_limits.parse(per_address)
         self._queue_timeout = queue_timeout
+        self._rejections = audit.Flood("attempts throttled", operation=operation)
 
     async def count(self, ip: str | None, account: str | None = None) -> None:
         """Count a call, whether it succeeds or not; raises TooManyAttempts.
@@ -44,6 +46,7 @@ class Throttle:
         of_account = self._of_account(ip, account) if account is not None else []
         wait = await self._limits.hit([*self._of_address(ip), *of_account])
         if wait is not None:
+            self._rejections.log(ip)
             raise TooManyAttempts(wait)
 
     @asynccontextmanager
@@ -57,7 +60,7 @@ class Throttle:
         """
         of_account = self._of_account(ip, account)
         counters = [*self._of_address(ip), *of_account]
-        await self._enter(counters)
+        await self._enter(counters, ip)
         try:
             yield
         except (InvalidCredentials, WrongPassword):
@@ -68,11 +71,12 @@ class Throttle:
         finally:
             await self._limits.leave(counters)
 
-    async def _enter(self, counters: list[Counter]) -> None:
+    async def _enter(self, counters: list[Counter], ip: str | None) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._queue_timeout
         while (wait := await self._limits.enter(counters)) is not None:
             if wait:
+                self._rejections.log(ip)
                 raise TooManyAttempts(wait)
             if clock() >= deadline:
                 raise PasswordsBusy

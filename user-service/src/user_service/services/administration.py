@@ -27,10 +27,8 @@ class AccountUpdate:
 
 
 class Administration(Service["Repositories"]):
-    @reads
-    def page(
+    async def page(
         self,
-        repos: Repositories,
         admin: Identity,
         after: int,
         limit: int,
@@ -41,14 +39,19 @@ class Administration(Service["Repositories"]):
     ) -> tuple[Sequence[User], bool]:
         """The accounts after this id, ordered by id, and whether there are more; raises AdminsOnly."""
         require_admin(admin)
-        users = repos.users.list_after(after, limit + 1, q=q, is_active=is_active, is_admin=is_admin)
+        users = await self._list(after, limit + 1, q=q, is_active=is_active, is_admin=is_admin)
+        others = [user.id for user in users[:limit] if user.id != admin.user_id]
+        if others:
+            audit.log("accounts listed", user_id=None, by=admin.user_id, account_ids=others)
         return users[:limit], len(users) > limit
 
-    @reads
-    def get(self, repos: Repositories, admin: Identity, user_id: int) -> User:
+    async def get(self, admin: Identity, user_id: int) -> User:
         """Get an account; raises AdminsOnly or UserNotFound."""
         require_admin(admin)
-        return require_user(repos.users.find(user_id))
+        user = require_user(await self._find(user_id))
+        if user_id != admin.user_id:
+            audit.log("account shown", user_id=user_id, by=admin.user_id)
+        return user
 
     async def change(self, admin: Identity, user_id: int, update: AccountUpdate) -> User:
         """Update an account; disabling it revokes its sessions.
@@ -72,14 +75,13 @@ class Administration(Service["Repositories"]):
         await self._delete(user_id, by=admin.user_id)
         audit.log("account deleted", user_id=user_id, by=admin.user_id)
 
-    @reads
-    def page_of_sessions(
-        self, repos: Repositories, admin: Identity, user_id: int, before: int | None, limit: int
-    ) -> SessionPage:
+    async def page_of_sessions(self, admin: Identity, user_id: int, before: int | None, limit: int) -> SessionPage:
         """A page of an account's active sessions, newest first; raises AdminsOnly or UserNotFound."""
         require_admin(admin)
-        user = require_user(repos.users.find(user_id))
-        return page_of_sessions(repos, user.id, admin.session_id, before, limit)
+        page = await self._page_of_sessions(user_id, admin.session_id, before, limit)
+        if user_id != admin.user_id:
+            audit.log("sessions listed", user_id=user_id, by=admin.user_id)
+        return page
 
     async def revoke_session(self, admin: Identity, user_id: int, session_id: int) -> None:
         """Revoke one session of an account; raises AdminsOnly, UserNotFound or SessionNotFound."""
@@ -103,6 +105,30 @@ class Administration(Service["Repositories"]):
         """Revoke all sessions of an account; raises UserNotFound."""
         user = await self._revoke_all(username, by=None)
         audit.log("sessions revoked", user_id=user.id, by=None)
+
+    @reads
+    def _list(
+        self,
+        repos: Repositories,
+        after: int,
+        limit: int,
+        *,
+        q: str | None,
+        is_active: bool | None,
+        is_admin: bool | None,
+    ) -> Sequence[User]:
+        return repos.users.list_after(after, limit, q=q, is_active=is_active, is_admin=is_admin)
+
+    @reads
+    def _find(self, repos: Repositories, user_id: int) -> User | None:
+        return repos.users.find(user_id)
+
+    @reads
+    def _page_of_sessions(
+        self, repos: Repositories, user_id: int, current_id: int, before: int | None, limit: int
+    ) -> SessionPage:
+        user = require_user(repos.users.find(user_id))
+        return page_of_sessions(repos, user.id, current_id, before, limit)
 
     @writes
     def _revoke(self, repos: Repositories, user_id: int, session_id: int, *, by: int) -> None:
