@@ -25,11 +25,33 @@ async def test_https_is_demanded_only_if_the_setting_says_so() -> None:
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
-async def test_only_responses_to_a_known_caller_must_not_be_stored(client: httpx.AsyncClient) -> None:
-    assert "cache-control" not in (await client.get("/books")).headers
-    for method, path in (("DELETE", "/books/1"), ("HEAD", "/books/5"), ("GET", "/books/5")):
-        answer = await client.request(method, path, headers=TOKEN)
-        assert answer.headers.get_list("cache-control") == ["no-store"], (method, path)
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/books/5", TOKEN, 200),
+        ("HEAD", "/books/5", TOKEN, 200),
+        ("GET", "/books", TOKEN, 200),  # Public, but a cache can't know.
+        ("DELETE", "/books/1", TOKEN, 204),
+        ("DELETE", "/books/1", {}, 401),
+        ("DELETE", "/books/1", {"Authorization": "Basic Og=="}, 401),
+        ("GET", "/nothing", TOKEN, 404),
+        ("GET", "/books?colour=red", TOKEN, 422),
+        ("GET", "/failures/unexpected", TOKEN, 500),
+        ("POST", "/books", {}, 401),
+    ],
+)
+async def test_responses_that_may_be_for_one_caller_only_must_not_be_stored(
+    client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    with logged():
+        answer = await client.request(method, path, headers=headers)
+    assert (answer.status_code, answer.headers.get_list("cache-control")) == (status, ["no-store"])
+
+
+@pytest.mark.parametrize("path", ["/books", "/nothing", "/docs", "/openapi.json"])
+async def test_public_responses_may_be_stored(client: httpx.AsyncClient, path: str) -> None:
+    assert "cache-control" not in (await client.get(path)).headers
+    assert "cache-control" not in (await client.options(path)).headers
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def test_raw_request(services: Services, owner: Account, service: str, case: dic
         reader = _Connection(connection)
         responses = [reader.response(method) for _ in case["statuses"]]
         assert [each and each.status for each in responses] == case["statuses"]
+        assert {each.getheader("X-Content-Type-Options") for each in responses if each} <= {"nosniff"}
         if case.get("closed") is False:
             connection.sendall(PROBE)
             probe = reader.response("GET")

@@ -47,7 +47,7 @@ def _oauth2_response(problem: bytes) -> Response:
     members = problems.Problem.model_validate_json(problem).model_dump()
     members |= {"status": 400, "title": "Bad Request"}
     body = TokenProblem(**members, error=_ERRORS.get(members["code"], "invalid_request"))
-    return Response(body.model_dump_json(exclude_none=True), 400, {"Cache-Control": "no-store"}, bodies.JSON)
+    return Response(body.model_dump_json(exclude_none=True), 400, media_type=bodies.JSON)
 
 
 def documented(path: str, *errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:

@@ -60,7 +60,6 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
 
     def grant_response(grant: Grant, request: Request, response: Response) -> TokenResponse:
         request.state.user_id = grant.user_id
-        response.headers["Cache-Control"] = "no-store"
         if cookie:
             cookie.set(request, response, grant.refresh_token)
         return TokenResponse(

@@ -109,6 +109,8 @@ class RequestContext:
         is_chosen = bool(_SANE_REQUEST_ID.fullmatch(sent))
         request_id = sent if is_chosen else own_id
         state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        # Public reads alone may be stored: other responses are for one caller, or have personal data or tokens.
+        is_public = scope["method"] in ("GET", "HEAD", "OPTIONS") and "authorization" not in headers
         status = 500
 
         async def send_with_id(message: Message) -> None:
@@ -118,7 +120,7 @@ class RequestContext:
                 message["headers"] = [*message["headers"], *self._security_headers]
                 response_headers = MutableHeaders(scope=message)
                 response_headers[REQUEST_ID_HEADER] = request_id
-                if "user_id" in state:  # The caller is known, so the response may be for this caller only.
+                if not is_public:
                     response_headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

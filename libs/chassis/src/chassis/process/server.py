@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from chassis import logs
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.errors import DomainError, Invalid
+from chassis.process.protocol import Protocol
 from chassis.settings import ServiceSettings, as_markdown, fail, load
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -161,6 +162,7 @@ def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]
     uvicorn.run(
         worker_factory,
         factory=True,
+        http=Protocol,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
