@@ -234,3 +234,14 @@ def test_creating_a_database_object_opens_no_connection(tmp_path: Path) -> None:
     assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new" / "library.db").exists()
     library.close()
+
+
+async def test_deleted_content_is_overwritten(library: Library, library_url: str) -> None:
+    for name in ("poems", "a shelf to be deleted"):
+        await library.write(add_shelf(name))
+    await library.write(lambda session: session.execute(text("DELETE FROM shelves WHERE name <> 'poems'")))
+    with sqlite_connection(path_of(library_url)) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    content = path_of(library_url).read_bytes()
+    assert b"poems" in content
+    assert b"to be deleted" not in content

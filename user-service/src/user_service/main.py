@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         tags=TAGS,
         lifespan=lifespan,
         routers=[
-            accounts.router(services.accounts),
+            accounts.router(services.accounts, services.sessions),
             tokens.router(services.sessions, cookie),
             sessions.router(services.sessions, cookie),
             validation.router(services.sessions, settings.service_keys),

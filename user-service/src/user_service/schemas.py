@@ -235,22 +235,19 @@ class Revocation(BaseModel):
     )
 
 
+_SESSION_EXAMPLE: JsonDict = {
+    "id": 1,
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "last_used_at": "2026-01-31T12:00:00.000000Z",
+    "expires_at": "2026-03-02T12:00:00.000000Z",
+    "user_agent": "curl/8.0",
+    "ip": "127.0.0.1",
+    "current": True,
+}
+
+
 class SessionRead(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": 1,
-                    "created_at": "2026-01-31T12:00:00.000000Z",
-                    "last_used_at": "2026-01-31T12:00:00.000000Z",
-                    "expires_at": "2026-03-02T12:00:00.000000Z",
-                    "user_agent": "curl/8.0",
-                    "ip": "127.0.0.1",
-                    "current": True,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION_EXAMPLE]})
 
     id: int
     created_at: Time
@@ -259,6 +256,25 @@ class SessionRead(BaseModel):
     user_agent: str | None
     ip: str | None
     current: bool = Field(description="Whether the access token of this request belongs to the session.")
+
+
+class SessionExport(SessionRead):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{**_SESSION_EXAMPLE, "refresh_user_agent": "curl/8.0", "refresh_ip": "192.0.2.1"}]
+        }
+    )
+
+    refresh_user_agent: str | None = Field(description="The user agent of the last refresh; null if there was none.")
+    refresh_ip: str | None = Field(description="The address of the last refresh; null if there was none.")
+
+
+class AccountExport(BaseModel):
+    """What the service stores about an account, except hashes of its password and tokens."""
+
+    exported_at: Time
+    account: UserRead
+    sessions: list[SessionExport] = Field(description="The active sessions, newest first, at most 10,000.")
 
 
 class PasswordProof(BaseModel):

@@ -1,5 +1,6 @@
 """Endpoints for registration and the caller's own account."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request, Response
@@ -8,12 +9,21 @@ from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthentic
 from chassis.http.problems import documented, documented_headers
 from chassis.http.routing import Router
 from user_service.api.dependencies import CurrentIdentity, client_address
+from user_service.api.sessions import read_session
 from user_service.errors import PASSWORD_ERRORS, LastAdmin, RegistrationClosed, UsernameTaken, WrongPassword
-from user_service.schemas import PasswordChange, PasswordProof, Registration, UserRead
+from user_service.schemas import (
+    AccountExport,
+    PasswordChange,
+    PasswordProof,
+    Registration,
+    SessionExport,
+    UserRead,
+)
 from user_service.services.accounts import Accounts
+from user_service.services.sessions import Sessions
 
 
-def router(accounts: Accounts) -> Router:
+def router(accounts: Accounts, sessions: Sessions) -> Router:
     routes = Router(tags=["accounts"])
 
     @routes.post(
@@ -43,6 +53,36 @@ def router(accounts: Accounts) -> Router:
         """Shows whether a token is valid, and to whom it belongs."""
         return UserRead.model_validate(caller.user)
 
+    @routes.get(
+        "/me/export",
+        summary="Export your data",
+        response_description="The account and its active sessions.",
+        responses={
+            200: {"headers": documented_headers({"Content-Disposition": "The suggested file name."})},
+            **documented(NotAuthenticated, InvalidToken, *READ_ERRORS),
+        },
+    )
+    async def export_account(caller: CurrentIdentity, request: Request, response: Response) -> AccountExport:
+        """All that the service stores about your account, as a file, except the hashes of its password and tokens. A
+        session has the time, the address and the user agent of a login; the service keeps none of past sessions.
+
+        Other services export what they have. The product service: `GET /products/export` with your id as `owner_id`.
+        """
+        found = await sessions.export(caller, client_address(request))
+        response.headers["Content-Disposition"] = 'attachment; filename="account.json"'
+        return AccountExport(
+            exported_at=datetime.now(UTC),
+            account=UserRead.model_validate(caller.user),
+            sessions=[
+                SessionExport(
+                    **dict(read_session(each, caller)),
+                    refresh_user_agent=each.refresh_user_agent,
+                    refresh_ip=each.refresh_ip,
+                )
+                for each in found
+            ],
+        )
+
     @routes.post(
         "/me/password",
         status_code=204,
@@ -65,7 +105,12 @@ def router(accounts: Accounts) -> Router:
 
     @routes.delete("/me", summary="Delete your account", **deletion)
     async def delete_account(proof: PasswordProof, caller: CurrentIdentity, request: Request) -> Response:
-        """Its data in other services is kept. Ids are never reused, so no later account inherits that data."""
+        """Deletes the account, its password hash and its sessions, with their addresses and user agents.
+
+        What other services have, such as products and their history, stays, with the account's id in it: others may
+        depend on it. Delete it before, if you want it to go. Lines of the log with the id and addresses stay for as
+        long as the operator keeps them. Ids are never reused, so no later account inherits any of this.
+        """
         await accounts.delete(caller, proof.current_password, client_address(request))
         return Response(status_code=204)
 

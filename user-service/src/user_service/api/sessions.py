@@ -14,6 +14,7 @@ from chassis.ids import RowId
 from user_service.api.dependencies import CurrentIdentity, client_address
 from user_service.api.refresh_cookie import RefreshCookie
 from user_service.errors import SessionNotFound, SessionRevoked, TooManyAttempts
+from user_service.models import Session
 from user_service.schemas import LogOut, SessionRead
 from user_service.services.sessions import Identity, SessionPage, Sessions
 
@@ -40,18 +41,19 @@ def list_page(
     if page.following is not None:
         parameters = {"limit": query.limit, "cursor": write_cursor(page.following)}
         response.headers["Link"] = link_header(path, next=parameters)
-    return [
-        SessionRead(
-            id=session.id,
-            created_at=session.created_at,
-            last_used_at=session.last_used_at,
-            expires_at=session.expires_at,
-            user_agent=session.user_agent,
-            ip=session.ip,
-            current=session.id == caller.session_id,
-        )
-        for session in page.sessions
-    ]
+    return [read_session(session, caller) for session in page.sessions]
+
+
+def read_session(session: Session, caller: Identity) -> SessionRead:
+    return SessionRead(
+        id=session.id,
+        created_at=session.created_at,
+        last_used_at=session.last_used_at,
+        expires_at=session.expires_at,
+        user_agent=session.user_agent,
+        ip=session.ip,
+        current=session.id == caller.session_id,
+    )
 
 
 def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:

@@ -32,6 +32,10 @@ MAX_LISTED_SESSIONS = 100
 """A script that logs in every minute has thousands of sessions."""
 
 
+MAX_EXPORTED_SESSIONS = 10_000
+"""A bound for the size of an export; `page` has the others."""
+
+
 @dataclass(frozen=True)
 class Client:
     """Where a request comes from; None for what is unknown."""
@@ -197,6 +201,12 @@ class Sessions(Service["Repositories"]):
         """A page of the caller's active sessions; see `page_of_sessions`."""
         return page_of_sessions(repos, identity.user_id, identity.session_id, before, limit)
 
+    async def export(self, identity: Identity, ip: str | None) -> Sequence[Session]:
+        """The caller's active sessions, newest first, at most MAX_EXPORTED_SESSIONS."""
+        sessions = await self._list(identity.user_id, MAX_EXPORTED_SESSIONS)
+        audit.log("account exported", user_id=identity.user_id, ip=ip)
+        return sessions
+
     async def revoke(self, identity: Identity, session_id: int) -> None:
         """Revoke one of the caller's sessions; raises SessionNotFound."""
         if not await self._revoke(session_id, identity.user_id):
@@ -218,6 +228,10 @@ class Sessions(Service["Repositories"]):
         # Counted by family, which can't be guessed, so that guesses don't use up the attempts of the session's owner.
         await self._refreshes.count(ip, f"{token.session_id} {token.family_hash}")
         return token
+
+    @reads
+    def _list(self, repos: Repositories, user_id: int, limit: int) -> Sequence[Session]:
+        return repos.sessions.list_active(user_id, datetime.now(UTC), limit)
 
     @reads
     def _find_credentials(self, repos: Repositories, username: str) -> Credentials:

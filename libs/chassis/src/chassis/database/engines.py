@@ -10,6 +10,9 @@ from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url
 
 DEFAULT_TIMEOUT = 10.0  # seconds
 
+SECURE_DELETE = "secure_delete = ON"
+"""The pragma of SQLite that overwrites deleted content with zeros; else it stays in the file until overwritten."""
+
 # A read is one round trip: no BEGIN before it and no ROLLBACK after it.
 _READ_OPTIONS: dict[str, Any] = {
     "isolation_level": "AUTOCOMMIT",
@@ -74,7 +77,7 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
     @event.listens_for(engine, "connect")
     def prepare(connection: SQLiteConnection, _record: object) -> None:
         connection.isolation_level = None  # `begin` below starts transactions, not the driver.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", SECURE_DELETE):
             connection.execute(f"PRAGMA {pragma}")
         if not writes:
             connection.execute("PRAGMA query_only = ON")

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Column, Connection, MetaData, NullPool, create_engin
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from chassis.database.engines import make_file, make_folder
+from chassis.database.engines import SECURE_DELETE, make_file, make_folder
 
 # The same for every service: each has its own database, and the lock belongs to the database.
 _ADVISORY_LOCK = 7_305_218_433_005_317_116
@@ -201,6 +201,7 @@ class Migrations:
             # A migration that re-creates a table would empty its child tables by cascade. The pragma has no effect
             # inside a transaction, so it is set before; the check before the commit compensates for it.
             connection.execute("PRAGMA foreign_keys = OFF")  # type: ignore[attr-defined]
+            connection.execute(f"PRAGMA {SECURE_DELETE}")  # type: ignore[attr-defined]
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
