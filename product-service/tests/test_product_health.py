@@ -1,13 +1,16 @@
 """Health endpoints of the product service."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from sqlalchemy import Engine, text
 
+from product_service.main import create_app
+from testkit.applications import running
 from testkit.library import logged
-from testkit.products import DRAFT, bearer, create
+from testkit.products import DRAFT, MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, UserServiceStub
 
 
@@ -21,6 +24,15 @@ async def test_all_dependencies_are_ok(client: httpx.AsyncClient, user_service: 
         "database": "ok",
         "user_service": {"url": user_service.url, "status": "ok", "breaker": "closed", "last_success": None},
     }
+
+
+async def test_health_shows_no_internal_address_in_production(
+    make_settings: MakeSettings, user_service: UserServiceStub
+) -> None:
+    async with running(create_app(make_settings(environment="production"))) as client:
+        health = (await client.get("/health")).json()
+    assert (health["status"], health["user_service"]["url"]) == ("ok", None)
+    assert user_service.url not in json.dumps(health)
 
 
 async def test_user_service_outage_degrades_health_but_not_readiness(

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from chassis.http import health
-from testkit import preloaded
+from testkit import library_api, preloaded
 from testkit.applications import running
 from testkit.library import client_of, make_app, opened, rows
 from testkit.library_migrations import FIRST, SECOND, make_migrations, write_migrations
@@ -99,6 +99,22 @@ async def test_pages_use_only_local_assets_and_no_inline_scripts(pages: FastAPI,
             asset = await client.get(f"/{reference}")
             assert asset.status_code == 200, reference
             assert asset.content
+
+
+async def test_the_documentation_can_be_closed() -> None:
+    app = make_app(library_api.books(), documentation="off", login_origin="http://users.test:8001")
+    async with client_of(app) as client:
+        for path in ("/docs", "/redoc", "/openapi.json", "/docs/assets/start.js", "/docs/assets/redoc.standalone.js"):
+            assert (await client.get(path)).status_code == 404, path
+        assert (await client.get("/")).json()["links"] == {"health": "health"}
+        page = await client.get("/", headers={"Accept": "text/html"})
+        references = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert set(references) == {"favicon.ico", "docs/assets/pages.css", "docs/assets/home.js", "health"}
+        assert "{" not in page.text
+        for reference in references[:-1]:
+            assert (await client.get(f"/{reference}")).status_code == 200, reference
+        assert "users.test" not in page.text + page.headers["content-security-policy"]
+        assert (await client.get("/books")).status_code == 200
 
 
 async def test_pages_allow_only_scripts_of_their_origin(pages: FastAPI) -> None:

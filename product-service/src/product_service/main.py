@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
         routers=[
             products.router(services.products, services.write_limit),
             import_export.router(services.products, services.imports, services.write_limit, settings.max_import_bytes),
-            product_service_health.router(readiness, services.auth),
+            product_service_health.router(readiness, services.auth, shows_url=settings.environment == "development"),
             health.router(readiness),
         ],
         authenticate=services.auth.validate,

@@ -217,9 +217,10 @@ class Settings(ServiceSettings):
         reasons = super().risky()
         if not self.service_keys:
             reasons.append("SERVICE_KEYS is unset. Anyone with a token can look up its account")
-        if self.limits_off:
+        off = [name.upper() for name, value in self if name.startswith("rate_limit_") and value == rate_limits.OFF]
+        if off:
             reasons.append(
-                "RATE_LIMIT_LOGIN and RATE_LIMIT_LOGIN_ADDRESS are off. Passwords can be guessed at full speed"
+                f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} off. Attempts are not limited there"
             )
         if not self.reject_common_passwords:
             reasons.append("REJECT_COMMON_PASSWORDS is off. Users may choose passwords that are easily guessed")

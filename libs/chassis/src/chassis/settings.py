@@ -30,6 +30,9 @@ CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
 SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # Likewise.
 
+# The other values of libpq permit a connection without TLS.
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
+
 # A development server takes the next free port when its usual one is in use, so any port is allowed.
 _LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
 
@@ -118,6 +121,11 @@ class ServiceSettings(BaseSettings):
         ge=0,
         le=63_072_000,
         description="For how long browsers must use HTTPS for the host (`Strict-Transport-Security`); 0 for no header.",
+    )
+    documentation: Literal["on", "off"] = Field(
+        default="on",
+        description="With `off`, `/docs`, `/redoc` and `/openapi.json` are a 404, and the start page does not link "
+        "them.",
     )
     max_body_bytes: int = Field(
         default=1_048_576,
@@ -221,8 +229,8 @@ class ServiceSettings(BaseSettings):
         url = make_url(self.database_url)
         if url.get_backend_name() == "sqlite":
             return ["DATABASE_URL is SQLite. Replicas on other machines can't share it"]
-        if url.host and not is_loopback(url.host) and "sslmode" not in url.query:
-            return ["DATABASE_URL has no sslmode. The connection to the database may be unencrypted"]
+        if url.host and not is_loopback(url.host) and url.query.get("sslmode") not in _ENCRYPTED:
+            return ["DATABASE_URL has no sslmode that demands TLS. The connection to the database may be unencrypted"]
         return []
 
     def allows_origin(self, origin: str) -> bool:

@@ -13,7 +13,7 @@ from product_service.settings import Settings
 
 
 class UserServiceHealth(BaseModel):
-    url: str
+    url: str | None = Field(description="`USER_SERVICE_URL`; null in production, where it may be an internal address.")
     status: Literal["ok", "unavailable"] = Field(description="Whether it responds. Checked at most every 5 seconds.")
     breaker: Literal["closed", "open", "half-open"] = Field(
         description="The circuit breaker. `open`: protected requests fail with 503; `half-open`: one request probes."
@@ -46,7 +46,8 @@ class ProductServiceHealth(Health):
     user_service: UserServiceHealth
 
 
-def router(readiness: Readiness, auth: AuthClient) -> Router:
+def router(readiness: Readiness, auth: AuthClient, *, shows_url: bool) -> Router:
+    """:param shows_url: whether everyone may know the URL of the user service"""
     routes = Router(tags=["health"])
 
     @routes.get("/health", summary="Health check", response_description="Always 200; see `status`.")
@@ -60,7 +61,7 @@ def router(readiness: Readiness, auth: AuthClient) -> Router:
             version=__version__,
             database="ok" if database else "unavailable",
             user_service=UserServiceHealth(
-                url=auth.url,
+                url=auth.url if shows_url else None,
                 status="ok" if user_service else "unavailable",
                 breaker=auth.breaker_state,
                 last_success=auth.last_success,

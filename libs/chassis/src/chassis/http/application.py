@@ -74,7 +74,10 @@ def build(
     :param login_origin: the origin that issues tokens to the documentation page, if it is another service
     :param allow_credentials: whether scripts of allowed origins may send and receive cookies
     """
-    site = pages.router(title=title, version=version, description=description, login_origin=login_origin)
+    documented = settings.documentation == "on"
+    site = pages.router(
+        title=title, version=version, description=description, login_origin=login_origin, documented=documented
+    )
     app = Application(
         title=title,
         version=version,
@@ -86,6 +89,7 @@ def build(
         root_path_in_servers=False,
         servers=[{"url": ".", "description": "The service that serves this document."}],
         lifespan=lifespan,
+        openapi_url="/openapi.json" if documented else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

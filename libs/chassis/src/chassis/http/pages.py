@@ -22,6 +22,11 @@ _TOOLS = Path(fastapi_offline.__file__).parent / "static"
 _ASSETS = {name: _TOOLS / name for name in ("swagger-ui-bundle.js", "swagger-ui.css")} | {
     name: _OURS / name for name in ("home.js", "pages.css", "redoc.js", "start.js", "theme.js")
 }
+_ASSETS_OF_HOME = ("home.js", "pages.css")
+_DOCUMENTATION = """<li><a href="docs">Try it</a><span>every operation, in Swagger UI</span></li>
+<li><a href="redoc">Read it</a><span>the reference, in ReDoc</span></li>
+<li><a href="openapi.json">openapi.json</a><span>for generated clients</span></li>
+"""
 # ReDoc loads its vendor's logo from another host. It hides an image that can't be loaded.
 _REDOC_LOGO, _EMPTY_IMAGE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
 
@@ -31,13 +36,15 @@ class AssetNotFound(NotFound):
     detail = "There is no such asset."
 
 
-def router(*, title: str, version: str, description: str, login_origin: str | None) -> Router:
+def router(*, title: str, version: str, description: str, login_origin: str | None, documented: bool = True) -> Router:
     """The pages and their assets.
 
     :param description: its first paragraph tells on `/` what runs here
     :param login_origin: the origin that the "Authorize" button calls, if it is another service
+    :param documented: whether there is more than `/`; without, `/` does not show the login origin either
     """
     pages = Router(include_in_schema=False)
+    login_origin = login_origin if documented else None
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -54,7 +61,8 @@ def router(*, title: str, version: str, description: str, login_origin: str | No
     headers = {"Content-Security-Policy": policy}
     asset_headers = {**headers, "Cache-Control": "max-age=3600"}
 
-    links = {"docs": "docs", "redoc": "redoc", "openapi": "openapi.json", "health": "health"}
+    links = {"docs": "docs", "redoc": "redoc", "openapi": "openapi.json"} if documented else {}
+    links["health"] = "health"
     login = ""
     if login_origin:
         links["login"] = f"{login_origin}/login"
@@ -66,7 +74,8 @@ def router(*, title: str, version: str, description: str, login_origin: str | No
         "description": description.strip().partition("\n\n")[0].replace("\n", " "),
         "links": links,
     }
-    home_page = _page("home", title=title, version=version, summary=about["description"]).replace("{login}", login)
+    home_page = _page("home", title=title, version=version, summary=about["description"])
+    home_page = home_page.replace("{documentation}", _DOCUMENTATION if documented else "").replace("{login}", login)
     swagger_page, redoc_page = _page("swagger", title=title), _page("redoc", title=title)
 
     @pages.get("/")
@@ -78,25 +87,27 @@ def router(*, title: str, version: str, description: str, login_origin: str | No
             return HTMLResponse(home_page, headers=vary)
         return JSONResponse(about, headers=vary)
 
-    @pages.get("/docs")
-    async def swagger() -> Response:
-        return HTMLResponse(swagger_page, headers=headers)
+    if documented:
 
-    @pages.get("/redoc")
-    async def redoc() -> Response:
-        return HTMLResponse(redoc_page, headers=headers)
+        @pages.get("/docs")
+        async def swagger() -> Response:
+            return HTMLResponse(swagger_page, headers=headers)
+
+        @pages.get("/redoc")
+        async def redoc() -> Response:
+            return HTMLResponse(redoc_page, headers=headers)
+
+        @pages.get("/docs/assets/redoc.standalone.js")
+        async def redoc_script() -> Response:
+            return Response(_redoc_script(), media_type="text/javascript", headers=asset_headers)
 
     @pages.get("/favicon.ico")
     async def icon() -> Response:
         return FileResponse(_OURS / "icon.svg", media_type="image/svg+xml", headers=asset_headers)
 
-    @pages.get("/docs/assets/redoc.standalone.js")
-    async def redoc_script() -> Response:
-        return Response(_redoc_script(), media_type="text/javascript", headers=asset_headers)
-
     @pages.get("/docs/assets/{name}")
     async def asset(name: str) -> Response:
-        if name not in _ASSETS:
+        if name not in (_ASSETS if documented else _ASSETS_OF_HOME):
             raise AssetNotFound
         return FileResponse(_ASSETS[name], headers=asset_headers)
 
