@@ -15,6 +15,7 @@ from tools.commands import (
     manage,
     migrate,
     openapi,
+    pin_images,
     prove,
     revision,
     screenshots,
@@ -118,6 +119,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         screenshots: [],
         seed: [ports, data, products],
         lock: [upgrade],
+        pin_images: [],
     }
     parser = argparse.ArgumentParser(prog="dev.py", description="Runs, tests and maintains the services.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

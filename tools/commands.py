@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tools import compatibility, postman, processes
+from tools import compatibility, images, postman, processes
 from tools.console import PROGRAM, CommandError, say
 from tools.environment import (
     BIN,
@@ -324,6 +324,16 @@ def lock(args: argparse.Namespace) -> int:
         if run([PYTHON, "-m", "uv", "pip", "compile", *sources, *flags, "-o", target]).returncode != 0:
             raise CommandError(f"{target} could not be written.")
         say(f"Wrote {target}.")
+    return 0
+
+
+def pin_images(_: argparse.Namespace) -> int:
+    """Pin the base images of the containers to the digests that the registry has for their tags; needs Docker."""
+    files = [ROOT / path for path in (*_relative("*-service/Dockerfile"), "docker-compose.yml")]
+    pinned = {file: images.pinned(file.read_text(encoding="utf-8"), images.registry_digest) for file in files}
+    for file, text in pinned.items():
+        file.write_text(text, encoding="utf-8", newline="\n")
+        say(f"Pinned the images of {file.relative_to(ROOT).as_posix()}.")
     return 0
 
 

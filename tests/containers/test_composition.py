@@ -77,9 +77,32 @@ def test_a_service_runs_without_root_without_privileges_within_limits_and_cannot
 @pytest.mark.parametrize("database", DATABASES.values())
 def test_a_database_is_limited_too_and_is_started_again(composed: Composition, database: str) -> None:
     host = composed.inspect(database)["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    status = composed.run_inside(database, "cat", "/proc/1/status").stdout
+    assert "Uid:\t0" not in status
+    assert "CapEff:\t0000000000000000\n" in status
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert 0 < host["Memory"] <= 2**30
     assert 0 < host["PidsLimit"] <= 1000
+
+
+@pytest.mark.parametrize("database", DATABASES.values())
+def test_a_service_owns_its_database_and_is_no_superuser(composed: Composition, database: str) -> None:
+    rights = "rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls"
+    assert composed.sql(database, f"SELECT {rights} FROM pg_roles WHERE rolname = current_user") == "f"
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
+    assert composed.sql(database, owner) == "service"
+    # Without a password, the superuser can't connect over the network.
+    superuser = (
+        "psql",
+        "-U",
+        "postgres",
+        "-tAc",
+        "SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = 'postgres'",
+    )
+    assert composed.run_inside(database, *superuser).stdout.strip() == "t"
 
 
 def test_only_the_service_can_read_the_signing_key_in_its_volume(composed: Composition) -> None:
