@@ -237,11 +237,12 @@ async def test_concurrent_imports_run_one_batch_at_a_time(
 @pytest.mark.parametrize(
     ("headers", "content", "status", "code"),
     [
-        ({"Content-Type": "application/json", "Authorization": "Bearer nobody"}, "[]", 415, "unsupported-media-type"),
+        ({"Content-Type": "application/json"}, "[]", 415, "unsupported-media-type"),
         ({"Content-Type": "text/csv; charset=ISO-8859-1"}, HEADER, 415, "unsupported-media-type"),
         ({"Content-Encoding": "gzip"}, HEADER, 415, "unsupported-media-type"),
-        ({"Content-Length": "104857601", "Authorization": "Bearer nobody"}, "", 413, "body-too-large"),
-        ({"Authorization": "Bearer nobody"}, "nothing", 401, "invalid-token"),
+        ({"Content-Length": "104857601"}, "", 413, "body-too-large"),
+        ({"Content-Length": "104857601", "Authorization": "Bearer nobody"}, "", 401, "invalid-token"),
+        ({"Content-Type": "application/json", "Authorization": "Bearer nobody"}, "[]", 401, "invalid-token"),
         ({"Authorization": ""}, "nothing", 401, "not-authenticated"),
         ({}, "", 422, "validation-failed"),
         ({}, "name;cost\nCup;1\n", 422, "validation-failed"),

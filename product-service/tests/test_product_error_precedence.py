@@ -1,10 +1,10 @@
-"""Precedence of errors: 400, 413 and 415, then 401, 422, 404, 403 and 409."""
+"""Precedence of errors: 401, then 400, 413 and 415, then 422, 404, 403 and 409."""
 
 import httpx
 import pytest
 
 from testkit.products import bearer, create
-from testkit.user_service_stub import ADA, BOB
+from testkit.user_service_stub import ADA, BOB, UserServiceStub
 
 
 async def change(client: httpx.AsyncClient, product_id: int, changes: object, token: str = ADA) -> httpx.Response:
@@ -13,13 +13,26 @@ async def change(client: httpx.AsyncClient, product_id: int, changes: object, to
 
 @pytest.mark.parametrize(
     ("content", "content_type", "status"),
-    [(b"{", "application/json", 400), (b"x" * 2_000_000, "application/json", 413), (b"x", "text/plain", 415)],
+    [(b"{", "application/json", 400), (b"x" * 200_000, "application/json", 413), (b"x", "text/plain", 415)],
 )
-async def test_unreadable_body_precedes_missing_token(
-    client: httpx.AsyncClient, content: bytes, content_type: str, status: int
+@pytest.mark.parametrize("path", ["/products", "/products/import"])
+async def test_missing_token_precedes_unreadable_body(
+    client: httpx.AsyncClient, path: str, content: bytes, content_type: str, status: int
 ) -> None:
-    answer = await client.post("/products", content=content, headers={"Content-Type": content_type})
-    assert answer.status_code == status
+    headers = {"Content-Type": content_type}
+    for authorization in ({}, bearer("nobody")):
+        answer = await client.post(path, content=content, headers={**headers, **authorization})
+        assert answer.status_code == 401
+    answer = await client.post(path, content=content, headers={**headers, **bearer(ADA)})
+    assert answer.status_code == (415 if path.endswith("import") else status)
+
+
+async def test_unavailable_user_service_precedes_unreadable_body(
+    client: httpx.AsyncClient, user_service: UserServiceStub
+) -> None:
+    user_service.answer = lambda _: (500, b"{}")
+    answer = await client.post("/products", content=b"{", headers={**bearer(ADA), "Content-Type": "text/plain"})
+    assert answer.status_code == 503
 
 
 async def test_missing_token_precedes_validation(client: httpx.AsyncClient) -> None:

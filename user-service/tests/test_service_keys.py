@@ -35,6 +35,13 @@ async def test_a_missing_or_wrong_key_is_rejected(make_settings: MakeSettings, k
         assert (await client.get("/me", headers=ada.headers)).status_code == 200
 
 
+async def test_the_key_is_checked_before_the_body_is_read(make_settings: MakeSettings) -> None:
+    async with running(create_app(make_settings(service_keys=KEYS))) as client:
+        for content in (b"{", b"x" * 20_000):
+            answer = await client.post("/validate-token", content=content)
+            assert (answer.status_code, answer.json()["code"]) == (401, "invalid-service-key")
+
+
 async def test_without_configured_keys_any_key_or_none_is_accepted(client: httpx.AsyncClient) -> None:
     ada = await sign_up(client)
     assert (await validate(client, ada.token, None)).json()["valid"] is True

@@ -383,3 +383,11 @@ async def test_an_object_with_too_many_fields_is_a_400() -> None:
     assert len(await read(fits)) == 100
     error = await rejected(too_many)
     assert (error.status_code, "more than 100 fields" in error.detail) == (400, True)
+
+
+@pytest.mark.parametrize("value", [b"{}", b"0.1"])
+async def test_a_text_with_too_many_objects_and_fractions_is_a_400(value: bytes) -> None:
+    fits = b"[" + b",".join([value] * 1_000) + b"]"
+    assert len(await read(fits, limit=10_000)) == 1_000
+    error = await rejected(fits[:-1] + b"," + value + b"]", limit=10_000)
+    assert (error.status_code, "more than 1000 objects and fractions" in error.detail) == (400, True)

@@ -114,6 +114,25 @@ def test_no_control_character_reaches_a_terminal(log_format: logs.LogFormat) -> 
         assert "book \\x1b[31mred\\x07\\x9b1A\\rforged\\nline\\t" in log.text
 
 
+@pytest.mark.parametrize("message", ["socket.accept() out of system resource\nsocket: 8", logs.TOO_MANY_CONNECTIONS])
+def test_lines_that_clients_could_repeat_without_end_come_once_a_second(
+    monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("chassis.logs.time.monotonic", lambda: now)
+    for flood in logs._FLOODS.values():
+        monkeypatch.setattr(flood, "_next", 0)
+    logger = logging.getLogger("asyncio" if message.startswith("socket") else logs.CONNECTIONS)
+    with logged() as log:
+        for _ in range(5):
+            for _ in range(100):
+                logger.error(message)
+            logger.error("another message")
+            now += 0.5
+    messages = [line["message"] for line in log.lines]
+    assert (messages.count(message), messages.count("another message")) == (3, 5)
+
+
 @pytest.mark.parametrize(("log_format", "shown"), [("json", "hall"), ("console", "shelf")])
 def test_a_line_has_fields_for_one_format_alone(log_format: logs.LogFormat, shown: str) -> None:
     with logged(log_format=log_format) as log:

@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[str, str, dict[str, str], int]] = {
     "a 401": ("DELETE", "/books/1", {}, 401),
     "a 404": ("GET", "/nothing", {}, 404),
     "a 405": ("PUT", "/books", {}, 405),
-    "a 415": ("POST", "/books", {"Content-Type": "text/plain"}, 415),
+    "a 415": ("POST", "/books", {**TOKEN, "Content-Type": "text/plain"}, 415),
     "a 422": ("GET", "/books?colour=red", {}, 422),
     "a 500": ("GET", "/failures/unexpected", {}, 500),
     "a documentation page": ("GET", "/docs", {}, 200),

@@ -14,6 +14,12 @@ class Settings(AuthClientSettings):
     service: ClassVar[str] = "product-service"
 
     port: int = Field(default=8002, ge=1, le=65535, description="The port to listen on.")
+    # Enough for a description of the default length if a client escapes each character, as two \uXXXX at most.
+    max_body_bytes: int = Field(
+        default=131_072,
+        ge=1024,
+        description="The maximum size of a request body that is not a file; larger ones get a 413.",
+    )
     max_import_bytes: int = Field(
         default=104_857_600, ge=1024, description="Maximum size of an imported file, in bytes."
     )

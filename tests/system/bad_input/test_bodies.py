@@ -40,8 +40,8 @@ MALFORMED = {
     "a hexadecimal number": b'{"price": 0x10}',
     "a leading zero": b'{"price": 010}',
     "no digits before the decimal point": b'{"price": .5}',
-    "deeply nested arrays": b"[" * 100_000,
-    "deeply nested objects": b'{"a":' * 100_000,
+    "deeply nested arrays": b"[" * 15_000,
+    "deeply nested objects": b'{"a":' * 3_000,
 }
 NOT_A_FILLED_OBJECT = [b"[]", b'"text"', b"1", b"1.5", b"1e400", b"null", b"true", b"[[{}]]", b"", b"{}"]
 
@@ -57,14 +57,10 @@ def test_an_undecodable_body_is_a_400(
         (products, "POST", "/products"),
         (products, "PUT", f"/products/{product['id']}"),
     ):
-        answer = client.request(method, path, content=body, headers=JSON)
-        if path == "/validate-token" and len(body) > 16 * 1024:
-            problem(answer, 413, "body-too-large")
-        else:
-            problem(answer, 400, "malformed-body")
-        # The body is decoded before the caller is authenticated.
+        problem(client.request(method, path, content=body, headers=JSON), 400, "malformed-body")
+        # The caller is authenticated before the body is read.
         anonymous = client.request(method, path, content=body, headers={**JSON, "Authorization": ""})
-        assert anonymous.status_code == answer.status_code
+        assert anonymous.status_code == (400 if client is users else 401)
 
 
 @pytest.mark.parametrize("body", NOT_A_FILLED_OBJECT)
@@ -95,10 +91,10 @@ def test_operations_outside_oauth2_reject_forms(users: httpx.Client, products: h
 
 
 def test_a_body_over_the_limit_is_a_413(users: httpx.Client, products: httpx.Client) -> None:
-    large = b'{"name": "' + b"x" * 1_048_576 + b'"}'
+    large = b'{"name": "' + b"x" * 131_072 + b'"}'
     for client, path, body in (
-        (users, "/register", large),
-        (users, "/login", large),
+        (users, "/register", large[-17_000:]),
+        (users, "/login", large[-17_000:]),
         (users, "/validate-token", large[-17_000:]),
         (products, "/products", large),
     ):

@@ -68,3 +68,4 @@ def test_raw_request(services: Services, owner: Account, service: str, case: dic
             assert probe.status == 200
         elif "closed" in case:
             assert reader.response("GET") is None
+    assert "pgrade" not in getattr(services, service).log

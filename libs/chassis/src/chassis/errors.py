@@ -113,6 +113,11 @@ class Draining(Unavailable):
     detail = "The service is shutting down; please try again."
 
 
+class Overloaded(Unavailable):
+    code = "overloaded"
+    detail = "The service handles too many of these requests at the moment. Nothing was changed; please try again."
+
+
 class DatabaseUnavailable(Unavailable):
     code = "database-unavailable"
     detail = "The database is unavailable at the moment. Nothing was changed; please try again."
@@ -130,7 +135,7 @@ class DatabaseBusy(Unavailable):
     detail = "All database connections are in use at the moment. Nothing was changed; please try again."
 
 
-READ_ERRORS = (DatabaseUnavailable, DatabaseBusy)
+READ_ERRORS = (DatabaseUnavailable, DatabaseBusy, Overloaded)
 """The errors of every read, besides its own."""
 
 WRITE_ERRORS = (*READ_ERRORS, OutcomeUnknown)

@@ -12,6 +12,8 @@ from typing import Any
 
 MAX_FIELDS = 100  # in an object or a form
 _MAX_NAME_LENGTH = 100  # in a message
+MAX_VALUES = 1_000
+"""Objects and fractions in one text. Each costs a call, and a short text could have thousands."""
 _MAX_EXPONENT = 1_000  # larger than any field allows, so that smaller numbers get the 422 of their field
 
 
@@ -21,12 +23,13 @@ class NotJson(ValueError):
 
 def decode_json(text: str) -> Any:
     """Decode JSON, with non-integer numbers as Decimal; raises NotJson."""
+    values = _Values()
     try:
         decoded = json.loads(
             text,
-            parse_float=_decimal,
+            parse_float=values.decimal,
             parse_constant=_reject_constant,
-            object_pairs_hook=_object,
+            object_pairs_hook=values.object,
         )
         # Only an escape can put a surrogate into a string: the bytes themselves are UTF-8.
         if "\\ud" in text or "\\uD" in text:
@@ -48,26 +51,38 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, _Rejected) else "a number is too long"
 
 
-def _decimal(digits: str) -> Decimal:
-    number = Decimal(digits)
-    # Ten bytes can express a number with a billion digits, and converting it to an integer would take hours.
-    if abs(number.adjusted()) > _MAX_EXPONENT:
-        raise _Rejected("a number is too long")
-    return number
+class _Values:
+    """Converts the objects and fractions of one text."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def decimal(self, digits: str) -> Decimal:
+        self._add()
+        number = Decimal(digits)
+        # Ten bytes can express a number with a billion digits, and converting it to an integer would take hours.
+        if abs(number.adjusted()) > _MAX_EXPONENT:
+            raise _Rejected("a number is too long")
+        return number
+
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        self._add()
+        if len(pairs) > MAX_FIELDS:
+            # Every unknown field gets an error: a small body would cause a large response, which takes seconds to make.
+            raise _Rejected(f"an object has more than {MAX_FIELDS} fields")
+        decoded = dict(pairs)
+        if len(decoded) != len(pairs):
+            raise _Rejected("an object has the same key twice")
+        return decoded
+
+    def _add(self) -> None:
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise _Rejected(f"it has more than {MAX_VALUES} objects and fractions")
 
 
 def _reject_constant(name: str) -> None:
     raise _Rejected(f"{name} is not a JSON number")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > MAX_FIELDS:
-        # Every unknown field gets an error: a small body would cause a large response, which takes seconds to make.
-        raise _Rejected(f"an object has more than {MAX_FIELDS} fields")
-    decoded = dict(pairs)
-    if len(decoded) != len(pairs):
-        raise _Rejected(f"an object has the key {repeated_name(pairs)} twice")
-    return decoded
 
 
 def repeated_name(pairs: Sequence[tuple[str, Any]]) -> str:

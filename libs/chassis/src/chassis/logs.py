@@ -8,6 +8,7 @@ import asyncio
 import io
 import logging
 import sys
+import time
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -31,11 +32,42 @@ JSON_ONLY = "json_only"
 SERVER_REQUEST_ID = "server_request_id"
 """The field with the service's own id of a request whose client has chosen `request_id`."""
 
+CONNECTIONS = "chassis.connections"
+"""The logger of the server's connections."""
+
+TOO_MANY_CONNECTIONS = "too many connections: closed the one that had waited longest for its client"
+"""An event of that logger."""
+
 _WIDTH = 110
 """Columns of a request line: 120, less the name of the service that `dev.py up` and `docker compose` put before it."""
 
 _SHORT_ID = 8
 _LONG_ID = 16
+
+
+class _OncePerSecond(logging.Filter):
+    """Drops further lines with this message within a second: clients must not be able to fill the disk."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self._message = message
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self._message not in str(record.msg):
+            return True
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + 1
+        return True
+
+
+# asyncio logs a traceback for each connection that it can't accept, thousands of times a second.
+_FLOODS = {
+    "asyncio": _OncePerSecond("socket.accept() out of system resource"),
+    CONNECTIONS: _OncePerSecond(TOO_MANY_CONNECTIONS),
+}
 
 
 def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
@@ -85,6 +117,8 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
         logger.handlers, logger.propagate = [], True
     # `CatchAll` has already answered a cancelled request, and `RequestContext` has logged it.
     logging.getLogger("uvicorn.error").addFilter(_is_not_cancellation)
+    for name, flood in _FLOODS.items():
+        logging.getLogger(name).addFilter(flood)
     # `RequestContext` logs each request already, in more detail.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger(AUDIT).setLevel(logging.INFO)

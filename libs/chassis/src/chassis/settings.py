@@ -127,16 +127,37 @@ class ServiceSettings(BaseSettings):
         description="With `off`, `/docs`, `/redoc` and `/openapi.json` are a 404, and the start page does not link "
         "them.",
     )
+    max_connections: int = Field(
+        default=1000,
+        ge=10,
+        le=10_000,
+        description="The maximum number of connections of a worker process, and at most half of its file handles. "
+        "Beyond that, the one that has waited longest for its client is closed.",
+    )
+    max_concurrent_requests: int = Field(
+        default=200,
+        ge=1,
+        le=10_000,
+        description="The maximum number of requests to one operation that a worker process handles at the same time; "
+        "further ones get a 503.",
+    )
     max_body_bytes: int = Field(
-        default=1_048_576,
+        default=16_384,
         ge=1024,
         description="The maximum size of a request body; larger ones get a 413.",
+    )
+    header_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        description="Seconds that a client has for the headers of a request, from the connection or from their first "
+        "byte; after that the connection is closed.",
     )
     body_timeout: float = Field(
         default=30.0,
         gt=0,
         le=600,
-        description="Seconds that a request body may pause; after that it is a 408.",
+        description="Seconds that a request body may pause, or be behind 4 KiB per second; after that it is a 408.",
     )
     drain_seconds: float = Field(
         default=0.0,

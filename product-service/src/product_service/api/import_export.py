@@ -180,7 +180,6 @@ def router(products: Products, imports: Imports, write_limit: WriteLimit, max_im
         response_model=schemas.ImportReport,
     )
     async def import_products(
-        # Declared before the caller, so that an unreadable body is rejected before the token is validated.
         file: Annotated[Upload, Depends(read_headers)],
         query: Annotated[ImportQuery, Query()],
         caller: Annotated[Caller, writer(write_limit)],

@@ -1,8 +1,7 @@
 """Token validation for other services."""
 
 import hmac
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Header
 from starlette.requests import HTTPConnection
@@ -24,33 +23,39 @@ from user_service.schemas import (
 from user_service.services.sessions import Sessions
 
 MAX_BODY_BYTES = 16 * 1024
+_HEADER = "X-Service-Key"
 
 
-def _require_service_key(keys: dict[str, str]) -> Callable[..., Coroutine[Any, Any, None]]:
-    """A dependency: raises InvalidServiceKey if there are keys and the request has none of them."""
-    refusals = audit.Flood("service key refused")
+class _ServiceKey:
+    """A guard: raises InvalidServiceKey if there are keys and the request has none of them."""
 
-    async def require_service_key(
-        request: HTTPConnection,
+    def __init__(self, keys: dict[str, str]) -> None:
+        self._keys = keys
+        self._refusals = audit.Flood("service key refused")
+
+    async def admit(self, connection: HTTPConnection) -> None:
+        if not self._keys:
+            return
+        sent = connection.headers.get(_HEADER, "").encode()
+        # Compares every key in constant time, so response times reveal nothing about the keys.
+        names = [name for name, known in self._keys.items() if hmac.compare_digest(known.encode(), sent)]
+        if not names:
+            self._refusals.log(client_address(connection))
+            raise InvalidServiceKey
+        # The access log names the key, so an operator can see when an old key is no longer used.
+        connection.state.asked_by = names[0]
+
+    async def __call__(
+        self,
         sent: Annotated[
             str | None,
             Header(
-                alias="X-Service-Key",
+                alias=_HEADER,
                 description="The key of the calling service. Required if the user service has `SERVICE_KEYS`.",
             ),
         ] = None,
     ) -> None:
-        if not keys:
-            return
-        # Compares every key in constant time, so response times reveal nothing about the keys.
-        names = [name for name, known in keys.items() if hmac.compare_digest(known.encode(), (sent or "").encode())]
-        if not names:
-            refusals.log(client_address(request))
-            raise InvalidServiceKey
-        # The access log names the key, so an operator can see when an old key is no longer used.
-        request.state.asked_by = names[0]
-
-    return require_service_key
+        """Documents the header."""
 
 
 # Without explicit examples, the documentation pages show only the first of the two response models.
@@ -65,7 +70,7 @@ def router(sessions: Sessions, service_keys: dict[str, str]) -> Router:
         summary="Validate an access token",
         response_description="The result; `valid` tells the two models apart.",
         responses={200: {"content": {JSON: {"examples": _EXAMPLES}}}, **documented(InvalidServiceKey, *READ_ERRORS)},
-        dependencies=[Depends(_require_service_key(service_keys))],
+        dependencies=[Depends(_ServiceKey(service_keys))],
     )
     async def validate_token(body: TokenToValidate) -> ValidToken | RefusedToken:
         """For other services, which call it on every protected request.

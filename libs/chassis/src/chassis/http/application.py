@@ -9,7 +9,8 @@ from fastapi.middleware import Middleware
 
 from chassis.http import openapi, pages, problems
 from chassis.http.bearer import Authenticate, no_authentication
-from chassis.http.middleware import BodyTimeout, CatchAll, Cors, HeadAsGet, MessageSyntax, RequestContext
+from chassis.http.limits import BodyTimeout
+from chassis.http.middleware import CatchAll, Cors, HeadAsGet, MessageSyntax, RequestContext
 from chassis.http.proxies import TrustedProxies
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
@@ -44,6 +45,8 @@ class Application(FastAPI):
     """A FastAPI application whose OpenAPI document is completed by `chassis.http.openapi`."""
 
     max_body_bytes: int
+    max_concurrent_requests: int
+    """Of each operation; see `chassis.http.limits`."""
     authenticate: Authenticate
     """Called by every operation that needs a caller; see `chassis.http.bearer`."""
     login_origin: str | None = None
@@ -115,6 +118,7 @@ def build(
         ],
     )
     app.max_body_bytes = settings.max_body_bytes
+    app.max_concurrent_requests = settings.max_concurrent_requests
     app.authenticate = authenticate
     problems.install(app)
     app.login_origin = login_origin

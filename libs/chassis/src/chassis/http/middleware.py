@@ -6,7 +6,7 @@
 `Cors`             Starlette's own, but with problem responses
 `CatchAll`         turns an unexpected exception into a 500; inside CORS, so that scripts can read it
 `HeadAsGet`        supports HEAD on every GET operation
-`BodyTimeout`      rejects a request whose body stalls
+`BodyTimeout`      rejects a request whose body is too slow; see `chassis.http.limits`
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from urllib.parse import quote, unquote
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -296,30 +295,3 @@ class HeadAsGet:
             await self._app(as_get, receive, send_without_body)
         finally:
             scope["route"] = as_get.get("route")
-
-
-class BodyTimeout:
-    """Raises HTTPException with status 408 where the application reads the body."""
-
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
-        """:param seconds: how long a body may pause; a long one may take longer in total"""
-        self._app = app
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        complete = scope["type"] != "http"
-
-        async def receive_in_time() -> Message:
-            nonlocal complete
-            if complete:  # What follows is the end of the connection, at any time.
-                return await receive()
-            try:
-                async with asyncio.timeout(self._seconds):
-                    message = await receive()
-            except TimeoutError:
-                detail = f"The body did not arrive in time: it paused for {self._seconds:g} seconds."
-                raise HTTPException(408, detail, {"Connection": "close"}) from None
-            complete = not message.get("more_body", False)
-            return message
-
-        await self._app(scope, receive_in_time, send)

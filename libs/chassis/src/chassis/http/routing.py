@@ -1,18 +1,21 @@
-"""Routes that decode bodies with `chassis.http.bodies` and reject unknown and repeated query parameters."""
+"""Routes that check the caller, then decode bodies, and reject unknown and repeated query parameters."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from fastapi import APIRouter, Query
+from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from chassis.http import bodies, openapi
+from chassis.http.limits import Slots
 
 
 def _flag(value: object) -> object:
@@ -72,8 +75,8 @@ class QueryParameters(BaseModel):
 class _Request(Request):
     """A request whose repeated query parameters `QueryParameters` recognises."""
 
-    def __init__(self, request: Request) -> None:
-        super().__init__(request.scope, request.receive)
+    def __init__(self, request: Request, receive: Receive) -> None:
+        super().__init__(request.scope, receive)
         self._query_params = _QueryParams(request.scope["query_string"])
 
 
@@ -81,7 +84,7 @@ class _DecodedRequest(_Request):
     """A request whose body has been read and decoded already."""
 
     def __init__(self, request: Request, decoded: Any) -> None:
-        super().__init__(request)
+        super().__init__(request, request.receive)
         self._body = b"" if decoded is bodies.EMPTY else b"decoded"
         # The framework also accepts attributes of an object as fields: it would treat a Decimal as an empty body.
         self._json = float(decoded) if isinstance(decoded, Decimal) else decoded
@@ -98,8 +101,28 @@ async def _no_query(_: Annotated[QueryParameters, Query()]) -> None:
 _NO_QUERY = get_dependant(path="", call=_no_query)
 
 
+@runtime_checkable
+class Guard(Protocol):
+    """A dependency that decides by the headers of a request whether its body is read at all."""
+
+    async def admit(self, connection: HTTPConnection) -> None:
+        """Raise a domain error if the request may not be made."""
+
+
+def _guards(dependant: Dependant) -> Iterator[Guard]:
+    """The guards among the dependencies of an operation, and among theirs."""
+    for each in dependant.dependencies:
+        call: object = each.call
+        if isinstance(call, Guard):
+            yield call
+        yield from _guards(each)
+
+
 class Route(APIRoute):
-    """A route that decodes its body before anything else, so that 413, 415 and 400 come first.
+    """A route that runs its guards, then decodes its body, then validates the request.
+
+    So errors come in this order: 401 and 503; 413, 415 and 400; 422. Nobody can make the service read a body without a
+    token where one is needed.
 
     An operation without query parameters gets a dependency that rejects all of them. Its errors are collected with the
     other validation errors, so that 401 comes before 422.
@@ -113,12 +136,18 @@ class Route(APIRoute):
             self.dependant.dependencies.insert(0, _NO_QUERY)
         handle = super().get_route_handler()
         accepted = bodies.PATCHES if "PATCH" in (self.methods or ()) else (bodies.JSON,)
+        guards = list(dict.fromkeys(_guards(self.dependant)))
+        slots = Slots()
 
         async def decode_and_handle(request: Request) -> Response:
-            if self.body_field is None:
-                return await handle(_Request(request))
-            limit: int = self.body_limit or request.app.max_body_bytes
-            return await handle(_DecodedRequest(request, await bodies.read(request, limit, accepted)))
+            with slots.taken(request.app.max_concurrent_requests, request.receive) as receive:
+                request = _Request(request, receive)
+                for guard in guards:
+                    await guard.admit(request)
+                if self.body_field is None:
+                    return await handle(request)
+                limit: int = self.body_limit or request.app.max_body_bytes
+                return await handle(_DecodedRequest(request, await bodies.read(request, limit, accepted)))
 
         return decode_and_handle
 

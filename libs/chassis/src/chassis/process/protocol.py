@@ -1,11 +1,111 @@
-"""What the server itself responds, without the application."""
+"""uvicorn's HTTP/1.1 protocol, with deadlines for clients that do nothing and a limit of connections.
+
+uvicorn alone closes a connection only some time after a response, and accepts connections until the process has no file
+handle left. Its response to what is no HTTP gets the headers of all other responses.
+"""
+
+import asyncio
+import sys
+from typing import Any, cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from chassis import logs
+
+if sys.platform != "win32":
+    import resource
+
+MIN_READING_RATE = 1024
+"""Bytes per second that a client must read of a response that does not fit into the buffers."""
+
+
+def within_file_handles(limit: int) -> int:
+    """The limit, or half of the file handles that the process may have open, if that is less.
+
+    The other half is for the database, for calls to other services, and for connections that are accepted before one is
+    closed for them.
+    """
+    if sys.platform == "win32":
+        return limit
+    handles, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit if handles == resource.RLIM_INFINITY else min(limit, handles // 2)
 
 
 class Protocol(H11Protocol):
-    """uvicorn's protocol, whose response to what is no HTTP has the headers of all other responses."""
+    """A connection that is closed if its client keeps the service waiting.
+
+    Between two requests it may be idle for uvicorn's keep-alive timeout, as before. The client gets the same time for
+    the rest of a body that the service does not read, because it has already sent an error.
+
+    Beyond the limit, the service closes the connection that has waited longest for its client. A client with a request
+    therefore finds a place, however many connections others hold.
+    """
+
+    def __init__(self, *args: Any, header_timeout: float, max_connections: int, **kwargs: Any) -> None:
+        """
+        :param header_timeout: seconds for the headers of a request, from the connection or from their first byte
+        :param max_connections: of the whole process
+        """
+        super().__init__(*args, **kwargs)
+        self._header_timeout = header_timeout
+        self._max_connections = max_connections
+        self._deadline: float | None = None
+        self._reading_check: asyncio.TimerHandle | None = None
+        self.last_active = 0.0
+        self._log = logs.get(logs.CONNECTIONS)
+
+    @property
+    def _is_between_requests(self) -> bool:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is None or cycle.response_complete
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the client has to act next: to send a request or the rest of one, or to read a response."""
+        return self._is_between_requests or self.cycle.more_body or self.flow.write_paused
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.last_active = self.loop.time()
+        self._close_at(self.last_active + self._header_timeout)
+        if len(self.connections) > self._max_connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unset_keepalive_if_required()
+        self._stop_reading_check()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_active = self.loop.time()
+        super().data_received(data)  # Stops the timer.
+        if self._is_between_requests and not self.transport.is_closing():
+            if self._deadline is None:
+                is_unread_body = self.conn.their_state is h11.SEND_BODY
+                seconds = self.timeout_keep_alive if is_unread_body else self._header_timeout
+                self._deadline = self.last_active + seconds
+            self._close_at(self._deadline)
+
+    def on_response_complete(self) -> None:
+        self._deadline = None
+        self.cycle.body.clear()  # It would stay in memory until the next request.
+        super().on_response_complete()
+        if self.transport.is_closing():
+            # The transport waits until the client has read the response.
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._check_reading_later()
+
+    def resume_writing(self) -> None:
+        self.last_active = self.loop.time()
+        self._stop_reading_check()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         headers = [
@@ -18,3 +118,37 @@ class Protocol(H11Protocol):
         for event in (start, h11.Data(data=msg.encode()), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        """Ignore every upgrade, as RFC 9110, section 7.8, permits. uvicorn alone would log two warnings for each."""
+        return False
+
+    def _close_at(self, time: float) -> None:
+        self._deadline = time
+        self.timeout_keep_alive_task = self.loop.call_at(time, self.timeout_keep_alive_handler)
+
+    def _check_reading_later(self) -> None:
+        seconds = self.timeout_keep_alive
+        self._reading_check = self.loop.call_later(
+            seconds, self._check_reading, self.transport.get_write_buffer_size() - MIN_READING_RATE * seconds
+        )
+
+    def _check_reading(self, required: int) -> None:
+        if self.transport.get_write_buffer_size() > required:
+            self.transport.abort()
+        else:
+            self._check_reading_later()
+
+    def _stop_reading_check(self) -> None:
+        if self._reading_check is not None:
+            self._reading_check.cancel()
+            self._reading_check = None
+
+    def _make_room(self) -> None:
+        connections = cast("set[Protocol]", self.connections)
+        waiting = (each for each in connections if each is not self and each.waits_for_client)
+        victim = min(waiting, key=lambda each: each.last_active, default=self)
+        # The connection is lost a moment later. Until then, the next client must not count it.
+        connections.discard(victim)
+        victim.transport.abort()
+        self._log.warning(logs.TOO_MANY_CONNECTIONS, limit=self._max_connections)

@@ -1,13 +1,15 @@
 """The command line of a service: serve, migrate, write migrations, and print documents."""
 
 import argparse
+import asyncio
 import errno
 import json
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeVar, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,13 +17,20 @@ from fastapi import FastAPI
 from chassis import logs
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.errors import DomainError, Invalid
-from chassis.process.protocol import Protocol
+from chassis.process.protocol import Protocol, within_file_handles
 from chassis.settings import ServiceSettings, as_markdown, fail, load
 
 S = TypeVar("S", bound=ServiceSettings)
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than our clients keep one, so none is closed while in use."""
+
+BACKLOG = 100
+"""Connections that the service accepts at once, and that the system queues for it.
+
+asyncio accepts so many in a row before any other can be closed for them, so it is well below the number of file
+handles.
+"""
 
 GRACEFUL_SHUTDOWN = 8
 """Seconds that running requests have to finish when the service stops; then they are cancelled."""
@@ -159,10 +168,17 @@ def _require_free_address(host: str, port: int) -> None:
 def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]) -> None:
     if reload:
         logs.get("chassis.server").info("restarting when a file changes", folders=" ".join(reload))
+    protocol = partial(
+        Protocol,
+        header_timeout=settings.header_timeout,
+        max_connections=within_file_handles(settings.max_connections),
+    )
     uvicorn.run(
         worker_factory,
         factory=True,
-        http=Protocol,
+        http=cast("type[asyncio.Protocol]", protocol),
+        ws="none",
+        backlog=BACKLOG,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,

@@ -1,0 +1,234 @@
+"""`chassis.process.protocol` on real sockets: deadlines for clients that do nothing, a limit of connections."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from chassis import logs
+from chassis.process import protocol
+from chassis.process.protocol import Protocol, within_file_handles
+from testkit.library import logged
+
+WITHIN = 30  # seconds to wait for what must happen
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@dataclass
+class Client:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def response(self) -> bytes:
+        """The next response, of an application in this module: its body is "ok"."""
+        async with asyncio.timeout(WITHIN):
+            return await self.reader.readuntil(b"ok\r\n0\r\n\r\n")
+
+    async def is_closed(self) -> bool:
+        """Wait until the service closes the connection."""
+        async with asyncio.timeout(WITHIN):
+            try:
+                return await self.reader.read() == b""
+            except ConnectionError:
+                return True
+
+    async def drip(self, data: bytes = b"x") -> None:
+        """Send this again and again, until the service closes the connection."""
+        async with asyncio.timeout(WITHIN):
+            try:
+                while not self.reader.at_eof():
+                    await self.send(data)
+                    await asyncio.sleep(0.02)
+            except ConnectionError:
+                pass
+
+
+@dataclass
+class Server:
+    port: int
+    state: ServerState
+    made: list[Protocol]
+    clients: list[Client] = field(default_factory=list)
+
+    async def connect(self, sent: bytes = b"") -> Client:
+        """A new client; the service knows its connection."""
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        await client.send(sent)
+        address = client.writer.get_extra_info("sockname")
+        await self.wait(lambda: any(each.client == address for each in self.made))
+        return client
+
+    async def wait(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WITHIN):
+            while not condition():  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(0.005)
+
+
+async def ok(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that reads no body."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@asynccontextmanager
+async def serving(
+    application: Callable[[Scope, Receive, Send], Awaitable[None]] = ok,
+    *,
+    header_timeout: float = WITHIN,
+    max_connections: int = 100,
+    keep_alive: int = WITHIN,
+) -> AsyncIterator[Server]:
+    state = ServerState()
+    config = Config(application, ws="none", log_config=None, timeout_keep_alive=keep_alive, lifespan="off")
+    made: list[Protocol] = []
+
+    def make() -> Protocol:
+        made.append(Protocol(config, state, {}, header_timeout=header_timeout, max_connections=max_connections))
+        return made[-1]
+
+    listener = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    server = Server(listener.sockets[0].getsockname()[1], state, made)
+    try:
+        yield server
+    finally:
+        for client in server.clients:
+            client.writer.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        listener.close()
+        for task in list(state.tasks):
+            task.cancel()
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", GET[:-1]])
+async def test_a_client_that_stops_before_the_end_of_its_headers_is_disconnected(sent: bytes) -> None:
+    async with serving(header_timeout=0.1) as server:
+        client = await server.connect(sent)
+        assert await client.is_closed()
+        await server.wait(lambda: not server.state.connections)
+
+
+async def test_headers_that_drip_have_the_same_deadline() -> None:
+    async with serving(header_timeout=0.3) as server:
+        await (await server.connect(GET[:-2] + b"X-Slow: ")).drip()
+        # So do those of a later request.
+        client = await server.connect(GET)
+        await client.response()
+        await client.send(GET[:-2] + b"X-Slow: ")
+        await client.drip()
+
+
+async def test_an_idle_connection_stays_open_after_a_request() -> None:
+    async with serving(header_timeout=0.1) as server:
+        client = await server.connect(GET)
+        await client.response()
+        for _ in range(2):
+            assert await (await server.connect()).is_closed()
+        await client.send(GET)
+        await client.response()
+
+
+async def test_a_request_in_progress_has_no_deadline() -> None:
+    finish = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await finish.wait()
+        await ok(scope, receive, send)
+
+    async with serving(slow, header_timeout=0.1) as server:
+        client = await server.connect(GET)
+        assert await (await server.connect()).is_closed()
+        finish.set()
+        await client.response()
+
+
+async def test_a_body_that_is_not_read_has_a_deadline_and_takes_no_memory() -> None:
+    async with serving(keep_alive=1) as server:
+        client = await server.connect(POST + b"x" * 60_000)
+        await client.response()
+        (connection,) = server.state.connections
+        assert connection.cycle.body == b""  # type: ignore[union-attr]
+        await client.drip()
+
+
+async def test_a_connection_serves_further_requests_after_a_body_that_is_not_read() -> None:
+    async with serving() as server:
+        client = await server.connect(POST)
+        await client.response()
+        await client.send(b"x" * 1_000_000 + GET)
+        await client.response()
+
+
+async def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MIN_READING_RATE", 100_000_000)
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+
+    async with serving(large, keep_alive=1) as server:
+        await server.connect(GET)
+        await server.wait(lambda: not server.state.connections)
+
+
+async def test_beyond_the_limit_the_connection_that_waits_longest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs._FLOODS[logs.CONNECTIONS], "_next", 0)
+    async with serving(max_connections=3) as server:
+        idle = [await server.connect() for _ in range(3)]
+        await idle[0].send(GET)
+        await idle[0].response()
+        with logged() as log:
+            newcomers = [await server.connect(GET) for _ in range(2)]
+            for client in newcomers:
+                await client.response()
+            assert await idle[1].is_closed()
+            assert await idle[2].is_closed()
+        await idle[0].send(GET)
+        await idle[0].response()
+        assert len(server.state.connections) == 3
+    # Once a second, however many there are.
+    assert [(line["message"], line["limit"]) for line in log.lines] == [(logs.TOO_MANY_CONNECTIONS, 3)]
+
+
+async def test_a_request_in_progress_is_never_closed_for_another() -> None:
+    finish = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await finish.wait()
+        await ok(scope, receive, send)
+
+    async with serving(slow, max_connections=2) as server:
+        clients = [await server.connect(GET) for _ in range(2)]
+        await server.wait(lambda: len(server.state.tasks) == 2)
+        assert await (await server.connect()).is_closed()
+        finish.set()
+        for client in clients:
+            await client.response()
+
+
+async def test_an_upgrade_is_an_ordinary_request_without_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as server:
+        for name in (b"websocket", b"h2c"):
+            upgrade = b"Connection: Upgrade\r\nUpgrade: " + name + b"\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            client = await server.connect(GET[:-2] + upgrade)
+            assert (await client.response()).startswith(b"HTTP/1.1 200 ")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_the_limit_is_at_most_half_of_the_file_handles(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for handles, limit in ((256, 128), (1024, 512), (65_536, 1000), (resource.RLIM_INFINITY, 1000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, handles=handles: (handles, handles))
+        assert within_file_handles(1000) == limit
