@@ -10,20 +10,48 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from multiprocessing import popen_forkserver
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 RUN_WITHIN = 300.0
 """Seconds after which `run` kills a process that hangs."""
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["product_service.main", "user_service.main", "chassis.process.server"])
+_FORKS.set_forkserver_preload(
+    # The services import the last two when they need them.
+    ["product_service.main", "user_service.main", "chassis.process.server", "alembic.command", "zxcvbn"]
+)
 
 
-def start(
-    module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: Path
-) -> ForkServerProcess:
+class _Popen(popen_forkserver.Popen):
+    """Reads the exit status of a process once, whichever threads wait for it.
+
+    The status arrives in a pipe. `start` polls all other processes, so without the lock it may read the status of one
+    that another thread waits for. That thread finds the pipe empty and reports 255.
+    """
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._lock = threading.Lock()
+        super().__init__(process)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        with self._lock:
+            return super().poll(flag)
+
+
+class Process(ForkServerProcess):
+    """A process whose end several threads may wait for."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> _Popen:  # noqa: N802 - the name that multiprocessing calls
+        return _Popen(process_obj)
+
+
+def start(module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: Path) -> Process:
     """Start a module in a process group of its own, with empty standard input.
 
     :param folder: the working folder
@@ -51,8 +79,8 @@ def run(
 
 def _start(
     module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], streams: tuple[Path, ...]
-) -> ForkServerProcess:
-    process = _FORKS.Process(target=_run, args=(module, list(arguments), folder, dict(environment), streams))
+) -> Process:
+    process = Process(target=_run, args=(module, list(arguments), folder, dict(environment), streams))
     process.start()
     return process
 

@@ -19,7 +19,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -151,7 +150,7 @@ class Service(Endpoint):
         self.environment = {name: value for name, value in os.environ.items() if name.upper() not in SETTINGS}
         self.environment.update(settings)
         self._port = int(settings["PORT"]) if settings["PORT"].isdecimal() else 0
-        self._process: ForkServerProcess | None = None
+        self._process: preloaded.Process | None = None
 
     @property
     def module(self) -> str:
@@ -179,7 +178,7 @@ class Service(Endpoint):
             return [tuple(row) for row in result] if result.returns_rows else []
 
     @property
-    def process(self) -> ForkServerProcess:
+    def process(self) -> preloaded.Process:
         if self._process is None:
             raise RuntimeError(f"{self.name} has not been started")
         return self._process
