@@ -4,6 +4,7 @@ Swagger UI and ReDoc come from the `fastapi-offline` package. The pages are our 
 scripts, which our Content-Security-Policy does not allow. All URLs are relative, so that a proxy may add a prefix.
 """
 
+import re
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -29,6 +30,8 @@ _DOCUMENTATION = """<li><a href="docs">Try it</a><span>every operation, in Swagg
 """
 # ReDoc loads its vendor's logo from another host. It hides an image that can't be loaded.
 _REDOC_LOGO, _EMPTY_IMAGE = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
+
+_WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 class AssetNotFound(NotFound):
@@ -80,10 +83,10 @@ def router(*, title: str, version: str, description: str, login_origin: str | No
 
     @pages.get("/")
     async def home(request: Request) -> Response:
-        """HTML for a browser, which asks for it; JSON for everything else."""
+        """HTML for clients that prefer it, as browsers do; JSON for all others, also for those that accept neither."""
         vary = {**headers, "Vary": "Accept"}
-        accepted = request.headers.get("accept", "")
-        if "text/html" in accepted and "application/json" not in accepted:
+        accepted = ",".join(request.headers.getlist("accept"))
+        if _quality(accepted, "text/html") > _quality(accepted, "application/json"):
             return HTMLResponse(home_page, headers=vary)
         return JSONResponse(about, headers=vary)
 
@@ -112,6 +115,18 @@ def router(*, title: str, version: str, description: str, login_origin: str | No
         return FileResponse(_ASSETS[name], headers=asset_headers)
 
     return pages
+
+
+def _quality(accepted: str, media_type: str) -> float:
+    """The weight of a media type in an `Accept` header: that of the most specific range (RFC 9110, section 12.5.1)."""
+    ranges = ("*/*", f"{media_type.partition('/')[0]}/*", media_type)
+    found = {}
+    for entry in accepted.lower().split(","):
+        media_range, *parameters = (part.strip() for part in entry.split(";"))
+        weight = next((each for each in parameters if each.startswith("q=")), "q=1")
+        if media_range in ranges and (match := _WEIGHT.fullmatch(weight)):
+            found[ranges.index(media_range)] = float(match[1])
+    return found[max(found)] if found else 0
 
 
 def _connect_sources(login_origin: str | None) -> str:
