@@ -94,6 +94,18 @@ def test_a_reloaded_page_goes_on_with_its_session(services: Services, page: Fron
     assert page.run("return (await (await client.request(`${client.users}/me`)).json()).username") == account.username
 
 
+def test_logging_out_needs_no_valid_access_token(services: Services, page: Frontend) -> None:
+    account = services.sign_up(password=PASSWORD)
+    page.log_in(account.username)
+    token = page.run("return client.accessToken")
+    page.run('client.accessToken = "expired"; await client.logOut();')
+    assert page.run('return [client.accessToken, sessionStorage.getItem("refresh_token")]') == [None, None]
+    with services.users.client(headers={"Authorization": f"Bearer {token}"}) as client:
+        assert client.get("/me").status_code == 401
+    problem = page.run("return client.request(`${client.users}/me`).then(() => null, (problem) => problem)")
+    assert problem["code"] == "not-authenticated"
+
+
 def test_a_revoked_session_is_reported(services: Services, page: Frontend) -> None:
     account = services.sign_up(password=PASSWORD)
     page.log_in(account.username)
