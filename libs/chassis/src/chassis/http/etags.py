@@ -29,8 +29,8 @@ def _check(condition: str) -> str:
 
 
 _Condition = Annotated[str, AfterValidator(_check), Field(json_schema_extra={"pattern": _TAGS})]
-# Swagger UI sends the first one unless another is chosen, and a request has to work more than once.
-_IF_MATCH_EXAMPLES: dict[str, Any] = {"any version": {"value": "*"}, "version 1": {"value": '"1"'}}
+# Swagger UI sends the first one unless another is chosen: that of a new product, which shows a 412 the second time.
+_IF_MATCH_EXAMPLES: dict[str, Any] = {"version 1": {"value": '"1"'}, "any version": {"value": "*"}}
 
 
 async def _precondition(
