@@ -1,7 +1,6 @@
 """The settings of a service that validates tokens."""
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from auth_client.settings import AuthClientSettings
 from chassis.settings import SAMPLE_SERVICE_KEY
 from testkit.user_service_stub import ADA, UserServiceStub
 
-KEY = secrets.token_hex(32)
+KEY = "9c1f0e5b7a3d48d2b6e4f8017c25a9d3"
 
 
 class Settings(AuthClientSettings):

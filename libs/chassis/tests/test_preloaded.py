@@ -24,7 +24,7 @@ def test_every_thread_that_waits_for_a_process_gets_its_status(tmp_path: Path, m
         """Read the status when all threads are about to. Only one of them should come here."""
         with suppress(threading.BrokenBarrierError):
             all_read.wait(0.5)
-        return read(fd)
+        return int(read(fd))
 
     monkeypatch.setattr(forkserver, "read_signed", read_together)
 

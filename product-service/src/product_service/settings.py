@@ -30,7 +30,7 @@ class Settings(AuthClientSettings):
         description="Maximum number of products of an account. Admins, and imports on the command line, have no limit.",
     )
     rate_limit_writes: RateLimit = Field(
-        default="1200/minute",
+        default="6000/minute",
         description="Requests of an account that write, in each process. An import is one. Admins have no limit; "
         "`off` for none at all.",
     )
