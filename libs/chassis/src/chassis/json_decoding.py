@@ -72,7 +72,7 @@ class _Values:
             raise _Rejected(f"an object has more than {MAX_FIELDS} fields")
         decoded = dict(pairs)
         if len(decoded) != len(pairs):
-            raise _Rejected("an object has the same key twice")
+            raise _Rejected(f"an object has the key {repeated_name(pairs)} twice")
         return decoded
 
     def _add(self) -> None:
