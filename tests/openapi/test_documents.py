@@ -12,6 +12,7 @@ from tests.openapi.documents import DOCUMENTS, PROBLEM, PUBLIC, operations, vali
 STATUSES = {
     "POST /register": {201, 400, 403, 409, 408, 413, 415, 422, 429, 503},
     "GET /me": {200, 401, 422, 503},
+    "GET /me/export": {200, 401, 422, 503},
     "POST /me/password": {204, 400, 401, 403, 408, 413, 415, 422, 429, 503},
     "DELETE /me": {204, 400, 401, 403, 409, 408, 413, 415, 422, 429, 503},
     "POST /me/delete": {204, 400, 401, 403, 409, 408, 413, 415, 422, 429, 503},
