@@ -28,6 +28,7 @@ def empty(services_on_both: Services, databases: Databases, tmp_path: Path) -> I
             tmp_path / "empty",
             USER_SERVICE_URL=services_on_both.users.url,
             DATABASE_URL=new_database(None),
+            MAX_PRODUCTS_PER_ACCOUNT="1000000",
         )
         try:
             yield service.start().wait_ready()

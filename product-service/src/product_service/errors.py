@@ -17,7 +17,7 @@ class NotTheOwner(Forbidden):
 
 class ProductQuotaExceeded(Forbidden):
     code = "product-quota-exceeded"
-    detail = "An account can have at most 100000 products. Delete some before you create others."
+    detail = "An account can have at most 10000 products. Delete some before you create others."
 
     def __init__(self, maximum: int) -> None:
         super().__init__(f"An account can have at most {maximum} products. Delete some before you create others.")

@@ -24,7 +24,7 @@ class Settings(AuthClientSettings):
         default=104_857_600, ge=1024, description="Maximum size of an imported file, in bytes."
     )
     max_products_per_account: int = Field(
-        default=100_000,
+        default=10_000,
         ge=1,
         le=2**31 - 1,
         description="Maximum number of products of an account. Admins, and imports on the command line, have no limit.",
