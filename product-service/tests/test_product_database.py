@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from product_service.main import create_app
+from product_service.repositories.products import ProductRepository
 from testkit.applications import running
 from testkit.products import DRAFT, MakeSettings, bearer
 from testkit.user_service_stub import ADA, UserServiceStub, answer_as_the_contract_says
@@ -77,6 +78,30 @@ async def test_locked_row_is_a_503_after_the_timeout(make_settings: MakeSettings
             assert int(answer.headers["retry-after"]) >= 1
             assert (await client.get(path)).json() == product
         assert (await client.put(path, json={"name": "Desk lamp"}, headers=bearer(ADA))).status_code == 200
+
+
+SLOW = {
+    "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+    "postgresql": "SELECT pg_sleep(60)",
+}
+
+
+async def test_slow_statement_is_a_503_after_the_timeout(
+    make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(repository: ProductRepository, *_: object) -> int:
+        repository._session.execute(text(SLOW[database.dialect.name]))
+        return 0
+
+    monkeypatch.setattr(ProductRepository, "count", count)
+    # With one connection for reads, a statement that continued would block the others.
+    settings = make_settings(database_timeout=1, database_pool_timeout=1, database_pool_size=2)
+    async with running(create_app(settings)) as client:
+        assert (await client.get("/products")).status_code == 200
+        answer = await client.get("/products?count=true")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-busy")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert (await client.get("/products")).status_code == 200
 
 
 async def test_similar_skus_are_distinct(client: httpx.AsyncClient) -> None:

@@ -137,6 +137,20 @@ async def test_total_is_returned_only_on_request(client: httpx.AsyncClient, ever
         assert "x-total-count" not in (await client.get(f"/products{query}")).headers
 
 
+async def test_products_are_counted_up_to_a_limit(
+    client: httpx.AsyncClient, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("product_service.services.products", "product_service.api.products"):
+        monkeypatch.setattr(f"{module}.MAX_COUNT", 3)
+    for stored, total in (("", "0"), ("abc", "3"), ("d", "3+"), ("ef", "3+")):
+        store(database, [product(name=name) for name in stored])
+        assert (await client.get("/products?count=true&limit=1")).headers["x-total-count"] == total
+    answer = await client.get("/products?count=true&q=d")
+    assert answer.headers["x-total-count"] == "1"
+    # The links lead to all products nevertheless.
+    assert len([each for answer in await pages(client, limit=1, count="true") for each in ids(answer)]) == 6
+
+
 async def test_links_are_relative_and_keep_limit_and_count(client: httpx.AsyncClient, everything: list[Json]) -> None:
     first = await client.get("/products?limit=3&count=true&sort=-price&q=lam&min_price=9.990")
     assert first.headers["link"].startswith(

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, NullPool, create_engine, event, text
 from sqlalchemy.orm import Session
 
 from product_service.api.product_query import ProductQuery
+from product_service.domain.criteria import MAX_COUNT, Criteria
 from product_service.repositories.products import ProductRepository
 from testkit.databases import Databases
 from testkit.products import migrations_of
@@ -79,6 +80,13 @@ def middle(database: Engine, sort: str) -> ProductQuery:
 
 def index_of(order: str) -> str:
     return {"id": "pk_products", "name": "ix_products_name_key_id"}.get(order, f"ix_products_{order}_id")
+
+
+@pytest.mark.parametrize("q", ["product", "p", "zzz", None])
+def test_a_count_stops_at_its_limit(large: Engine, q: str | None) -> None:
+    with Session(large) as session:
+        count = ProductRepository(session).count(Criteria(q=q), MAX_COUNT + 1)
+    assert count == (0 if q == "zzz" else MAX_COUNT + 1)
 
 
 @pytest.mark.parametrize("sign", ["", "-"])

@@ -209,6 +209,10 @@ class TestSearch:
             ("bulb 💡", ["💡 bulb", "bulb💡light"]),
             ("1.2", ["1.2.3", "½ inch"]),
             ("i'ts", []),
+            ("lamp s", []),
+            ("g", ["NOT gate"]),
+            ("it s", ["it's"]),
+            ("机 键", ["机械键盘"]),
             ("losos", ["Łosoś", "łosoś wędzony"]),
             ("ŁOSOŚ", ["Łosoś", "łosoś wędzony"]),
             ("smorrebrod", ["smørrebrød"]),
@@ -249,6 +253,19 @@ class TestSearch:
         assert mistakes(await client.get("/products", params={"sku": "KB\u200b87"})) == ["sku"]
         file = await client.get("/products/export?format=csv&sku=kb+87", headers=bearer(ADA))
         assert file.text.splitlines()[1:] == ["Lamp,,19.99,USD,3,kb 87,"]
+
+    async def test_a_search_has_at_most_eight_words(self, client: httpx.AsyncClient, database: Engine) -> None:
+        store(database, [product(name="one two three four five six seven eight nine")])
+        eight = "one two three four five six seven eight"
+        for q in (eight, f"{eight} EIGHT 💡"):
+            assert ids(await client.get("/products", params={"q": q})) == [1]
+        for path in ("/products", "/products/export"):
+            query = {"q": f"{eight} nine", **({"format": "csv"} if "export" in path else {})}
+            answer = await client.get(path, params=query, headers=bearer(ADA))
+            assert mistakes(answer) == ["q"]
+            assert answer.json()["errors"][0]["detail"] == "Enter at most 8 words, not 9"
+        # In scripts without spaces, a text is one word.
+        assert ids(await client.get("/products", params={"q": "全自动洗衣机滚筒式家用大容量"})) == []
 
     async def test_search_follows_changes(self, client: httpx.AsyncClient) -> None:
         async def found(q: str) -> list[int]:

@@ -14,6 +14,7 @@ from product_service.domain.search_text import (
     MAX_NAME_KEY_LENGTH,
     MAX_WORD_LENGTH,
     SPELLED_OUT,
+    count_search_words,
     fold,
     search_words,
     words,
@@ -160,7 +161,31 @@ def test_sort_key_fits_into_a_postgresql_index() -> None:
     ],
 )
 def test_last_character_is_searched_only_alone(q: str, expected: list[str]) -> None:
-    assert search_words(q) == expected
+    assert [word.text for word in search_words(q)] == expected
+
+
+@pytest.mark.parametrize(
+    ("q", "whole"),
+    [
+        ("c", []),
+        ("C.c!", []),
+        ("vitamin C", ["c"]),
+        ("don't", ["t"]),
+        ("1.2.30", ["1", "2"]),
+        ("Ł ß", ["l"]),
+        ("白 の lamp", []),
+    ],
+)
+def test_single_letters_beside_other_words_are_whole_words(q: str, whole: list[str]) -> None:
+    assert [word.text for word in search_words(q) if word.is_whole] == whole
+
+
+@pytest.mark.parametrize(
+    ("q", "count"),
+    [("", 0), ("💡", 0), ("lamp LAMP Lämp", 1), ("R2-D2", 2), ("a b c d e f g h i", 9), ("机械键盘 4K显示器", 3)],
+)
+def test_words_are_counted_as_people_do(q: str, count: int) -> None:
+    assert count_search_words(q) == count
 
 
 def test_search_columns_follow_name_description_and_sku(database: Engine) -> None:

@@ -167,6 +167,36 @@ async def test_a_locked_database_is_busy_until_unlocked(library_url: str) -> Non
         assert await library.read(names) == ["poems"]
 
 
+ENDLESS = text(
+    "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT count(*) FROM numbers"
+)
+
+
+@pytest.mark.parametrize("access", ["read", "write"])
+async def test_a_statement_timeout_is_database_busy(library_url: str, access: str) -> None:
+    with opened(library_url, pool_size=2, timeout=1) as library:
+        run = library.read if access == "read" else library.write
+        await run(names)
+
+        def work(session: Session) -> None:
+            if access == "write":
+                add_shelf("poems")(session)
+            session.execute(ENDLESS)
+
+        with pytest.raises(DatabaseBusy):
+            await run(work)
+        # The connection is free again, and nothing was stored.
+        assert await run(names) == []
+
+
+async def test_each_statement_has_the_whole_timeout(library: Library) -> None:
+    def work(session: Session) -> Any:
+        session.connection().info["deadline"]._end = 0  # as after a statement that took all of it
+        return session.scalar(text(str(ENDLESS).replace("FROM numbers)", "FROM numbers WHERE n < 500000)")))
+
+    assert await library.read(work) == 500_000
+
+
 async def test_a_writer_waits_for_another_process(library: Library, library_url: str) -> None:
     with sqlite_connection(path_of(library_url)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from chassis.ids import LARGEST_ID
-from product_service.domain.search_text import fold, words
+from product_service.domain.search_text import SearchWord, fold, search_words, words
 from product_service.models import Product
 from testkit.products import NEW_YEAR, product
 
@@ -64,12 +64,13 @@ def sort_key(sort: str) -> Callable[[Json], Any]:
     return lambda each: (each[field], each["id"])
 
 
-def starts_a_word(word: str, each: Json) -> bool:
-    return any(other.startswith(word) for other in words(each["name"], each["description"], each["sku"]))
+def has_word(word: SearchWord, each: Json) -> bool:
+    found = words(each["name"], each["description"], each["sku"])
+    return word.text in found if word.is_whole else any(other.startswith(word.text) for other in found)
 
 
 FILTERS: dict[str, Callable[[Json, str], bool]] = {
-    "q": lambda each, q: all(starts_a_word(word, each) for word in words(q)),
+    "q": lambda each, q: all(has_word(word, each) for word in search_words(q)),
     "min_price": lambda each, amount: Decimal(each["price"]) >= Decimal(amount),
     "max_price": lambda each, amount: Decimal(each["price"]) <= Decimal(amount),
     "currency": lambda each, code: bool(each["currency"] == code),

@@ -27,7 +27,7 @@ from product_service.domain import money
 from product_service.domain.criteria import Criteria, SortField
 from product_service.domain.fields import MAX_QUANTITY, Category, CurrencyCode, Sku
 from product_service.domain.labels import BLANK_AS_NULL
-from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, words
+from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, MAX_SEARCH_WORDS, count_search_words
 from product_service.models import Product
 
 MAX_CHOICES = 100
@@ -38,9 +38,12 @@ _MICROSECOND = timedelta(microseconds=1)
 _MAX_TIMESTAMP = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
-def _require_word(text: str) -> str:
-    if not words(text):
+def _require_words(text: str) -> str:
+    count = count_search_words(text)
+    if not count:
         raise ValueError("Enter at least one letter or digit")
+    if count > MAX_SEARCH_WORDS:
+        raise ValueError(f"Enter at most {MAX_SEARCH_WORDS} words, not {count}")
     return text
 
 
@@ -48,7 +51,7 @@ Sort = Literal[
     "id", "name", "price", "quantity", "created_at", "updated_at",
     "-id", "-name", "-price", "-quantity", "-created_at", "-updated_at",
 ]  # fmt: skip
-Search = Annotated[Line, Field(min_length=1, max_length=200), AfterValidator(_require_word)]
+Search = Annotated[Line, Field(min_length=1, max_length=200), AfterValidator(_require_words)]
 Amount = Annotated[Decimal, BeforeValidator(money.parse), WithJsonSchema({"type": "string", "pattern": money.PATTERN})]
 OwnerId = Annotated[int, Field(ge=1, le=LARGEST_ID), Digits]
 T = TypeVar("T", str, int)
@@ -89,7 +92,8 @@ class CriteriaQuery(QueryParameters):
     )
     q: Search | None = Field(
         default=None,
-        description="Search words. Each must be the beginning of a word in the name, the description or the SKU.",
+        description="Up to 8 words. Each must be the beginning of a word in the name, the description or the SKU; "
+        "beside other words, a single letter must be a whole word.",
     )
     min_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
     max_price: Amount | None = Field(default=None, description="Compared with the amount, whatever the currency.")
@@ -193,7 +197,7 @@ class ProductQuery(CriteriaQuery):
     limit: Limit = Field(default=20, description="Maximum number of products to return.")
     skip: Skip | None = Field(default=None, description="Number of products to skip. Cannot be combined with `cursor`.")
     count: Flag | None = Field(
-        default=None, description="Whether to return the number of matching products in `X-Total-Count`."
+        default=None, description="Whether to return the number of matching products, up to 10,000, in `X-Total-Count`."
     )
     # Declared last, so that its validator can compare it with the other parameters.
     cursor: Annotated[Cursor, PlainValidator(_parse_cursor), WithJsonSchema(CURSOR_SCHEMA)] | None = Field(

@@ -18,6 +18,7 @@ from chassis.http.routing import QueryParameters, Router
 from chassis.ids import RowId
 from product_service.api.dependencies import IdempotencyKey, writer
 from product_service.api.product_query import ProductQuery
+from product_service.domain.criteria import MAX_COUNT
 from product_service.errors import (
     IdempotencyInProgress,
     IdempotencyKeyReused,
@@ -62,7 +63,7 @@ _ETAG_HEADER = {"ETag": "The version of the product, for `If-Match` and `If-None
 _REPLAYED_HEADER = {"Idempotency-Replayed": "`true` if this repeats an earlier response."}
 _LIST_HEADERS = {
     "Link": 'The first page (`rel="first"`) and the next page (`rel="next"`), if there is one.',
-    "X-Total-Count": "The number of products on all pages; only with `count=true`.",
+    "X-Total-Count": "The number of products on all pages; only with `count=true`. `10000+` if there are more.",
 }
 _NEXT_PAGE_HEADER = {"Link": 'The next page (`rel="next"`), if there is one.'}
 _WITH_ETAG: dict[str, Any] = {"headers": documented_headers(_ETAG_HEADER)}
@@ -109,7 +110,7 @@ def router(products: Products, write_limit: WriteLimit) -> Router:
         next_page = {"next": query.next_page(page.products[-1])} if page.more else {}
         response.headers["Link"] = link_header("/products", first=query.first_page(), **next_page)
         if page.total is not None:
-            response.headers["X-Total-Count"] = str(page.total)
+            response.headers["X-Total-Count"] = str(page.total) if page.total <= MAX_COUNT else f"{MAX_COUNT}+"
         return [ProductRead.of(product) for product in page.products]
 
     @routes.get(

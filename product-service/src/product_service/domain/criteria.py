@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from product_service.models import Product
 
+MAX_COUNT = 10_000
+"""Products are counted up to here: a client that shows more pages needs no exact number."""
+
 SortField = Literal["id", "name", "price", "quantity", "created_at", "updated_at"]
 
 
@@ -21,7 +24,7 @@ class Criteria:
     sort: SortField = "id"
     descending: bool = False
     q: str | None = None
-    """Words; each is a prefix of a word in the name, the description or the SKU."""
+    """Words of the name, the description or the SKU, or their beginnings; see `search_text.search_words`."""
     min_price: Decimal | None = None
     max_price: Decimal | None = None
     currency: Sequence[str] | None = None

@@ -7,9 +7,12 @@ columns, like `product_service_0008`.
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 # In characters of up to 4 bytes each: PostgreSQL limits a lexeme to 2046 bytes.
 MAX_WORD_LENGTH = 100
+MAX_SEARCH_WORDS = 8
+"""In one search. Each word is a look-up in the index."""
 # Folding can turn 1 character into 18, and PostgreSQL cannot index a value of more than 2704 bytes.
 MAX_NAME_KEY_LENGTH = 255
 
@@ -79,9 +82,25 @@ def words(*texts: str | None) -> list[str]:
     return split_words(*(fold(text) for text in texts if text))
 
 
-def search_words(q: str) -> list[str]:
-    """The words to search for. Each must be the beginning of a word of a text."""
-    return list(dict.fromkeys(_each_word([fold(q)], to_search=True)))
+class SearchWord(NamedTuple):
+    text: str
+    is_whole: bool
+    """Whether it must be a word of a text, and not just the beginning of one."""
+
+
+def search_words(q: str) -> list[SearchWord]:
+    """The words to search for.
+
+    Beside other words, a single letter must be a whole word: very many words begin with it. In scripts without spaces,
+    a single character is a word of its own.
+    """
+    found = list(dict.fromkeys(_each_word([fold(q)], to_search=True)))
+    return [SearchWord(word, len(found) > 1 and len(word) == 1 and not _is_unspaced(word)) for word in found]
+
+
+def count_search_words(q: str) -> int:
+    """The number of words as people count them: without spaces, a text is one word."""
+    return len({part.group() for part in _each_part([fold(q)])})
 
 
 def split_words(*folded: str) -> list[str]:
@@ -93,13 +112,21 @@ def split_words(*folded: str) -> list[str]:
     return list(dict.fromkeys(_each_word(folded)))
 
 
-def _each_word(folded: Iterable[str], *, to_search: bool = False) -> Iterator[str]:
+def _each_part(folded: Iterable[str]) -> Iterator[re.Match[str]]:
     for run in (run for text in folded for run in _WORD.findall(text)):
-        for part in _PART.finditer(run):
-            text = part.group()
-            if part.lastgroup == "unspaced":
-                # A text with the last pair has the last character too. Alone, that would be in many texts.
-                end = len(text) - 1 if to_search and len(text) > 1 else len(text)
-                yield from (text[position : position + 2] for position in range(end))
-            else:
-                yield text[:MAX_WORD_LENGTH]
+        yield from _PART.finditer(run)
+
+
+def _is_unspaced(character: str) -> bool:
+    return any(part.lastgroup == "unspaced" for part in _PART.finditer(character))
+
+
+def _each_word(folded: Iterable[str], *, to_search: bool = False) -> Iterator[str]:
+    for part in _each_part(folded):
+        text = part.group()
+        if part.lastgroup == "unspaced":
+            # A text with the last pair has the last character too. Alone, that would be in many texts.
+            end = len(text) - 1 if to_search and len(text) > 1 else len(text)
+            yield from (text[position : position + 2] for position in range(end))
+        else:
+            yield text[:MAX_WORD_LENGTH]

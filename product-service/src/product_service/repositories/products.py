@@ -16,10 +16,14 @@ from product_service.domain.search_text import fold, name_key, search_words
 from product_service.errors import SkuTaken
 from product_service.models import Product
 
-# Words contain only letters and digits, so a quoted word has no special meaning in either query language.
+# The condition, a word, the beginning of a word, and what is between two. Words contain only letters and digits, so a
+# quoted word has no special meaning in either query language.
 _SEARCH = {
-    "sqlite": ("products.id IN (SELECT rowid FROM products_search WHERE products_search MATCH :q)", '"{}" *', " AND "),
-    "postgresql": ("products.search @@ CAST(:q AS tsquery)", "'{}':*", " & "),
+    "sqlite": (
+        "products.id IN (SELECT rowid FROM products_search WHERE products_search MATCH :q)",
+        *('"{}"', '"{}" *', " AND "),
+    ),
+    "postgresql": ("products.search @@ CAST(:q AS tsquery)", "'{}'", "'{}':*", " & "),
 }
 
 
@@ -114,10 +118,10 @@ class ProductRepository(BaseRepository[Product]):
         conditions = self._conditions(criteria)
         return self.page(limit, *conditions, by=by, descending=criteria.descending, after=after, skip=skip)
 
-    def count(self, criteria: Criteria) -> int:
-        """The number of matching products."""
-        statement = select(func.count()).select_from(Product).where(*self._conditions(criteria))
-        return self._session.scalars(statement).one()
+    def count(self, criteria: Criteria, limit: int) -> int:
+        """The number of matching products, or `limit` if there are more."""
+        matching = select(Product.id).where(*self._conditions(criteria)).limit(limit).subquery()
+        return self._session.scalars(select(func.count()).select_from(matching)).one()
 
     def _conditions(self, criteria: Criteria) -> list[Condition]:
         conditions: list[Condition] = []
@@ -142,8 +146,9 @@ class ProductRepository(BaseRepository[Product]):
         return conditions
 
     def _matching(self, q: str) -> TextClause:
-        condition, word, conjunction = _SEARCH[self._session.get_bind().dialect.name]
-        return text(condition).bindparams(q=conjunction.join(map(word.format, search_words(q))))
+        condition, word, beginning, conjunction = _SEARCH[self._session.get_bind().dialect.name]
+        words = ((word if each.is_whole else beginning).format(each.text) for each in search_words(q))
+        return text(condition).bindparams(q=conjunction.join(words))
 
 
 def _any_of(column: InstrumentedAttribute[Any], values: Sequence[Any]) -> Condition:

@@ -15,6 +15,7 @@ from chassis.errors import FieldError, Invalid
 from chassis.preconditions import ANY_VERSION, Precondition
 from chassis.use_cases import Service, Transactions, reads, writes
 from product_service.domain import money
+from product_service.domain.criteria import MAX_COUNT
 from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.domain.idempotency import IdempotentRequest
 from product_service.domain.ownership import is_owner_or_admin, may_change
@@ -40,7 +41,7 @@ class ProductPage:
     more: bool
     """Whether there are further pages."""
     total: int | None
-    """The number of products on all pages, if requested."""
+    """The number of products on all pages, if requested; above MAX_COUNT it only says that there are more."""
 
 
 class Products(Service["Repositories"]):
@@ -216,7 +217,7 @@ def _page(
     count: bool = False,
 ) -> ProductPage:
     products = repos.products.selected(criteria, limit + 1, skip=skip, after=after)
-    total = repos.products.count(criteria) if count else None
+    total = repos.products.count(criteria, MAX_COUNT + 1) if count else None
     return ProductPage(products[:limit], len(products) > limit, total)
 
 

@@ -1,12 +1,15 @@
 """SQLAlchemy engines for the two databases, either for reads or for writes."""
 
+import math
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any
 
-from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
 
 DEFAULT_TIMEOUT = 10.0  # seconds
 
@@ -19,6 +22,10 @@ _READ_OPTIONS: dict[str, Any] = {
     "skip_autocommit_rollback": True,
     "pool_reset_on_return": None,
 }
+
+
+# Instructions of SQLite between two looks at the clock: some milliseconds of work. Each look waits for Python's lock.
+_INTERVAL = 100_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,20 @@ class Timeouts:
     def run_timeout(self) -> float:
         """For the whole work: leaves the database a moment to report that it cancelled the statement itself."""
         return self.statement_timeout + 0.5
+
+
+class Deadline:
+    """The time at which the statement of a connection has to end. SQLite has no timeout of its own for that."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = math.inf
+
+    def start(self) -> None:
+        self._end = time.monotonic() + self._seconds
+
+    def has_passed(self) -> bool:
+        return time.monotonic() > self._end
 
 
 def make_folder(url: str) -> None:
@@ -75,12 +96,18 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
         make_file(url)
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: SQLiteConnection, _record: object) -> None:
+    def prepare(connection: SQLiteConnection, record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # `begin` below starts transactions, not the driver.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", SECURE_DELETE):
             connection.execute(f"PRAGMA {pragma}")
         if not writes:
             connection.execute("PRAGMA query_only = ON")
+        deadline = record.info["deadline"] = Deadline(timeouts.statement_timeout)
+        connection.set_progress_handler(deadline.has_passed, _INTERVAL)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def start_deadline(connection: Connection, *_: object) -> None:
+        connection.info["deadline"].start()
 
     if writes:
 

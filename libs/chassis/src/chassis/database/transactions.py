@@ -9,6 +9,7 @@ the database itself treats as read-only. There are as many threads as connection
 event loop, with a timeout, and writers that block each other never take the threads of public reads.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -207,9 +208,19 @@ def _translated_errors() -> Iterator[None]:
 
 
 def _raise_for(error: DBAPIError) -> NoReturn:
-    if "database is locked" in str(error.orig) or getattr(error.orig, "pgcode", None) in _TIMED_OUT:
+    if _has_timed_out(error.orig):
         raise DatabaseBusy from error
     # The reason is logged but not sent to the client.
     reason = str(error.orig).strip().partition("\n")[0]
     logs.get("chassis.database").warning("database unavailable", reason=reason)
     raise DatabaseUnavailable from error
+
+
+def _has_timed_out(error: BaseException | None) -> bool:
+    """Whether a statement, or the wait for a lock, took too long."""
+    if isinstance(error, sqlite3.Error):
+        # Errors of the module itself have no code.
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT or "database is locked" in str(
+            error
+        )
+    return getattr(error, "pgcode", None) in _TIMED_OUT
