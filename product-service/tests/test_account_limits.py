@@ -82,8 +82,12 @@ async def test_import_refuses_the_lines_beyond_the_quota(
 
 async def test_concurrent_requests_do_not_exceed_the_quota(make_settings: MakeSettings) -> None:
     limit = {"max_products_per_account": 3}
-    async with limited(make_settings, **limit) as one, limited(make_settings, **limit) as two:
-        imports = [send(each, [f"{n}-{line},Cup,1,1" for line in range(3)]) for n, each in enumerate((one, two, one))]
+    async with (
+        limited(make_settings, **limit) as one,
+        limited(make_settings, **limit) as two,
+        limited(make_settings, **limit) as three,
+    ):
+        imports = [send(each, [f"{n}-{line},Cup,1,1" for line in range(3)]) for n, each in enumerate((one, two, three))]
         creations = [post(each, sku=f"C-{n}") for n, each in enumerate((one, two) * 3)]
         answers = await asyncio.gather(*imports, *creations)
         assert await owners(one) == [1, 1, 1]

@@ -47,15 +47,15 @@ async def test_imports_are_audited_with_their_counts_and_outcome(
     assert audited(caplog) == [{**line, **nothing, "account_id": 2, "outcome": "validation-failed"}]
 
     monkeypatch.setattr(import_export, "BATCH_SIZE", 1)
-    lock = ProductRepository.lock_by_id_or_sku
+    find = ProductRepository.find_by_id_or_sku
 
     def fail_on_b(repository: ProductRepository, ids: set[int], skus: set[str]) -> Any:
         if "B" in skus:
             raise DatabaseUnavailable
-        return lock(repository, ids, skus)
+        return find(repository, ids, skus)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProductRepository, "lock_by_id_or_sku", fail_on_b)
+        patch.setattr(ProductRepository, "find_by_id_or_sku", fail_on_b)
         assert (await send(client, FILE)).status_code == 503
     assert audited(caplog) == [{**line, **nothing, "unchanged": 1, "outcome": "import-interrupted"}]
 

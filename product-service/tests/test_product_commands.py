@@ -156,6 +156,17 @@ def test_unreadable_file_is_reported(make_settings: MakeSettings, tmp_path: Path
     assert caught.value.errors[0].detail.endswith(reason)
 
 
+@pytest.mark.sqlite
+def test_operators_import_without_limits(
+    make_settings: MakeSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = {f"max_import_{what}": 1 for what in ("lines", "blank_lines", "refused_lines")}
+    (tmp_path / "products.csv").write_text(f"{FILE}\n\nC,Cup,x,1\n")
+    with pytest.raises(SystemExit):
+        run(make_settings(max_import_bytes=1024, **limits), tmp_path / "products.csv")
+    assert capsys.readouterr().out.splitlines()[-1] == "1 created, 0 updated, 0 unchanged, 2 refused."
+
+
 def test_interrupted_import_reports_what_it_saved(
     make_settings: MakeSettings,
     tmp_path: Path,

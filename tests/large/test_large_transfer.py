@@ -27,6 +27,7 @@ def empty(services_on_both: Services, databases: Databases, tmp_path: Path) -> I
             "product-service",
             tmp_path / "empty",
             USER_SERVICE_URL=services_on_both.users.url,
+            MAX_IMPORT_REFUSED_LINES=str(LINES),
             DATABASE_URL=new_database(None),
             MAX_PRODUCTS_PER_ACCOUNT="1000000",
         )

@@ -1,5 +1,6 @@
 """Domain errors of the product service."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from chassis.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Throttled, Unavailable
@@ -53,6 +54,23 @@ class IdempotencyKeyReused(Invalid):
     code = "idempotency-key-reused"
     detail = "This Idempotency-Key was used for a different request. Use a new key."
     errors = (FieldError(None, "Already used for a different request", "Idempotency-Key"),)
+
+
+class ImportInProgress(Conflict):
+    code = "import-in-progress"
+    detail = "Another import of this account is running. Try again when it has ended."
+    retry_after = timedelta(seconds=5)
+
+
+class ImportLimitExceeded(Invalid):
+    """A file has more lines of some kind than an import accepts."""
+
+    code = "import-limit-exceeded"
+    detail = "The import stopped, because the file exceeds a limit; see `errors`."
+    errors = (FieldError(None, "More than 10000 lines were refused; correct the file"),)
+
+    def __init__(self, problem: str, refused_lines: Iterable[str] = ()) -> None:
+        super().__init__([FieldError(None, detail) for detail in (problem, *refused_lines)])
 
 
 class ImportInterrupted(Unavailable):

@@ -58,6 +58,7 @@ class Services:
 
     async def close(self) -> None:
         await self.auth.close()
+        self.imports.close()
         self.database.close()
 
 
@@ -84,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         routers=[
             products.router(services.products, services.write_limit),
-            import_export.router(services.products, services.imports, services.write_limit, settings.max_import_bytes),
+            import_export.router(services.products, services.imports, services.write_limit, settings),
             product_service_health.router(readiness, services.auth, shows_url=settings.environment == "development"),
             health.router(readiness),
         ],

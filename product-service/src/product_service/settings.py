@@ -23,6 +23,24 @@ class Settings(AuthClientSettings):
     max_import_bytes: int = Field(
         default=104_857_600, ge=1024, description="Maximum size of an imported file, in bytes."
     )
+    max_import_lines: int = Field(
+        default=2_000_000,
+        ge=1,
+        le=100_000_000,
+        description="Maximum number of lines in an imported file; the import stops at a longer one.",
+    )
+    max_import_blank_lines: int = Field(
+        default=100_000,
+        ge=0,
+        le=100_000_000,
+        description="Maximum number of blank lines in an imported file; the import stops at the next one.",
+    )
+    max_import_refused_lines: int = Field(
+        default=10_000,
+        ge=0,
+        le=100_000_000,
+        description="Maximum number of lines that an import refuses; the import stops when there are more.",
+    )
     max_products_per_account: int = Field(
         default=10_000,
         ge=1,

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request
@@ -20,14 +21,16 @@ from chassis.http.routing import Flag, QueryParameters, Router
 from product_service import schemas
 from product_service.api.dependencies import writer
 from product_service.api.product_query import CriteriaQuery
+from product_service.api.read_ahead import ReadAhead
 from product_service.api.uploads import Upload, upload
-from product_service.errors import ImportInterrupted, TooManyWrites
+from product_service.errors import ImportInProgress, ImportInterrupted, ImportLimitExceeded, TooManyWrites
 from product_service.files.columns import COLUMNS
 from product_service.files.formats import FORMATS
 from product_service.files.options import ReadOptions, WriteOptions
 from product_service.services.import_export import ImportOptions, ImportReport, Imports, export_catalogue
 from product_service.services.products import Products
 from product_service.services.write_limit import WriteLimit
+from product_service.settings import Settings
 
 _EXAMPLES = {
     "csv": "name,price,quantity,sku\r\nMechanical keyboard,89.90,12,KB-87-BLK\r\n",
@@ -122,6 +125,12 @@ class ImportQuery(QueryParameters):
         )
 
 
+def _limited(options: ImportOptions, settings: Settings) -> ImportOptions:
+    """The options with the limits for clients. Operators have none."""
+    read = replace(options.read, max_lines=settings.max_import_lines, max_blank_lines=settings.max_import_blank_lines)
+    return replace(options, read=read, max_refused_lines=settings.max_import_refused_lines)
+
+
 class ExportQuery(CriteriaQuery):
     format: Literal["csv", "ndjson"] = Field(description="The file format.", examples=["csv"])
     include_id: Flag | None = Field(
@@ -165,24 +174,33 @@ class _Download(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def router(products: Products, imports: Imports, write_limit: WriteLimit, max_import_bytes: int) -> Router:
+def router(products: Products, imports: Imports, write_limit: WriteLimit, settings: Settings) -> Router:
     routes = Router(prefix="/products", tags=["products"])
+    read_ahead = ReadAhead()
 
     async def read_headers(request: Request) -> Upload:
-        return upload(request, max_import_bytes)
+        return upload(request, settings.max_import_bytes)
 
     @routes.post(
         "/import",
         summary="Import products from a file",
         response_description="The number of products created, updated, unchanged and refused, and the errors.",
         openapi_extra={"requestBody": {"required": True, "content": _UPLOAD_CONTENT}},
-        responses=documented(*AUTHENTICATION_ERRORS, TooManyWrites, ImportInterrupted, *WRITE_ERRORS),
+        responses=documented(
+            *AUTHENTICATION_ERRORS,
+            ImportInProgress,
+            ImportLimitExceeded,
+            TooManyWrites,
+            ImportInterrupted,
+            *WRITE_ERRORS,
+        ),
         response_model=schemas.ImportReport,
     )
     async def import_products(
         file: Annotated[Upload, Depends(read_headers)],
         query: Annotated[ImportQuery, Query()],
         caller: Annotated[Caller, writer(write_limit)],
+        request: Request,
     ) -> Any:
         """Accepts CSV with a header line, or NDJSON with one product per line, as the export writes them.
 
@@ -192,12 +210,16 @@ def router(products: Products, imports: Imports, write_limit: WriteLimit, max_im
         Lines are matched to products by `sku`; a line with a new SKU creates a product. Fields missing from a line keep
         their values. Invalid lines, and lines for products that the caller can't change, are refused; the others are
         saved in batches of 500. If an import stops early, saved batches remain, the error says how far it got,
-        and importing the same file again is safe.
+        and importing the same file again is safe. An import stops when it has refused 10,000 lines, or when the client
+        disconnects. An account can have one import at a time.
         """
         report = ImportReport()
         try:
-            file_format, chunks = await file.open()
-            await imports.run(chunks, file_format, caller, report, query.options)
+            with imports.one_at_a_time(caller):
+                async with read_ahead.read(request, settings.max_import_bytes) as body:
+                    file_format, chunks = await file.open(body)
+                    options = _limited(query.options, settings)
+                    await imports.run(chunks, file_format, caller, report, options, body.check)
         except (DomainError, HTTPException) as error:
             if report.lines and not query.dry_run:
                 error.detail = f"{error.detail} {report.progress}"

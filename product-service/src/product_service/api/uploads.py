@@ -35,13 +35,12 @@ class Upload:
     media_type: str
     boundary: str | None
     """What separates the parts of a form."""
-    body: AsyncIterator[bytes]
 
-    async def open(self) -> tuple[Format, AsyncIterator[bytes]]:
+    async def open(self, body: AsyncIterator[bytes]) -> tuple[Format, AsyncIterator[bytes]]:
         """The format and the content. Raises HTTPException (400 or 415), or Invalid if a form is not a single file."""
         if self.boundary is None:
-            return _BY_MEDIA_TYPE[self.media_type], self.body
-        parts = _parts(self.body, self.boundary)
+            return _BY_MEDIA_TYPE[self.media_type], body
+        parts = _parts(body, self.boundary)
         part = await anext(parts, None)
         if not isinstance(part, MultipartSegment):
             raise _only_a_file("")
@@ -66,7 +65,7 @@ def upload(request: Request, limit: int) -> Upload:
             raise HTTPException(400, "The Content-Type has no boundary.")
     charset = _CHARSET.search(request.headers["content-type"])
     _require_charset(charset and charset[1])
-    return Upload(media_type, boundary, bodies.chunks(request, limit))
+    return Upload(media_type, boundary)
 
 
 def _require_charset(charset: str | None) -> None:

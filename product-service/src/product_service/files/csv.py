@@ -93,6 +93,9 @@ class CsvReader(Reader):
                 self._set_delimiter(separator[1])
                 return
         if not self._in_quotes:
+            if line in (b"", b"\r"):
+                self._skip_blank_line()
+                return
             self._record, self._size = [], 0
         self._record.append(line)
         self._size += len(line) + 1
@@ -132,6 +135,7 @@ class CsvReader(Reader):
             yield self._refuse(f"Not valid CSV: {reason}")
             return
         if not any(cells):
+            self._skip_blank_line()
             return
         while len(cells) > len(self._fields) and not cells[-1]:
             cells.pop()
@@ -146,6 +150,7 @@ class CsvReader(Reader):
 
     def _read_header(self, text: str) -> None:
         if not _VISIBLE.search(text):
+            self._skip_blank_line()
             return
         if self.layout.delimiter is None:
             self.layout.delimiter = self._detect_delimiter(text)

@@ -26,6 +26,7 @@ class NdjsonReader(Reader):
 
     def _read_line(self, line: bytes) -> Iterator[Record]:
         if line.isspace() or line in (b"", BOM):
+            self._skip_blank_line()
             return
         if len(line) > MAX_RECORD_SIZE:
             yield self._refuse(f"Longer than {MAX_RECORD_SIZE} bytes")

@@ -1,5 +1,6 @@
 """How to read and write files, and what was found out about one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,8 @@ class ReadOptions:
     """The decimal sign of CSV: a point or a comma; None to detect it."""
     allow_scientific_sku: bool = False
     """Whether a SKU in CSV may look like a number that a spreadsheet has rounded."""
+    max_lines: float = math.inf
+    max_blank_lines: float = math.inf
 
 
 @dataclass

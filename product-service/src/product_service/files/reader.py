@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from chassis.errors import FieldError, Invalid
 from chassis.validation import invalid
+from product_service.errors import ImportLimitExceeded
 from product_service.files.columns import Columns
 from product_service.files.options import Layout, ReadOptions
 from product_service.schemas import ProductLine
@@ -49,11 +50,13 @@ class Reader(ABC):
         self._decoder = _Decoder()
         self._buffer = b""
         self._line = 0
+        self._blank_lines = 0
+        self._max_lines, self._max_blank_lines = options.max_lines, options.max_blank_lines
 
     def feed(self, chunk: bytes, *, last: bool = False) -> Iterator[Record]:
         """The records that end in this chunk, parsed lazily. Consume them before feeding the next chunk.
 
-        Raises Invalid if the file as a whole cannot be read.
+        Raises Invalid if the file as a whole cannot be read, or ImportLimitExceeded.
         """
         *lines, rest = (self._buffer + self._decoder.decode(chunk, last=last)).split(b"\n")
         if last and rest:
@@ -62,6 +65,10 @@ class Reader(ABC):
         self._buffer = rest[: MAX_RECORD_SIZE + 1]
         for line in lines:
             self._line += 1
+            if self._line > self._max_lines:
+                raise ImportLimitExceeded(
+                    f"The file has more than {self._max_lines} lines; split it into several files"
+                )
             if self._line == 1:
                 _require_text(line)
             yield from self._read_line(line)
@@ -78,6 +85,11 @@ class Reader(ABC):
     def _undecodable(self) -> str:
         """Why a line can't be decoded."""
         return self._decoder.problem
+
+    def _skip_blank_line(self) -> None:
+        self._blank_lines += 1
+        if self._blank_lines > self._max_blank_lines:
+            raise ImportLimitExceeded(f"The file has more than {self._max_blank_lines} blank lines; delete them")
 
     def _without_bom(self, line: bytes) -> bytes:
         return line.removeprefix(BOM) if self._line == 1 else line

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import TextClause, false, func, or_, select, text, update
+from sqlalchemy import Select, TextClause, false, func, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from chassis.database.repository import BaseRepository, Condition
@@ -68,11 +68,15 @@ class ProductRepository(BaseRepository[Product]):
             statement = statement.where(Product.version.not_in(precondition.none_match))
         return self._session.scalars(statement).one_or_none()
 
+    def find_by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Sequence[Product]:
+        """The products with these ids or SKUs."""
+        return self._session.scalars(self._by_id_or_sku(ids, skus)).all() if ids or skus else []
+
     def lock_by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Sequence[Product]:
         """The products with these ids or SKUs, locked until the transaction ends."""
-        condition = or_(Product.id.in_(ids), Product.sku.in_(skus))
         # Ordered, so that two transactions that lock the same products do not deadlock.
-        return self._session.scalars(self.base().where(condition).order_by(Product.id).with_for_update()).all()
+        statement = self._by_id_or_sku(ids, skus).order_by(Product.id).with_for_update()
+        return self._session.scalars(statement).all()
 
     def count_without_sku(self, owner_id: int, names: Iterable[str]) -> dict[tuple[Any, ...], int]:
         """Count the owner's products without a SKU that have these names, by their editable fields.
@@ -122,6 +126,9 @@ class ProductRepository(BaseRepository[Product]):
         """The number of matching products, or `limit` if there are more."""
         matching = select(Product.id).where(*self._conditions(criteria)).limit(limit).subquery()
         return self._session.scalars(select(func.count()).select_from(matching)).one()
+
+    def _by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Select[Product]:
+        return self.base().where(or_(Product.id.in_(ids), Product.sku.in_(skus)))
 
     def _conditions(self, criteria: Criteria) -> list[Condition]:
         conditions: list[Condition] = []

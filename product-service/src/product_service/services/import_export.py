@@ -7,16 +7,19 @@ products are matched by SKU, importing the same file again is safe.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from chassis.errors import DatabaseBusy, DomainError, FieldError, Invalid, Unavailable
 from product_service import audit
-from product_service.errors import ImportInterrupted, SkuTaken
+from product_service.errors import ImportInProgress, ImportInterrupted, ImportLimitExceeded, SkuTaken
 from product_service.files.formats import Format
 from product_service.files.options import Layout, ReadOptions, WriteOptions
 from product_service.files.reader import Reader, Record
@@ -34,6 +37,8 @@ BATCH_SIZE = 500
 """Products to store in one transaction, or to read at a time."""
 MAX_ERRORS = 1_000
 """Refused lines to report individually."""
+MAX_ERRORS_AT_LIMIT = 100
+"""The same, for an import that stops because it has too many."""
 MAX_WITHOUT_SKU = 100_000
 """Lines without an id and a SKU in one import. The import keeps a count per distinct line in memory."""
 MAX_KEYS = 1_000_000
@@ -42,6 +47,9 @@ REPEATED = "An earlier line is about the same product; to import both, set allow
 
 _MAX_DETAIL_LENGTH = 500  # characters; field names in the file can be longer
 _MAX_ATTEMPTS = 3
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class ImportOptions:
     """Refuse lines that would create a product."""
     allow_repeated_sku: bool = False
     """Whether several lines may have the same SKU, or the same id."""
+    max_refused_lines: float = math.inf
 
 
 OUTCOMES = ("created", "updated", "unchanged", "refused")
@@ -114,11 +123,28 @@ class ExportReport:
 
 
 class Imports:
-    """The imports of a process. Their batches run one at a time, so that other writers wait for one batch at most."""
+    """The imports of a process.
+
+    Their batches run one at a time, so that other writers wait for one batch at most. One thread parses all their
+    files: each further one would take processor time from the event loop.
+    """
 
     def __init__(self, upserts: Upserts) -> None:
         self._upserts = upserts
         self._batch_lock = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "import")
+        self._accounts: set[int] = set()
+
+    @contextmanager
+    def one_at_a_time(self, caller: Caller) -> Iterator[None]:
+        """Raises ImportInProgress if an import of the same account is running in this process."""
+        if caller.user_id in self._accounts:
+            raise ImportInProgress
+        self._accounts.add(caller.user_id)
+        try:
+            yield
+        finally:
+            self._accounts.remove(caller.user_id)
 
     async def run(
         self,
@@ -127,22 +153,46 @@ class Imports:
         caller: Caller,
         report: ImportReport,
         options: ImportOptions,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         """Create and change products from a file.
 
-        Raises Invalid if the file cannot be read at all, ImportInterrupted, or the error that stopped the first batch.
+        Raises Invalid if the file cannot be read at all, ImportLimitExceeded, ImportInterrupted, or the error that
+        stopped the first batch.
 
         :param chunks: the content of the file, split anywhere
         :param caller: the owner of new products
         :param report: updated after each batch
+        :param check: called before each batch; stops the import by raising an exception
         """
         with _audited("products imported", caller, report, dry_run=options.dry_run):
             reader = file_format.reader(options.read)
             report.file = reader.layout
             run = _Import(self._upserts, caller, report, options)
-            async for batch in _batches(chunks, reader):
+            async for batch in self._batches(chunks, reader):
                 async with self._batch_lock:
-                    await run.process(batch)
+                    check()
+                    contents = await self._in_thread(run.check, batch)
+                    outcomes = await run.store(contents)
+                    await self._in_thread(run.report, batch, contents, outcomes)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+    async def _batches(self, chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[list[Record]]:
+        """Read up to BATCH_SIZE records at a time. One chunk may contain thousands."""
+        batch: list[Record] = []
+        async for records in _read(chunks, reader):
+            while parsed := await self._in_thread(_take, records, BATCH_SIZE - len(batch)):
+                batch += parsed
+                if len(batch) == BATCH_SIZE:
+                    yield batch
+                    batch = []
+        yield batch
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work that takes milliseconds, which would block the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
 
 
 @contextmanager
@@ -157,19 +207,6 @@ def _audited(event: str, caller: Caller, report: ImportReport | ExportReport, **
         raise
     finally:
         audit.log(event, user_id=caller.user_id, outcome=outcome, **fields, **report.counts)
-
-
-async def _batches(chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[list[Record]]:
-    """Read up to BATCH_SIZE records at a time. One chunk may contain thousands."""
-    batch: list[Record] = []
-    async for records in _read(chunks, reader):
-        # In a thread: parsing hundreds of records takes milliseconds, which would block the event loop.
-        while parsed := await asyncio.to_thread(_take, records, BATCH_SIZE - len(batch)):
-            batch += parsed
-            if len(batch) == BATCH_SIZE:
-                yield batch
-                batch = []
-    yield batch
 
 
 async def _read(chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[Iterator[Record]]:
@@ -200,20 +237,40 @@ class _Import:
         """The number of lines so far per product without an id and a SKU, by a hash of its fields."""
         self._without_key = 0
 
-    async def process(self, records: Sequence[Record]) -> None:
-        contents = [self._check(record.content) for record in records]
-        patches = [content for content in contents if isinstance(content, ProductLine)]
+    def check(self, records: Sequence[Record]) -> list[ProductLine | Outcome]:
+        """The contents of a batch, or the outcomes that are known without the database."""
+        return [self._check(record.content) for record in records]
+
+    async def store(self, contents: Sequence[ProductLine | Outcome]) -> list[Outcome]:
+        """Store the lines of a batch. Returns all outcomes."""
         try:
-            upserted = iter(await self._upsert(patches) if patches else ())
+            screened = iter(await self._screen(_lines(contents)))
+            outcomes: list[ProductLine | Outcome] = []
+            for content in contents:
+                known = next(screened) if isinstance(content, ProductLine) else None
+                outcomes.append(known or content)
+            upserted = iter(await self._upsert(_lines(outcomes)))
+            return [next(upserted) if isinstance(each, ProductLine) else each for each in outcomes]
         except Unavailable as error:
             if self._report.lines and not self._options.dry_run:
                 raise ImportInterrupted from error
             raise
-        for record, content in zip(records, contents, strict=True):
-            outcome = next(upserted) if isinstance(content, ProductLine) else content
+
+    def report(
+        self,
+        records: Sequence[Record],
+        contents: Sequence[ProductLine | Outcome],
+        outcomes: Sequence[Outcome],
+    ) -> None:
+        """Add the outcomes of a batch to the report. Raises ImportLimitExceeded."""
+        for record, content, outcome in zip(records, contents, outcomes, strict=True):
             self._report.add(record.line, outcome)
             if outcome == "created" and self._predicts_repetitions and isinstance(content, ProductLine):
                 self._remember(content)
+        if self._report.refused > self._options.max_refused_lines:
+            problem = f"More than {self._options.max_refused_lines} lines were refused; correct the file"
+            refused = (f"line {each.line}: {each.detail}" for each in self._report.errors[:MAX_ERRORS_AT_LIMIT])
+            raise ImportLimitExceeded(problem, refused)
 
     @property
     def _predicts_repetitions(self) -> bool:
@@ -245,8 +302,17 @@ class _Import:
         if len(self._keys) < MAX_KEYS:
             self._keys.update(_keys(line))
 
+    async def _screen(self, patches: Sequence[ProductLine]) -> Sequence[Outcome | None]:
+        """The outcomes that are known before a transaction."""
+        try:
+            return await self._upserts.screen(patches, self._caller, update_only=self._options.update_only)
+        except DatabaseBusy:
+            return [None] * len(patches)
+
     async def _upsert(self, patches: Sequence[ProductLine]) -> list[Outcome]:
         """Retries after a conflict with a concurrent transaction, whose products the next attempt finds."""
+        if not patches:
+            return []
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
                 upserted = await self._upsert_once(patches)
@@ -254,7 +320,7 @@ class _Import:
                 if not attempts_left:
                     raise
             else:
-                self._seen += upserted.seen
+                self._seen.update(upserted.seen)
                 return upserted.outcomes
         raise AssertionError  # The last attempt returns or raises.
 
@@ -270,6 +336,10 @@ class _Import:
             )
         except DryRun as rolled_back:
             return rolled_back.result
+
+
+def _lines(contents: Iterable[ProductLine | Outcome]) -> list[ProductLine]:
+    return [content for content in contents if isinstance(content, ProductLine)]
 
 
 def _keys(line: ProductLine) -> set[int]:

@@ -123,7 +123,8 @@ class Products(Service["Repositories"]):
         read-only field has another value than the product.
         """
         product = self._lock(repos, product_id, caller, precondition)
-        apply_patch(repos, patch, product, caller, self._rules)
+        if fields := changed_fields(patch, product, self._rules):
+            set_fields(repos, product, fields, caller)
         return product
 
     @writes
@@ -234,22 +235,24 @@ def _idempotent_request(
     return IdempotentRequest(caller.user_id, key, operation, payload)
 
 
-def apply_patch(repos: Repositories, patch: ProductLine, product: Product, caller: Caller, rules: Rules) -> bool:
-    """Set the fields of the patch. Returns whether that changes the product."""
+def changed_fields(patch: ProductLine, product: Product, rules: Rules) -> dict[str, Any]:
+    """The fields of the patch that differ from the product's. Raises Invalid if the product can't have these values."""
     fields = patch.model_dump(exclude_unset=True)
     fields = {name: value for name, value in fields.items() if value != getattr(product, name)}
-    if not fields:
-        return False
     if read_only := fields.keys() - set(EDITABLE_FIELDS):
         # A client that sends back what it has read has an old version if another client was faster.
         messages = {"version": STALE, "updated_at": STALE}
         raise Invalid([FieldError(f"/{name}", messages.get(name, READ_ONLY)) for name in fields if name in read_only])
-    # Before setting any field: a rejected patch must not be stored, even in part.
     rules.check_description(fields.get("description"))
     if not fields.keys().isdisjoint(("price", "currency")):
         _check_decimals(fields.get("price", product.price), fields.get("currency", product.currency))
     if "currency" in fields:
         require_current(fields["currency"])
+    return fields
+
+
+def set_fields(repos: Repositories, product: Product, fields: dict[str, Any], caller: Caller) -> None:
+    """Set fields to other values, and record that in the history."""
     before = product.snapshot
     for name, value in fields.items():
         setattr(product, name, value)
@@ -259,7 +262,6 @@ def apply_patch(repos: Repositories, patch: ProductLine, product: Product, calle
     changed = [name for name in after if before[name] != after[name]]
     old, new = {name: before[name] for name in changed}, {name: after[name] for name in changed}
     repos.changes.record("changed", product, caller.user_id, product.updated_at, old, new)
-    return True
 
 
 def room_for_products(repos: Repositories, owner: Caller, rules: Rules) -> int:

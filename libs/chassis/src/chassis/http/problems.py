@@ -158,6 +158,8 @@ def documented(*classes: type[DomainError]) -> dict[int | str, dict[str, Any]]:
         by_status[status_of(each)].append((each.code, each.detail))
     responses = {status: openapi_response(int(status), cases) for status, cases in by_status.items()}
     for each in classes:
+        if each.retry_after is not None:
+            responses[status_of(each)]["headers"] |= documented_headers({"Retry-After": _HEADERS[503]["Retry-After"]})
         if issubclass(each, errors.Invalid) and each.errors:
             example = responses[status_of(each)]["content"][MEDIA_TYPE]["examples"][each.code]["value"]
             example["errors"] = [problem.model_dump(exclude_none=True) for problem in _from_field_errors(each.errors)]
