@@ -6,13 +6,15 @@ is unavailable, each process counts in its memory: a limit that is too generous 
 
 import asyncio
 import hashlib
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, TypeVar
 
 from limits import RateLimitItem, parse_many
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import RedisStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 from pydantic import AfterValidator
 from redis.asyncio import ConnectionPool
@@ -36,6 +38,11 @@ _STORAGE_ERRORS = (RedisError, OSError, TimeoutError, TypeError, ValueError)
 
 IN_FLIGHT_EXPIRY = 60
 """Seconds until the attempts in flight of a process that has crashed are forgotten."""
+
+CAPACITY = 200_000
+"""Counters that a process keeps in memory; they take about 70 MB."""
+_SAMPLE = 5
+"""Counters that are looked at whenever one is added."""
 
 Limit = RateLimitItem
 """A number of attempts in a period of time."""
@@ -99,6 +106,86 @@ def _pool(storage_url: str) -> ConnectionPool:
     )
 
 
+@dataclass(slots=True)
+class _Count:
+    amount: int
+    expires_at: float
+    position: int
+
+
+class _MemoryStorage(Storage):
+    """A bounded number of counters in memory. The library's own storage looks at every counter in every call.
+
+    Adding a counter looks at a few random ones and removes those that have expired. If none has and the storage is
+    full, it removes the one with the lowest count. So a flood of new counters replaces its own, and an attacker can't
+    reset a counter without raising most of the others to its count.
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        super().__init__()
+        self._capacity = capacity
+        self._counts: dict[str, _Count] = {}
+        # The same keys, to draw from.
+        self._keys: list[str] = []
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        return ()
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        count = self._find(key)
+        if count is None:
+            self._make_room()
+            count = self._counts[key] = _Count(0, time.time() + expiry, len(self._keys))
+            self._keys.append(key)
+        count.amount += amount
+        if count.amount == 0:
+            self._remove(key)
+        return count.amount
+
+    async def get(self, key: str) -> int:
+        count = self._find(key)
+        return 0 if count is None else count.amount
+
+    async def get_expiry(self, key: str) -> float:
+        count = self._find(key)
+        return time.time() if count is None else count.expires_at
+
+    async def clear(self, key: str) -> None:
+        if key in self._counts:
+            self._remove(key)
+
+    async def check(self) -> bool:
+        return True
+
+    async def reset(self) -> int:
+        removed = len(self._keys)
+        self._counts.clear()
+        self._keys.clear()
+        return removed
+
+    def _find(self, key: str) -> _Count | None:
+        count = self._counts.get(key)
+        if count is None or count.expires_at > time.time():
+            return count
+        self._remove(key)
+        return None
+
+    def _make_room(self) -> None:
+        sample = {random.choice(self._keys) for _ in range(_SAMPLE)} if self._keys else set()  # noqa: S311
+        remaining = {key: count for key in sample if (count := self._find(key))}
+        if len(self._keys) >= self._capacity:
+            self._remove(min(remaining, key=lambda key: remaining[key].amount))
+
+    def _remove(self, key: str) -> None:
+        # The last key takes the place of the removed one.
+        position, last = self._counts[key].position, self._keys.pop()
+        if last != key:
+            self._keys[position] = last
+            self._counts[last].position = position
+        del self._counts[key]
+
+
 class _SharedStorage(RedisStorage):
     async def get_expiry(self, key: str) -> float:
         """The time when a counter expires. The library rounds it to a second, so that clients would retry too soon."""
@@ -115,7 +202,7 @@ class RateLimits:
 
         :param storage_url: a URL that `check_storage_url` accepts
         """
-        self._local = FixedWindowRateLimiter(MemoryStorage())
+        self._local = FixedWindowRateLimiter(_MemoryStorage())
         self._pool: ConnectionPool | None = None
         if storage_url != IN_MEMORY:
             self._pool = _pool(storage_url)
