@@ -7,8 +7,12 @@ from user_service.security.passwords import Passwords, Verification
 _verify = Passwords.verify
 
 
-async def verify_at_once_without_a_hash(self: Passwords, password: str, stored: str | None) -> Verification:
-    return Verification(matches=False, is_outdated=False) if stored is None else await _verify(self, password, stored)
+async def verify_at_once_without_a_hash(
+    self: Passwords, password: str, stored: str | None, *, stranger: bool = False
+) -> Verification:
+    if stored is None:
+        return Verification(matches=False, is_outdated=False)
+    return await _verify(self, password, stored, stranger=stranger)
 
 
 if __name__ == "__main__":

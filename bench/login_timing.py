@@ -2,6 +2,7 @@
 
     python3 dev.py bench login-timing                            two minutes; exits with 0 if it finds no difference
     python3 dev.py bench login-timing --cost 4 --samples 4000    the strictest test: a cheap hash hides least
+    python3 dev.py bench login-timing --previous-cost 8          BCRYPT_COST has changed since the accounts were made
     python3 dev.py bench login-timing --break                    a service with a leak, which must be found: 1
 
 The reasons are an unknown name, a wrong password, and a disabled account with its right and with a wrong password. Each
@@ -160,7 +161,7 @@ class LeakingService(Service):
 
 def new_service(folder: Path, args: argparse.Namespace) -> Service:
     """The service for these arguments, not started."""
-    settings = {"LOG_LEVEL": "WARNING", "BCRYPT_COST": str(args.cost)}
+    settings = {"LOG_LEVEL": "WARNING", "BCRYPT_COST": str(args.previous_cost or args.cost)}
     if args.database_url:
         settings["DATABASE_URL"] = normalise(args.database_url)
     if not args.leaking:
@@ -265,6 +266,10 @@ def arguments() -> argparse.Namespace:
             "help": "BCRYPT_COST of the service (%(default)s): production's 12 only adds noise, which hides "
             "differences; a lower cost shows them more clearly",
         },
+        "--previous-cost": {
+            "type": int,
+            "help": "BCRYPT_COST when the accounts were created, if it has changed since",
+        },
         "--seed": {"type": int, "default": 1, "help": "decides the order of the logins (%(default)s)"},
         "--database-url": {
             "help": "an empty database instead of a temporary SQLite file; the new accounts stay in it",
@@ -293,7 +298,12 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder, closing(new_service(Path(folder) / "service", args)) as service:
             service.start().wait_ready()
-            times = measure(service.port, failing_logins(service, rng), args.samples, rng)
+            logins = failing_logins(service, rng)
+            if args.previous_cost:
+                service.stop()
+                service.environment["BCRYPT_COST"] = str(args.cost)
+                service.start().wait_ready()
+            times = measure(service.port, logins, args.samples, rng)
     except Exception as problem:  # A run without a measurement must not pass for a result.
         print(f"login_timing: no measurement: {type(problem).__name__}: {problem}", file=sys.stderr)
         return 2

@@ -1,10 +1,16 @@
 import asyncio
+import re
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from passlib.hash import bcrypt
+from passlib.hash import bcrypt, bcrypt_sha256
 
+from testkit.applications import running
+from testkit.throttling import attempt
+from testkit.users import MakeSettings, sign_up
+from user_service.main import create_app
 from user_service.security.common_passwords import is_common, is_guessable
 from user_service.security.passwords import Passwords, Verification
 
@@ -94,6 +100,66 @@ async def test_unknown_and_known_usernames_cost_the_same() -> None:
     known, unknown = zip(*[(await cost(stored), await cost(None)) for _ in range(5)], strict=True)
     passwords.close()
     assert min(known) / 2 < min(unknown) < min(known) * 2
+
+
+def rounds_of(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rounds of bcrypt that each hash computed from now on has."""
+    rounds: list[int] = []
+    verify = passwords._schemes.verify
+
+    def counted(secret: bytes, stored: str) -> bool:
+        # Raises for a malformed hash, without computing one.
+        matches = bool(verify(secret, stored))
+        rounds.append(2 ** int(re.findall(r"(?:r=|\$2b\$)(\d+)\$", stored)[0]))
+        return matches
+
+    monkeypatch.setattr(passwords._schemes, "verify", counted)
+    return rounds
+
+
+@pytest.mark.parametrize("other_cost", [4, 8])
+@pytest.mark.parametrize("scheme", [bcrypt, bcrypt_sha256])
+@pytest.mark.parametrize("password", ["a password", "wrong"])
+async def test_hashes_of_all_costs_take_as_long_as_the_highest(
+    monkeypatch: pytest.MonkeyPatch, other_cost: int, scheme: Any, password: str
+) -> None:
+    passwords = Passwords(cost=6, queue_timeout=5)
+    passwords.expect(max(6, other_cost))
+    rounds = rounds_of(passwords, monkeypatch)
+    for stored in (scheme.using(rounds=other_cost).hash("a password"), await passwords.hash("a password"), None, "x"):
+        rounds.clear()
+        await passwords.verify(password, stored)
+        assert sum(rounds) == 2 ** max(6, other_cost)
+    passwords.close()
+
+
+async def test_a_hash_of_a_higher_cost_sets_the_time_of_the_next_ones(
+    passwords: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = bcrypt_sha256.using(rounds=6).hash("a password")
+    await passwords.verify("wrong", stored)
+    rounds = rounds_of(passwords, monkeypatch)
+    await passwords.verify("wrong", None)
+    assert sum(rounds) == 2**6
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 6), (6, 4)])
+async def test_a_change_of_the_cost_does_not_reveal_which_names_exist(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, before: int, after: int
+) -> None:
+    async with running(create_app(make_settings(bcrypt_cost=before))) as client:
+        await sign_up(client, "ada")
+    app = create_app(make_settings(bcrypt_cost=after))
+    passwords = app.state.services._passwords
+    async with running(app) as client:
+        async with asyncio.timeout(20):
+            while passwords._highest_cost < 6:  # noqa: ASYNC110 - nothing else tells.
+                await asyncio.sleep(0.01)
+        rounds = rounds_of(passwords, monkeypatch)
+        for username in ("nobody", "ada"):
+            rounds.clear()
+            assert await attempt(client, username) == 401
+            assert sum(rounds) == 2**6
 
 
 async def test_hashing_does_not_block_the_event_loop() -> None:

@@ -13,6 +13,7 @@ from testkit.applications import running
 from testkit.throttling import HOME, at, attempt, attempts, limited
 from testkit.users import PASSWORD, MakeSettings
 from user_service.main import create_app
+from user_service.security import throttling
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,30 @@ async def test_a_server_of_another_protocol_counts_as_unavailable(make_settings:
         limited(make_settings, rate_limit_login="2/minute", rate_limit_storage_url=storage) as (client, _),
     ):
         assert await attempts(client, "ada", "ada", "ada") == [401, 401, 429]
+
+
+async def test_failures_in_several_processes_slow_down_and_are_audited_once(
+    make_settings: MakeSettings,
+    valkey: ValkeyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(rate_limits, "STORAGE_TIMEOUT", 30.0)
+    monkeypatch.setattr(throttling, "DELAY", 0.4)
+    valkey.client().flushall()
+    storage = f"redis://127.0.0.1:{valkey.port}/3"
+    settings = {"rate_limit_login_account": "4/hour", "rate_limit_storage_url": storage}
+    async with limited(make_settings, **settings) as (client, app):
+        assert await attempt(client, "ada", PASSWORD) == 200
+        other = create_app(make_settings(**settings))
+        async with running(other):
+            for number in range(8):
+                async with at(app if number % 2 else other, f"198.18.0.{number}") as stranger:
+                    started = time.monotonic()
+                    assert await attempt(stranger) == 401
+                    assert number < 4 or time.monotonic() - started >= 0.4
+            monkeypatch.setattr(throttling, "DELAY", 3600.0)
+            # The address is known in every process.
+            async with at(other, HOME) as owner, asyncio.timeout(20):
+                assert await attempt(owner, "ada", PASSWORD) == 200
+    assert caplog.text.count("many passwords refused") == 1

@@ -102,10 +102,10 @@ class TestLogin:
     ) -> None:
         begun, proceed, verify = asyncio.Event(), asyncio.Event(), Passwords.verify
 
-        async def slow_verify(*arguments: Any) -> Any:
+        async def slow_verify(*arguments: Any, **options: Any) -> Any:
             begun.set()
             await proceed.wait()
-            return await verify(*arguments)
+            return await verify(*arguments, **options)
 
         settings = {"rate_limit_login": "1/minute", "password_queue_timeout": 0.1}
         async with limited(make_settings, **settings) as (client, _):

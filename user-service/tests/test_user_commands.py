@@ -156,8 +156,8 @@ async def test_prune_deletes_expired_sessions(command: Command, client: httpx.As
         await log_in(client, ada.user_id, "ada")
     with database.begin() as connection:
         connection.execute(text("UPDATE sessions SET expires_at = created_at WHERE id > 2"))
-    assert command("prune") == "Deleted expired sessions: 2.\n"
-    assert command("prune") == "Deleted expired sessions: 0.\n"
+    assert command("prune") == "Deleted expired sessions and networks: 2.\n"
+    assert command("prune") == "Deleted expired sessions and networks: 0.\n"
     assert (await client.get("/me", headers=ada.headers)).status_code == 200
 
 

@@ -24,8 +24,8 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     await client.post("/register", json={"username": "ada", "password": PASSWORD})
     services = app.state.services
     pools = [engine.pool for engine in (services.database._read_engine, services.database._write_engine)]
-    threads = services._passwords._threads
-    hashing = threads.run
+    queue = services._passwords._strangers
+    hashing = queue.run
     held: list[int] = []
 
     async def watched(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -38,7 +38,7 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
             await asyncio.sleep(0.001)
         return task.result()
 
-    monkeypatch.setattr(threads, "run", watched)
+    monkeypatch.setattr(queue, "run", watched)
     answer = await client.post(path, json={"username": "grace" if path == "/register" else "ada", "password": PASSWORD})
     assert answer.status_code in (200, 201)
     assert held

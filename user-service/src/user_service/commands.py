@@ -86,7 +86,8 @@ def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 def _prune(settings: Settings, _: argparse.Namespace) -> None:
-    print(f"Deleted expired sessions: {_with_services(settings, lambda services: purge(services.sessions.purge))}.")
+    deleted = _with_services(settings, lambda services: purge(services.sessions.purge))
+    print(f"Deleted expired sessions and networks: {deleted}.")
 
 
 COMMANDS = [
@@ -97,7 +98,7 @@ COMMANDS = [
     Command("enable", "enable a disabled account", _enable, _add_username),
     Command("sessions", "list an account's active sessions, newest first, at most 100", _sessions, _add_username),
     Command("revoke", "revoke all sessions of an account", _revoke, _add_username),
-    Command("prune", "delete expired sessions, as the service does periodically", _prune),
+    Command("prune", "delete expired sessions and networks, as the service does periodically", _prune),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -12,6 +12,7 @@ from chassis import logs
 from chassis.database.migrations import Migrations
 from chassis.database.purge import purge_periodically
 from chassis.database.transactions import Database
+from chassis.errors import READ_ERRORS
 from chassis.http import application, health
 from chassis.rate_limits import IN_MEMORY, RateLimits
 from chassis.settings import load
@@ -57,10 +58,17 @@ class Services:
         self._rate_limits = RateLimits(settings.rate_limit_storage_url)
         keys = [signing_key(settings.secret_key, settings.development_key_file)]
         keys += [key.encode() for key in settings.secret_keys_accepted]
-        logins, registrations, refreshes = (
-            Throttle(self._rate_limits, operation, per_account, per_address, settings.password_queue_timeout)
+        logins = Throttle(
+            self._rate_limits,
+            "login",
+            settings.rate_limit_login,
+            settings.rate_limit_login_address,
+            suspicious=settings.rate_limit_login_account,
+            queue_timeout=settings.password_queue_timeout,
+        )
+        registrations, refreshes = (
+            Throttle(self._rate_limits, operation, per_account, per_address)
             for operation, per_account, per_address in (
-                ("login", settings.rate_limit_login, settings.rate_limit_login_address),
                 ("register", settings.rate_limit_register, settings.rate_limit_register_address),
                 ("refresh", settings.rate_limit_refresh, settings.rate_limit_refresh_address),
             )
@@ -94,6 +102,11 @@ class Services:
         self.database.close()
 
 
+async def learn_costs(services: Services) -> None:
+    with suppress(*READ_ERRORS):
+        await services.sessions.learn_costs()
+
+
 def create_app(settings: Settings) -> FastAPI:
     services = Services(settings)
     readiness = health.Readiness(services.database, migrations(settings))
@@ -101,11 +114,13 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         purging = asyncio.create_task(purge_periodically(services.sessions.purge, PURGE_INTERVAL))
+        learning = asyncio.create_task(learn_costs(services))
         try:
             with readiness.draining_on_sigterm(settings.drain_seconds):
                 yield
         finally:
             purging.cancel()
+            learning.cancel()
             await services.close()
 
     cookie = None

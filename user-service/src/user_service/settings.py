@@ -12,6 +12,7 @@ from chassis import rate_limits
 from chassis.guessing import is_guessable_key
 from chassis.rate_limits import RateLimit, StorageUrl
 from chassis.settings import SAMPLE_SERVICE_KEY, CommaSeparated, ServiceSettings
+from user_service.security.passwords import MAX_COST
 from user_service.usernames import USERNAME
 
 MIN_KEY_BYTES = 32  # bytes; RFC 7518, section 3.2, for HS256
@@ -122,7 +123,10 @@ class Settings(ServiceSettings):
         default=True, description="Whether common and easily guessed passwords are rejected as new passwords."
     )
     bcrypt_cost: int = Field(
-        default=12, ge=4, le=17, description="Cost of a password hash; each step doubles it. In production at least 12."
+        default=12,
+        ge=4,
+        le=MAX_COST,
+        description="Cost of a password hash; each step doubles it. In production at least 12.",
     )
     password_queue_timeout: float = Field(
         default=5.0,
@@ -136,7 +140,13 @@ class Settings(ServiceSettings):
         "Several limits: `10/minute; 50/hour`; no limit: `off`.",
     )
     rate_limit_login_address: RateLimit = Field(
-        default="100/minute", description="Failed password checks per address (IPv6: per /64)."
+        default="100/minute",
+        description="Failed password checks per address (IPv6: per /64, 4 times as many per /56, 16 times per /48).",
+    )
+    rate_limit_login_account: RateLimit = Field(
+        default="20/hour",
+        description="Failed password checks per account, at all addresses, after which the audit log has a line and "
+        "logins from addresses that the account hasn't used are slowed down, but not locked.",
     )
     rate_limit_register: RateLimit = Field(default="10/minute", description="Registrations per username and address.")
     rate_limit_register_address: RateLimit = Field(default="30/minute", description="Registrations per address.")

@@ -69,6 +69,11 @@ def parse(text: str) -> list[Limit]:
     return sorted(items, key=Limit.get_expiry)
 
 
+def multiplied(limit: Limit, factor: int) -> Limit:
+    """This many times as much in the same period."""
+    return type(limit)(limit.amount * factor, limit.multiples, limit.namespace)
+
+
 def check_storage_url(url: str) -> str:
     """Return the URL if it is usable, without connecting; raises ValueError."""
     try:
@@ -256,6 +261,17 @@ class RateLimits:
                 await limiter.hit(item, _hashed(key))
 
         await self._with_fallback(count)
+
+    async def add(self, counter: Counter) -> int:
+        """Count one more, and return how many there are now in this period, also beyond the limit."""
+        item, key = counter
+        return await self._with_fallback(
+            lambda limiter: limiter.storage.incr(item.key_for(_hashed(key)), item.get_expiry())
+        )
+
+    async def is_used_up(self, counter: Counter) -> bool:
+        item, key = counter
+        return not await self._with_fallback(lambda limiter: limiter.test(item, _hashed(key)))
 
     async def reset(self, counters: Sequence[Counter]) -> None:
         """Reset these counters."""

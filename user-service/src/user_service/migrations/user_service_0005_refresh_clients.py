@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "user_service_0005"
-down_revision = "user_service_0003"
+down_revision = "user_service_0004"
 branch_labels = None
 depends_on = None
 

@@ -1,7 +1,8 @@
-"""Repositories for accounts and sessions."""
+"""Repositories for accounts, their sessions and their networks."""
 
 from sqlalchemy.orm import Session
 
+from user_service.repositories.networks import KnownNetworkRepository
 from user_service.repositories.sessions import SessionRepository
 from user_service.repositories.users import UserRepository
 
@@ -12,3 +13,4 @@ class Repositories:
     def __init__(self, session: Session) -> None:
         self.users = UserRepository(session)
         self.sessions = SessionRepository(session)
+        self.known_networks = KnownNetworkRepository(session)

@@ -5,22 +5,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import literal, select
+from sqlalchemy import case, exists, func, literal, or_, select
 
 from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
 from user_service.errors import UsernameTaken
-from user_service.models import User
+from user_service.models import KnownNetwork, User
+from user_service.models.sessions import MAX_IP_LENGTH
 from user_service.usernames import username_key
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a login is checked against; every field is None if the username is unknown."""
+    """What a login is checked against; None and False if the username is unknown."""
 
     user_id: int | None
     password_hash: str | None
     is_active: bool | None
+    network_is_known: bool
+    """Whether the account has been used from the network of the login."""
 
 
 class UserRepository(BaseRepository[User]):
@@ -54,19 +57,34 @@ class UserRepository(BaseRepository[User]):
         statement = self.base().where(User.username_key == username_key(username))
         return self._one(statement.with_for_update() if for_update else statement)
 
-    def find_credentials(self, username: str) -> Credentials:
-        """What a login with this username is checked against.
+    def find_credentials(self, username: str, network: str) -> Credentials:
+        """What a login with this username from this network is checked against.
 
         Always returns one row of columns. Loading an object, or a row only for existing accounts, would make known
         usernames measurably slower than unknown ones.
         """
         one_row = select(literal(1)).subquery()
+        # Looks for the id 0, which no account has, if the username is unknown.
+        is_known = (
+            exists()
+            .where(KnownNetwork.user_id == func.coalesce(User.id, 0), KnownNetwork.network == network[:MAX_IP_LENGTH])
+            .correlate(User)
+        )
         statement = (
-            select(User.id, User.password_hash, User.is_active)
+            select(User.id, User.password_hash, User.is_active, is_known)
             .select_from(one_row)
             .outerjoin(User, User.username_key == username_key(username))
         )
         return Credentials(*self._session.execute(statement).one())
+
+    def highest_cost(self, patterns: Mapping[int, Sequence[str]]) -> int | None:
+        """The highest cost that a password hash has; it reads every account.
+
+        :param patterns: the costs to look for, and the LIKE patterns of hashes with this cost
+        """
+        matches = {cost: or_(*map(User.password_hash.like, each)) for cost, each in patterns.items()}
+        whens = [(matches[cost], literal(cost)) for cost in sorted(matches, reverse=True)]
+        return self._session.scalar(select(func.max(case(*whens)))) if whens else None
 
     def list_after(
         self, row_id: int, limit: int, *, q: str | None, is_active: bool | None, is_admin: bool | None

@@ -9,6 +9,7 @@ Plain bcrypt hashes, from an earlier system for example, are accepted and replac
 
 import os
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from passlib.context import CryptContext
@@ -17,7 +18,12 @@ from chassis.thread_pool import BoundedThreadPool
 from user_service.errors import PasswordsBusy
 from user_service.security.common_passwords import is_guessable
 
+MAX_COST = 17
+"""The highest bcrypt cost of new hashes; a hash takes eight seconds."""
+
 _BCRYPT_MAX_BYTES = 72  # bcrypt ignores the rest
+_PATTERNS = ("$2_${cost:02}$%", "$bcrypt-sha256$2_,{cost}$%", "$bcrypt-sha256$v=2,t=2_,r={cost}$%")
+"""What hashes of a cost look like, for LIKE in SQL."""
 
 
 @dataclass(frozen=True)
@@ -34,31 +40,52 @@ class Passwords:
         :param cost: bcrypt cost, the binary logarithm of the number of rounds
         :param queue_timeout: seconds to wait for a free thread before raising PasswordsBusy
         """
+        self._cost = cost
+        self._highest_cost = cost
         self._schemes = CryptContext(
             schemes=["bcrypt_sha256", "bcrypt"], deprecated=["bcrypt"], bcrypt_sha256__rounds=cost
         )
-        self._threads = BoundedThreadPool("passwords", os.cpu_count() or 1, queue_timeout, PasswordsBusy)
-        # Verified against for unknown usernames, so that they take as long as known ones. The hash of an unknown
-        # password: making one here would take as long as a login.
-        self._dummy_hash = f"$bcrypt-sha256$v=2,t=2b,r={cost}$jigwQcpdxiT9HsscOs6LzO$86cFAPKysb3EiVrS09zHhGKyprHh71O"
+        threads = os.cpu_count() or 1
+        self._threads = BoundedThreadPool("passwords", threads, queue_timeout, PasswordsBusy)
+        self._strangers = BoundedThreadPool("passwords", threads, queue_timeout, PasswordsBusy, beside=self._threads)
 
-    async def hash(self, password: str) -> str:
-        """Hash a password. The result includes salt, scheme and cost. Raises PasswordsBusy."""
-        return await self._threads.run(self._hash, normalize(password))
+    async def hash(self, password: str, *, stranger: bool = False) -> str:
+        """Hash a password. The result includes salt, scheme and cost. Raises PasswordsBusy.
 
-    async def verify(self, password: str, stored: str | None) -> Verification:
+        :param stranger: wait in the queue for callers that nothing is known of, who can't keep out the others
+        """
+        return await self._queue(stranger=stranger).run(self._hash, normalize(password))
+
+    async def verify(self, password: str, stored: str | None, *, stranger: bool = False) -> Verification:
         """Verify a password against a stored hash; without one, it fails after the same time.
+
+        :param stranger: as for `hash`
 
         Raises PasswordsBusy.
         """
-        return await self._threads.run(self._verify, normalize(password), stored)
+        return await self._queue(stranger=stranger).run(self._verify, normalize(password), stored)
 
-    async def is_guessable(self, password: str, username: str) -> bool:
-        """Whether a new password of this user is guessed easily; raises PasswordsBusy."""
-        return await self._threads.run(is_guessable, normalize(password), username)
+    async def is_guessable(self, password: str, username: str, *, stranger: bool = False) -> bool:
+        """Whether a new password of this user is guessed easily; raises PasswordsBusy.
+
+        :param stranger: as for `hash`
+        """
+        return await self._queue(stranger=stranger).run(is_guessable, normalize(password), username)
+
+    def higher_costs(self) -> Mapping[int, Sequence[str]]:
+        """The costs above that of new hashes, and the LIKE patterns of hashes with this cost."""
+        costs = range(self._cost + 1, MAX_COST + 1)
+        return {cost: [pattern.format(cost=cost) for pattern in _PATTERNS] for cost in costs}
+
+    def expect(self, cost: int) -> None:
+        """Some stored hash has this cost: from now on, each verification takes at least as long as for that one."""
+        self._highest_cost = max(self._highest_cost, min(cost, MAX_COST))
 
     def close(self) -> None:
         self._threads.close()
+
+    def _queue(self, *, stranger: bool) -> BoundedThreadPool:
+        return self._strangers if stranger else self._threads
 
     def _hash(self, password: str) -> str:
         return str(self._schemes.hash(password))
@@ -72,13 +99,24 @@ class Passwords:
 
     def _compare(self, password: str, stored: str | None) -> Verification:
         # Takes the same steps for known and unknown usernames, right and wrong passwords: skipped work is measurable.
-        compared = self._dummy_hash if stored is None else stored
+        compared = _dummy_hash(self._highest_cost) if stored is None else stored
         secret = password.encode()
-        if self._schemes.identify(compared) == "bcrypt":
-            secret = secret[:_BCRYPT_MAX_BYTES]
-        matches = bool(self._schemes.verify(secret, compared))
+        scheme = self._schemes.identify(compared)
+        truncated = secret[:_BCRYPT_MAX_BYTES] if scheme == "bcrypt" else secret
+        matches = bool(self._schemes.verify(truncated, compared))
         is_outdated = bool(self._schemes.needs_update(compared))
+        # Each cost takes twice as long as the one below. So one hash of each cost from this one up takes as long as
+        # what is missing to the highest one.
+        cost = self._schemes.handler(scheme).from_string(compared).rounds
+        self.expect(cost)
+        for missing in range(cost, self._highest_cost):
+            self._schemes.verify(secret, _dummy_hash(missing))
         return Verification(matches and stored is not None, is_outdated)
+
+
+def _dummy_hash(cost: int) -> str:
+    """The hash of an unknown password. Verified for unknown usernames, so that they take as long as known ones."""
+    return f"$bcrypt-sha256$v=2,t=2b,r={cost}$jigwQcpdxiT9HsscOs6LzO$86cFAPKysb3EiVrS09zHhGKyprHh71O"
 
 
 def normalize(password: str) -> str:

@@ -60,21 +60,25 @@ class Accounts(Service["Repositories"]):
         await self._registrations.count(ip, account)
         if account in self._reserved_usernames:
             raise Invalid([FieldError("/username", "This username is reserved")])
-        return await self.create(registration)
+        return await self.create(registration, stranger=True)
 
     async def create_as_admin(self, admin: Identity, registration: Registration) -> User:
         """Create an account for another user; raises AdminsOnly and the errors of `create`."""
         require_admin(admin)
         return await self.create(registration, by=admin.user_id)
 
-    async def create(self, registration: Registration, *, is_admin: bool = False, by: int | None = None) -> User:
+    async def create(
+        self, registration: Registration, *, is_admin: bool = False, by: int | None = None, stranger: bool = False
+    ) -> User:
         """Create an account; raises UsernameTaken, or Invalid if the password is too short or too easy to guess.
 
         :param by: id of the admin; None for a registration or an operator
+        :param stranger: as for `Passwords.hash`
         """
-        await self._check_new_password(registration.password, registration.username, "/password")
+        await self._check_new_password(registration.password, registration.username, "/password", stranger=stranger)
         fields = registration.model_dump(exclude={"password"})
-        user = await self._insert(fields, await self._passwords.hash(registration.password), is_admin=is_admin)
+        password_hash = await self._passwords.hash(registration.password, stranger=stranger)
+        user = await self._insert(fields, password_hash, is_admin=is_admin)
         audit.log("account opened", user_id=user.id, by=by, roles=user.roles)
         return user
 
@@ -84,7 +88,8 @@ class Accounts(Service["Repositories"]):
         if normalize(new) == normalize(current):
             raise Invalid([FieldError("/new_password", "The new password is the same as the current one")])
         await self._check_new_password(new, user.username, "/new_password")
-        async with self._logins.attempt(ip, user.username_key):
+        async with self._logins.attempt(ip, user.username_key) as attempt:
+            attempt.user_id = user.id
             while True:
                 await self._verify_password(user, current, stored, ip)
                 new_hash = await self._passwords.hash(new)
@@ -119,7 +124,8 @@ class Accounts(Service["Repositories"]):
         Raises WrongPassword, LastAdmin or TooManyAttempts.
         """
         user, stored = identity.user, identity.user.password_hash
-        async with self._logins.attempt(ip, user.username_key):
+        async with self._logins.attempt(ip, user.username_key) as attempt:
+            attempt.user_id = user.id
             while True:
                 await self._verify_password(user, current, stored, ip)
                 changed = await self._delete(user.id, stored)
@@ -168,7 +174,7 @@ class Accounts(Service["Repositories"]):
         repos.users.delete(user)
         return None
 
-    async def _check_new_password(self, password: str, username: str, pointer: str) -> None:
+    async def _check_new_password(self, password: str, username: str, pointer: str, *, stranger: bool = False) -> None:
         # Normalization can merge two typed characters into one.
         password = normalize(password)
         if len(password) < self._password_min_length:
@@ -179,7 +185,7 @@ class Accounts(Service["Repositories"]):
         if is_common(password):
             detail = f"The password is one of the {COMMON_PASSWORD_COUNT:,} most common ones"
             raise Invalid([FieldError(pointer, detail)])
-        if await self._passwords.is_guessable(password, username):
+        if await self._passwords.is_guessable(password, username, stranger=stranger):
             detail = (
                 "The password is too easy to guess. It must not be the username, a common word, a repeated character, "
                 "a row of keys or another pattern"

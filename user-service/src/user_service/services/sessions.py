@@ -15,6 +15,7 @@ from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
 from user_service.security.access_tokens import TokenRejected, Tokens
+from user_service.security.networks import network
 from user_service.security.passwords import Passwords
 from user_service.security.refresh_tokens import MalformedRefreshToken, RefreshToken
 from user_service.security.throttling import Throttle
@@ -111,11 +112,14 @@ class Sessions(Service["Repositories"]):
         Raises InvalidCredentials, TooManyAttempts or PasswordsBusy. InvalidCredentials takes the same time for an
         unknown username, a wrong password and a disabled account.
         """
-        async with self._logins.attempt(client.ip, username_key(username)):
+        async with self._logins.attempt(client.ip, username_key(username)) as attempt:
             while True:
-                credentials = await self._find_credentials(username)
-                verification = await self._passwords.verify(password, credentials.password_hash)
-                user_id = credentials.user_id
+                credentials = await self._find_credentials(username, network(client.ip))
+                user_id = attempt.user_id = credentials.user_id
+                is_stranger = not credentials.network_is_known
+                if is_stranger:
+                    await self._logins.slow_down(attempt)
+                verification = await self._passwords.verify(password, credentials.password_hash, stranger=is_stranger)
                 if user_id is None or not verification.matches or not credentials.is_active:
                     # The username is not logged: users sometimes type their password into that field.
                     audit.log("login refused", user_id=user_id, ip=client.ip)
@@ -215,8 +219,18 @@ class Sessions(Service["Repositories"]):
 
     @writes
     def purge(self, repos: Repositories, limit: int) -> int:
-        """Delete up to `limit` expired sessions; returns how many were deleted."""
-        return repos.sessions.delete_expired(datetime.now(UTC), limit)
+        """Delete up to `limit` expired sessions, and as many unused networks; returns how many rows were deleted."""
+        now = datetime.now(UTC)
+        return repos.sessions.delete_expired(now, limit) + repos.known_networks.delete_expired(now, limit)
+
+    async def learn_costs(self) -> None:
+        """Find out the highest cost of the stored hashes, so that each failed login takes as long as the slowest.
+
+        Without it, or for a hash that another process stores later, the first login with a costlier hash tells.
+        """
+        cost = await self._highest_cost()
+        if cost is not None:
+            self._passwords.expect(cost)
 
     async def _parse(self, text: str, ip: str | None) -> RefreshToken:
         """Parse a refresh token and count the attempt to use it; raises SessionRevoked or TooManyAttempts."""
@@ -234,8 +248,12 @@ class Sessions(Service["Repositories"]):
         return repos.sessions.list_active(user_id, datetime.now(UTC), limit)
 
     @reads
-    def _find_credentials(self, repos: Repositories, username: str) -> Credentials:
-        return repos.users.find_credentials(username)
+    def _find_credentials(self, repos: Repositories, username: str, network: str) -> Credentials:
+        return repos.users.find_credentials(username, network)
+
+    @reads
+    def _highest_cost(self, repos: Repositories) -> int | None:
+        return repos.users.highest_cost(self._passwords.higher_costs())
 
     @reads
     def _find_user(self, repos: Repositories, session_id: int, user_id: int, now: datetime) -> User | None:
@@ -261,6 +279,7 @@ class Sessions(Service["Repositories"]):
             user.password_hash = new_hash
         now = datetime.now(UTC)
         session = repos.sessions.create(user_id, now, self._expiry(now, now), client.user_agent, client.ip)
+        repos.known_networks.remember(user_id, network(client.ip), now)
         # The token contains the session's id, which the insert assigns.
         token = RefreshToken.generate(session.id)
         session.family_hash, session.refresh_hash = token.family_hash, token.hash
