@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tools.commands import (
+    attack,
     bench,
     check,
     diagrams,
@@ -47,6 +48,7 @@ PASSING_ALL_ON: tuple[Action, ...] = (
     test_windows,
     prove,
     fuzz,
+    attack,
 )
 
 
@@ -109,6 +111,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         test_windows: [rest],
         prove: [rest],
         fuzz: [rest],
+        attack: [rest],
         check: [],
         fix: [],
         bench: [benchmark, rest],

@@ -122,6 +122,12 @@ def fuzz(args: argparse.Namespace) -> int:
     become([PYTHON, "-m", "tests.fuzz.fuzz", *args.arguments])
 
 
+def attack(args: argparse.Namespace) -> int:
+    """Attack both services, and measure what others notice: NAME of an attack, --short, --database NAME."""
+    install_for_development()
+    become([PYTHON, "-m", "tests.attack.attack", *args.arguments])
+
+
 def test(args: argparse.Namespace) -> int:
     """Run the test suite; all further arguments go to pytest."""
     install_for_development()

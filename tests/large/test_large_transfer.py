@@ -1,7 +1,6 @@
 """Export of 100,000 products from one service, and import into another, in constant memory."""
 
 import asyncio
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from chassis.database.transactions import Database
 from product_service.demo import large_catalogue
 from testkit.databases import Databases
 from testkit.processes import Account, Service, Services
+from testkit.usage import memory
 
 LINES = 100_000
 MOST_MEMORY = 60 * 2**20  # bytes above idle
@@ -37,20 +37,12 @@ def empty(services_on_both: Services, databases: Databases, tmp_path: Path) -> I
             service.close()
 
 
-def memory(service: Service, which: str) -> int:
-    """The process's resident memory in bytes: now (`VmRSS`), or its peak (`VmHWM`)."""
-    status = Path(f"/proc/{service.pid}/status").read_text(encoding="ascii")
-    found = re.search(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
-
-
 @contextmanager
 def flat(service: Service, what: str) -> Iterator[None]:
     """Assert that the service uses little more memory than when idle; print how much, and the time taken."""
-    idle, started = memory(service, "VmRSS"), time.monotonic()
+    idle, started = memory(service.pid), time.monotonic()
     yield
-    taken = memory(service, "VmHWM") - idle
+    taken = memory(service.pid, "VmHWM") - idle
     print(f"{what}: {taken / 2**20:.1f} MiB above idle, {time.monotonic() - started:.1f} s")
     assert taken < MOST_MEMORY, what
 

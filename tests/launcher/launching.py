@@ -31,8 +31,8 @@ STANDIN_LIBRARIES = {"libs/auth-client": ["../chassis"], "libs/chassis": [], "li
 SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
 COMMANDS = (
     *("up", "serve", "manage", "test", "test-clients", "test-browser", "test-installation", "test-large"),
-    *("test-containers", "test-windows", "prove", "fuzz", "check", "fix", "bench", "migrate", "revision"),
-    *("openapi", "diagrams", "screenshots", "seed", "lock", "pin-images"),
+    *("test-containers", "test-windows", "prove", "fuzz", "attack", "check", "fix", "bench", "migrate"),
+    *("revision", "openapi", "diagrams", "screenshots", "seed", "lock", "pin-images"),
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(
@@ -321,7 +321,7 @@ def copy_with_standins(tree: Path, services: Sequence[str] = SERVICES) -> Path:
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)  # `python -m` finds it in the current folder.
     for path in (
         *("bench/login_timing.py", "tests/browser/screenshots.py", "tests/clients/packages.py"),
-        *("tests/proof/prove.py", "tests/fuzz/fuzz.py"),
+        *("tests/proof/prove.py", "tests/fuzz/fuzz.py", "tests/attack/attack.py"),
     ):
         (tree / path).parent.mkdir(parents=True)
         (tree / path).write_text(STANDIN_TOOL)

@@ -69,8 +69,8 @@ def test_bench_passes_all_arguments_and_returns_the_status(standin: Path, termin
     assert terminal.dev(standin, "bench", "everything").status() == 2
 
 
-@pytest.mark.parametrize("command", ["prove", "fuzz"])
-def test_searches_pass_all_arguments_on_and_return_the_status(standin: Path, terminal: Terminal, command: str) -> None:
+@pytest.mark.parametrize("command", ["prove", "fuzz", "attack"])
+def test_prove_fuzz_and_attack_pass_all_arguments_on(standin: Path, terminal: Terminal, command: str) -> None:
     variable = {f"STANDIN_{command.upper()}": 1}
     started = terminal.dev(standin, command, "--database", "sqlite", "--seed", "5", **variable)
     assert started.status() == 1
