@@ -170,6 +170,19 @@ def test_services_and_the_domain_load_neither_http_nor_a_database(module: str) -
     assert found.strip() == "set()"
 
 
+@pytest.mark.parametrize("service", ["user_service", "product_service"])
+def test_a_worker_imports_no_library_that_it_may_never_need(service: str) -> None:
+    """Imports take most of the time that a service needs to start."""
+    script = (
+        f"import sys, {service}.__main__ as module\n"
+        "module.documented_app()\n"
+        "assert module.migrations(module.Settings.model_construct(database_url='sqlite:///unused.db')).head\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'alembic', 'mako', 'redis', 'zxcvbn'})"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "set()"
+
+
 def test_no_module_has_a_meaningless_name() -> None:
     meaningless = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc", "app"}
     assert not [module for module in SOURCES if meaningless & set(module.removesuffix(".py").split("/"))]

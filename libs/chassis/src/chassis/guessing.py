@@ -1,17 +1,12 @@
 """How easily passwords and keys are guessed. The only module that imports zxcvbn.
 
-Importing it loads zxcvbn's lists of words. Import it where it is needed, if not every start needs it.
+zxcvbn builds its dictionaries on import, so functions import it when they need it: not at every start of a service, but
+at the first new password, in the thread that checks it.
 """
 
 import math
 import threading
 from collections.abc import Iterator, Sequence
-
-from zxcvbn import zxcvbn
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
-
-MOST_COMMON_PASSWORDS: Sequence[str] = FREQUENCY_LISTS["passwords"]
-"""Common passwords in lower case, the most common ones first."""
 
 MIN_KEY_GUESSES = 10**22
 """Random text of 32 digits or hexadecimal digits needs thousands of times as many; repeated words need fewer."""
@@ -23,8 +18,18 @@ _CHUNK_LENGTH = 24
 _LOCK = threading.Lock()
 
 
+def most_common_passwords() -> Sequence[str]:
+    """Common passwords in lower case, the most common ones first."""
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    passwords: Sequence[str] = FREQUENCY_LISTS["passwords"]
+    return passwords
+
+
 def guesses(text: str, hints: Sequence[str] = ()) -> Iterator[int]:
     """How many guesses each part of the text needs. A slow computation in Python."""
+    from zxcvbn import zxcvbn
+
     for start in range(0, len(text), _CHUNK_LENGTH):
         with _LOCK:
             yield int(zxcvbn(text[start : start + _CHUNK_LENGTH], hints)["guesses"])

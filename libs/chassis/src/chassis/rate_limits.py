@@ -2,6 +2,8 @@
 
 Counters are in the memory of this process, or in a Redis or Valkey server shared by several processes. While the server
 is unavailable, each process counts in its memory: a limit that is too generous is better than rejecting every request.
+
+redis is imported only if there is such a server, because a service without one would start later by a tenth.
 """
 
 import asyncio
@@ -11,18 +13,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import RedisStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 from pydantic import AfterValidator
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from chassis import logs
+
+if TYPE_CHECKING:
+    from redis.asyncio import ConnectionPool
 
 OFF = "off"
 STORAGE_TIMEOUT = 0.5
@@ -32,9 +33,6 @@ STORAGE_RETRY_DELAY = 5.0
 
 IN_MEMORY = "memory://"
 _SHARED_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
-
-# A server that doesn't speak the Redis protocol can make the client raise TypeError or ValueError.
-_STORAGE_ERRORS = (RedisError, OSError, TimeoutError, TypeError, ValueError)
 
 IN_FLIGHT_EXPIRY = 60
 """Seconds until the attempts in flight of a process that has crashed are forgotten."""
@@ -80,7 +78,7 @@ def check_storage_url(url: str) -> str:
         if url != IN_MEMORY:
             # Opens no connection, but rejects unknown options.
             _pool(url).make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, RedisError):
+    except _storage_errors():
         raise ValueError(f"must be {IN_MEMORY}, redis://host:6379/0 or valkey://host:6379/0") from None
     return url
 
@@ -97,8 +95,19 @@ StorageUrl = Annotated[str, AfterValidator(check_storage_url)]
 """A setting with the URL of a storage."""
 
 
-def _pool(storage_url: str) -> ConnectionPool:
+def _storage_errors() -> tuple[type[Exception], ...]:
+    from redis.exceptions import RedisError
+
+    # A server that doesn't speak the Redis protocol can make the client raise TypeError or ValueError.
+    return RedisError, OSError, TimeoutError, TypeError, ValueError
+
+
+def _pool(storage_url: str) -> "ConnectionPool":
     """A pool for a shared storage, without opening a connection; raises ValueError for an unusable URL."""
+    from redis.asyncio import ConnectionPool
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
     scheme, separator, rest = storage_url.partition("://")
     if scheme not in _SHARED_SCHEMES or not rest:
         raise ValueError(storage_url)
@@ -292,7 +301,7 @@ class RateLimits:
         try:
             async with asyncio.timeout(STORAGE_TIMEOUT):
                 result = await use(self._shared)
-        except _STORAGE_ERRORS as error:
+        except _storage_errors() as error:
             if not self._storage_failed:
                 # Not the message: it may contain the URL with its password.
                 self._log.warning("rate limit storage unavailable, counting in memory", reason=type(error).__name__)

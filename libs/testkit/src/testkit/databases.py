@@ -118,6 +118,7 @@ class Databases:
 def check_every_migration(migrations: Migrations) -> None:
     """Take an empty database through every migration: up, down and up again, and finally back to the base."""
     previous = "base"
+    assert migrations.head == migrations.revisions()[-1]
     for revision in migrations.revisions():
         migrations.upgrade(revision)
         migrations.downgrade(previous)

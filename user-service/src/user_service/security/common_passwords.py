@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from chassis.guessing import MOST_COMMON_PASSWORDS, guesses
+from chassis.guessing import guesses, most_common_passwords
 
 COMMON_PASSWORD_COUNT = 10_000
 """Also the number of guesses that a password must withstand. It covers zxcvbn's lowest score and all rows of keys."""
@@ -27,4 +27,4 @@ def is_guessable(password: str, username: str) -> bool:
 
 @cache
 def _most_common() -> frozenset[str]:
-    return frozenset(MOST_COMMON_PASSWORDS[:COMMON_PASSWORD_COUNT])
+    return frozenset(most_common_passwords()[:COMMON_PASSWORD_COUNT])

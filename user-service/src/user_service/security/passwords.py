@@ -16,7 +16,7 @@ from passlib.context import CryptContext
 
 from chassis.thread_pool import BoundedThreadPool
 from user_service.errors import PasswordsBusy
-from user_service.security.common_passwords import is_guessable
+from user_service.security.common_passwords import is_common, is_guessable
 
 MAX_COST = 17
 """The highest bcrypt cost of new hashes; a hash takes eight seconds."""
@@ -64,6 +64,13 @@ class Passwords:
         Raises PasswordsBusy.
         """
         return await self._queue(stranger=stranger).run(self._verify, normalize(password), stored)
+
+    async def is_common(self, password: str, *, stranger: bool = False) -> bool:
+        """Whether a new password is one of the most common ones; raises PasswordsBusy.
+
+        :param stranger: as for `hash`
+        """
+        return await self._queue(stranger=stranger).run(is_common, normalize(password))
 
     async def is_guessable(self, password: str, username: str, *, stranger: bool = False) -> bool:
         """Whether a new password of this user is guessed easily; raises PasswordsBusy.

@@ -10,7 +10,7 @@ from chassis.errors import FieldError, Invalid, InvalidToken
 from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import LastAdmin, OwnAccount, RegistrationClosed, WrongPassword
-from user_service.security.common_passwords import COMMON_PASSWORD_COUNT, is_common
+from user_service.security.common_passwords import COMMON_PASSWORD_COUNT
 from user_service.security.passwords import Passwords, normalize
 from user_service.security.throttling import Throttle
 from user_service.services.administration import lock_account, require_admin, require_user
@@ -182,7 +182,7 @@ class Accounts(Service["Repositories"]):
             raise Invalid([FieldError(pointer, detail)])
         if not self._reject_common_passwords:
             return
-        if is_common(password):
+        if await self._passwords.is_common(password, stranger=stranger):
             detail = f"The password is one of the {COMMON_PASSWORD_COUNT:,} most common ones"
             raise Invalid([FieldError(pointer, detail)])
         if await self._passwords.is_guessable(password, username, stranger=stranger):

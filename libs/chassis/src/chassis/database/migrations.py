@@ -2,20 +2,20 @@
 
 Each service has its migrations in its own package, so that an installed wheel can migrate its database. All services
 share the Alembic environment: `alembic_environment`.
+
+Functions import Alembic when they need it. A worker never does: it only compares the revision of the database with
+`head`, and would spend a tenth of its start on the import.
 """
 
 import os
+import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 from sqlalchemy import URL, Column, Connection, MetaData, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
@@ -23,9 +23,16 @@ from sqlalchemy.orm import Session
 
 from chassis.database.engines import SECURE_DELETE, make_file, make_folder
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
 # The same for every service: each has its own database, and the lock belongs to the database.
 _ADVISORY_LOCK = 7_305_218_433_005_317_116
 _LOCK_TIMEOUT = 60  # seconds to wait for a migration by another process
+
+_REVISION = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*["'](.+)["']""", re.MULTILINE)
+"""The lines of a migration that name it and its predecessor."""
 
 
 def _same_default(_: object, __: object, column: Column[Any], *___: object) -> Literal[False] | None:
@@ -54,15 +61,7 @@ class Migrations:
         :param made_by_migrations: names of tables, columns and indexes that are in no model, because only one of the
             databases supports them
         """
-        self._config = Config()
-        for option, value in (
-            ("script_location", str(Path(__file__).parent / "alembic_environment")),
-            ("version_locations", str(folder)),
-            ("path_separator", "newline"),
-            ("file_template", "%(rev)s_%(slug)s"),
-        ):
-            # The option parser interpolates percent signs.
-            self._config.set_main_option(option, value.replace("%", "%%"))
+        self._folder = folder
         self._is_sqlite = make_url(database_url).get_backend_name() == "sqlite"
         # How Alembic compares the models with the database.
         self._comparison: dict[str, Any] = {
@@ -70,16 +69,18 @@ class Migrations:
             "compare_server_default": _same_default if self._is_sqlite else True,
             "include_name": lambda name, _kind, _parents: name not in made_by_migrations,
         }
-        self._config.attributes.update(metadata=metadata, comparison=self._comparison)
-        self._scripts = ScriptDirectory.from_config(self._config)
         self._service = folder.parent.name
         self._metadata = metadata
         self._url = database_url
 
-    @property
+    @cached_property
     def head(self) -> str | None:
-        """The revision that this version of the service requires."""
-        return self._scripts.get_current_head()
+        """The revision that this version of the service requires: the one that no other revision follows."""
+        named: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
+        for path in self._folder.glob("*.py"):
+            for name, revision in _REVISION.findall(path.read_text(encoding="utf-8")):
+                named[name].add(revision)
+        return next(iter(named["revision"] - named["down_revision"]), None)
 
     def revisions(self) -> list[str]:
         """All revisions that this version of the service knows, oldest first."""
@@ -93,6 +94,8 @@ class Migrations:
 
         :param dry_run: run the migrations, but roll them back; refused if there is no SQLite file
         """
+        from alembic import command
+
         if dry_run:
             self._require_file()
         changed = False
@@ -106,11 +109,15 @@ class Migrations:
 
     def downgrade(self, revision: str) -> None:
         """Downgrade the database to `revision` in one transaction; `base` drops everything."""
+        from alembic import command
+
         with self._locked():
             command.downgrade(self._config, revision)
 
     def write_revision(self, message: str) -> Path:
         """Write the next migration, from the differences between the models and the migrated database."""
+        from alembic import command
+
         # With the service's name in it, a revision can't be confused with one of another service.
         revision = f"{self._service}_{len(self.revisions()) + 1:04}"
         with self._locked():
@@ -121,6 +128,9 @@ class Migrations:
 
     def differences(self) -> list[Any]:
         """The differences that Alembic finds between the models and the database."""
+        from alembic.autogenerate import compare_metadata
+        from alembic.runtime.migration import MigrationContext
+
         with self._locked() as connection:
             context = MigrationContext.configure(connection, opts=self._comparison)
             return list(compare_metadata(context, self._metadata))
@@ -164,7 +174,31 @@ class Migrations:
             return False
         return revision == self.head
 
+    @cached_property
+    def _config(self) -> "Config":
+        from alembic.config import Config
+
+        config = Config()
+        for option, value in (
+            ("script_location", str(Path(__file__).parent / "alembic_environment")),
+            ("version_locations", str(self._folder)),
+            ("path_separator", "newline"),
+            ("file_template", "%(rev)s_%(slug)s"),
+        ):
+            # The option parser interpolates percent signs.
+            config.set_main_option(option, value.replace("%", "%%"))
+        config.attributes.update(metadata=self._metadata, comparison=self._comparison)
+        return config
+
+    @cached_property
+    def _scripts(self) -> "ScriptDirectory":
+        from alembic.script import ScriptDirectory
+
+        return ScriptDirectory.from_config(self._config)
+
     def _revision(self, connection: Connection) -> str | None:
+        from alembic.runtime.migration import MigrationContext
+
         revision = MigrationContext.configure(connection).get_current_revision()
         if revision is not None and revision not in self.revisions():
             raise MigrationRefused(
