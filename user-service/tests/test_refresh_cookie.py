@@ -46,6 +46,13 @@ async def test_a_login_sends_the_refresh_token_as_a_cookie_only(client: httpx.As
     assert cookie["domain"] == ""
 
 
+async def test_the_cookie_expires_with_its_session(make_settings: MakeSettings) -> None:
+    settings = make_settings(refresh_token_cookie=True, refresh_token_expire_days=7, session_max_lifetime_days=1)
+    async with running(main.create_app(settings)) as client:
+        await client.post("/register", json=ADA)
+        assert cookie_of(await client.post("/login", json=ADA))["max-age"] == str(86400)
+
+
 async def test_a_refresh_replaces_the_cookie(client: httpx.AsyncClient) -> None:
     first = cookie_of(await client.post("/login", json=ADA)).value
     answer = await refresh(client, first, Origin=FRONTEND)

@@ -76,7 +76,7 @@ async def test_invalid_usernames_are_rejected(client: httpx.AsyncClient, databas
 
 async def test_the_message_about_a_username_says_what_it_may_have(client: httpx.AsyncClient) -> None:
     answer = await client.post("/register", json={**VALID, "username": "zoë"})
-    detail = "Usernames have 3 to 50 letters (A to Z), digits, dots, dashes or underscores"
+    detail = "Usernames have 3 to 50 letters (A to Z, a to z), digits, dots, hyphens or underscores"
     assert answer.json()["errors"] == [{"pointer": "/username", "detail": detail}]
 
 

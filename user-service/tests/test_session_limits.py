@@ -65,6 +65,31 @@ async def test_a_short_maximum_lifetime_applies_from_the_login_on(make_settings:
         assert lifetime(await session_of(client, ada.token)) == DAY
 
 
+async def test_an_access_token_expires_with_its_session_at_the_latest(
+    make_settings: MakeSettings, database: Engine
+) -> None:
+    settings = make_settings(session_max_lifetime_days=10, access_token_expire_minutes=60)
+    async with running(create_app(settings)) as client:
+        ada = await sign_up(client)
+        move_login(database, 10 * DAY - timedelta(minutes=10))
+        # The second refresh repeats the first one, as after a lost response.
+        for _ in range(2):
+            tokens = (await refresh(client, ada.refresh_token)).json()
+            assert 60 < tokens["expires_in"] <= 600
+            session = await session_of(client, tokens["access_token"])
+            validated = (await client.post("/validate-token", json={"token": tokens["access_token"]})).json()
+            end, expires_at = (datetime.fromisoformat(each["expires_at"]) for each in (session, validated))
+            assert end - timedelta(seconds=2) < expires_at <= end
+
+
+async def test_the_first_access_token_expires_with_its_session_at_the_latest(make_settings: MakeSettings) -> None:
+    settings = make_settings(session_max_lifetime_days=1, access_token_expire_minutes=24 * 60)
+    async with running(create_app(settings)) as client:
+        ada = await sign_up(client)
+        validated = (await client.post("/validate-token", json={"token": ada.token})).json()
+        assert validated["expires_at"] <= (await session_of(client, ada.token))["expires_at"]
+
+
 async def test_sessions_are_extended_without_end_by_default(client: httpx.AsyncClient, database: Engine) -> None:
     ada = await sign_up(client)
     move_login(database, 4000 * DAY)

@@ -37,18 +37,18 @@ async def pages(client: httpx.AsyncClient, person: Person, path: str) -> list[li
     return found
 
 
-async def test_the_first_page_has_the_current_session_however_old_it_is(
+async def test_the_list_begins_with_the_current_session_however_old_it_is(
     client: httpx.AsyncClient, database: Engine
 ) -> None:
     ada = await sign_up(client)
     add_sessions(database, ada.user_id, 125)
     first, second = await pages(client, ada, "/sessions")
     assert (len(first), len(second)) == (100, 26)
-    assert [session["current"] for session in first] == [False] * 99 + [True]
-    assert not [session for session in second if session["current"]]
-    ids = [session["id"] for session in first]
-    assert ids == sorted(ids, reverse=True)
-    assert len({session["id"] for session in first + second}) == 126
+    assert [session["current"] for session in first + second] == [True] + [False] * 125
+    ids = [session["id"] for session in first + second]
+    assert ids[1:] == sorted(ids[1:], reverse=True)
+    assert ids[0] == min(ids)
+    assert len(set(ids)) == 126
 
 
 @pytest.mark.parametrize("older", [0, 2, 5])
@@ -59,12 +59,13 @@ async def test_pages_have_every_session_once(client: httpx.AsyncClient, database
     add_sessions(database, ada.user_id, 5 - older)
     for limit in (1, 2, 3, 6, 7, 8):
         found = await pages(client, current, f"/sessions?limit={limit}")
-        ids = [[session["id"] for session in page] for page in found]
-        assert len({each for page in ids for each in page}) == sum(map(len, ids)) == 7
+        sessions = [session for page in found for session in page]
+        assert [session["current"] for session in sessions] == [True] + [False] * 6
+        others = [session["id"] for session in sessions[1:]]
+        assert others == sorted(others, reverse=True)
+        assert len({session["id"] for session in sessions}) == 7
         assert [len(page) for page in found[:-1]] == [limit] * (len(found) - 1)
         assert 1 <= len(found[-1]) <= limit
-        assert [session["current"] for session in found[0]].count(True) == 1
-        assert all(page == sorted(page, reverse=True) for page in ids)
 
 
 async def test_pages_leave_out_sessions_of_others_and_revoked_ones(client: httpx.AsyncClient, database: Engine) -> None:
@@ -73,7 +74,7 @@ async def test_pages_leave_out_sessions_of_others_and_revoked_ones(client: httpx
         add_sessions(database, person.user_id, 1)
     first = await client.get("/sessions?limit=2", headers=ada.headers)
     # The position of the next page remains when its session is revoked.
-    revoked = first.json()[0]["id"]
+    revoked = first.json()[1]["id"]
     assert (await client.delete(f"/sessions/{revoked}", headers=ada.headers)).status_code == 204
     (rest,) = await pages(client, ada, first.links["next"]["url"])
     assert len(rest) == 1

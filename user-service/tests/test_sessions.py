@@ -200,13 +200,13 @@ class TestRevocation:
             "/login", json={"username": "ada", "password": PASSWORD}, headers={"User-Agent": "a\tphone" + "!" * 300}
         )
         listed = (await client.get("/sessions", headers=ada.headers)).json()
-        assert [session["current"] for session in listed] == [False, True]
-        assert listed[0]["user_agent"] == ("aphone" + "!" * 300)[:255]
+        assert [session["current"] for session in listed] == [True, False]
+        assert listed[1]["user_agent"] == ("aphone" + "!" * 300)[:255]
         assert {"id", "created_at", "last_used_at", "expires_at", "user_agent", "ip", "current"} == set(listed[0])
-        revoked = await client.delete(f"/sessions/{listed[0]['id']}", headers=ada.headers)
+        revoked = await client.delete(f"/sessions/{listed[1]['id']}", headers=ada.headers)
         assert revoked.status_code == 204
         assert not await is_valid(client, phone.json()["access_token"])
-        assert [each["id"] for each in (await client.get("/sessions", headers=ada.headers)).json()] == [listed[1]["id"]]
+        assert [each["id"] for each in (await client.get("/sessions", headers=ada.headers)).json()] == [listed[0]["id"]]
 
     async def test_a_refresh_updates_last_used_at(self, client: httpx.AsyncClient) -> None:
         ada = await sign_up(client)

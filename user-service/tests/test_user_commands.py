@@ -170,7 +170,7 @@ async def test_prune_deletes_expired_sessions(command: Command, client: httpx.As
             "a b",
             PASSWORD,
             Invalid,
-            "The username is not valid: Usernames have 3 to 50 letters (A to Z), digits",
+            "The username is not valid: Usernames have 3 to 50 letters (A to Z, a to z), digits",
         ),
         ("create-admin", "eve", "", Invalid, "The password is not valid: Must not be empty"),
         ("create-admin", "eve", "\udce4" * 12, Invalid, "The password is not UTF-8 text."),

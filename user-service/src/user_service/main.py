@@ -123,9 +123,7 @@ def create_app(settings: Settings) -> FastAPI:
             learning.cancel()
             await services.close()
 
-    cookie = None
-    if settings.refresh_token_cookie:
-        cookie = RefreshCookie(settings.refresh_token_lifetime, settings.allows_origin)
+    cookie = RefreshCookie(settings.allows_origin) if settings.refresh_token_cookie else None
     app = application.build(
         settings,
         title="User service",

@@ -12,7 +12,7 @@ from chassis.text import Line
 from chassis.times import Time
 from user_service.security.passwords import normalize
 from user_service.security.refresh_tokens import MAX_LENGTH as MAX_REFRESH_TOKEN_LENGTH
-from user_service.usernames import USERNAME
+from user_service.usernames import RULE, USERNAME
 
 MAX_PASSWORD_LENGTH = 256  # limits the cost of hashing
 _MAX_EXPANSION = 4
@@ -21,7 +21,7 @@ _MAX_EXPANSION = 4
 
 def _check_username(username: str) -> str:
     if not USERNAME.fullmatch(username):
-        raise ValueError("Usernames have 3 to 50 letters (A to Z), digits, dots, dashes or underscores")
+        raise ValueError(f"Usernames have {RULE}")
     return username
 
 
@@ -29,7 +29,7 @@ Username = Annotated[
     StrictStr,
     AfterValidator(_check_username),
     Field(
-        description="3 to 50 ASCII letters, digits, dots, underscores and hyphens. Case-insensitive.",
+        description=f"{RULE}. Case-insensitive.",
         json_schema_extra={"pattern": f"^{USERNAME.pattern}$"},
     ),
 ]

@@ -13,7 +13,7 @@ from chassis.guessing import is_guessable_key
 from chassis.rate_limits import RateLimit, StorageUrl
 from chassis.settings import SAMPLE_SERVICE_KEY, CommaSeparated, ServiceSettings
 from user_service.security.passwords import MAX_COST
-from user_service.usernames import USERNAME
+from user_service.usernames import RULE, USERNAME
 
 MIN_KEY_BYTES = 32  # bytes; RFC 7518, section 3.2, for HS256
 MIN_PRODUCTION_BCRYPT_COST = 12
@@ -164,7 +164,7 @@ class Settings(ServiceSettings):
     def _check_usernames(cls, names: list[str]) -> list[str]:
         for name in names:
             if not USERNAME.fullmatch(name):
-                raise ValueError(f"{name} is not a username of 3 to 50 letters, digits, dots, dashes or underscores")
+                raise ValueError(f"{name} is not a username of {RULE}")
         return names
 
     @field_validator("secret_keys_accepted")

@@ -1,5 +1,6 @@
 """The refresh token as a cookie that scripts can't read, for frontends that may not keep it themselves."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,12 +17,12 @@ PATH = "/refresh"
 class RefreshCookie:
     """Sent only to `POST /refresh`, over TLS (or to localhost), and from pages of the same site."""
 
-    def __init__(self, lifetime: timedelta, allows_origin: Callable[[str], bool]) -> None:
-        self._lifetime = lifetime
+    def __init__(self, allows_origin: Callable[[str], bool]) -> None:
         self._allows_origin = allows_origin
 
-    def set(self, request: Request, response: Response, token: str) -> None:
-        self._set(request, response, token, int(self._lifetime.total_seconds()))
+    def set(self, request: Request, response: Response, token: str, lifetime: timedelta) -> None:
+        """:param lifetime: of the session"""
+        self._set(request, response, token, math.ceil(lifetime.total_seconds()))
 
     def delete(self, request: Request, response: Response) -> None:
         self._set(request, response, "", 0)

@@ -101,13 +101,13 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
     @routes.get(
         "/sessions",
         summary="List your sessions",
-        response_description="A page of the active sessions, newest first.",
+        response_description="A page of the active sessions: the current one, then the others, newest first.",
         responses={200: {"headers": NEXT_PAGE}, **documented(NotAuthenticated, InvalidToken, *READ_ERRORS)},
     )
     async def list_sessions(
         query: Annotated[SessionQuery, Query()], caller: CurrentIdentity, response: Response
     ) -> list[SessionRead]:
-        """Each login creates a session, and each refresh extends it. The first page always has the current session.
+        """Each login creates a session, and each refresh extends it. The first page begins with the current session.
 
         Follow the `Link` header to the next page.
         """

@@ -61,7 +61,7 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
     def grant_response(grant: Grant, request: Request, response: Response) -> TokenResponse:
         request.state.user_id = grant.user_id
         if cookie:
-            cookie.set(request, response, grant.refresh_token)
+            cookie.set(request, response, grant.refresh_token, grant.session_lifetime)
         return TokenResponse(
             access_token=grant.access_token,
             expires_in=int(grant.lifetime.total_seconds()),

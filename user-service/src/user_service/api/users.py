@@ -149,7 +149,7 @@ def router(administration: Administration, accounts: Accounts) -> Router:
     @routes.get(
         "/{user_id}/sessions",
         summary="List an account's sessions",
-        response_description="A page of the active sessions, newest first.",
+        response_description="A page of the active sessions, newest first; your current one is before all others.",
         responses={200: {"headers": NEXT_PAGE}, **_documented(UserNotFound, *READ_ERRORS)},
     )
     async def list_user_sessions(

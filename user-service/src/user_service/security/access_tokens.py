@@ -58,8 +58,12 @@ class Tokens:
         self._signing = (key_id(keys[0]), keys[0])
         self.lifetime = lifetime
 
-    def issue(self, user_id: int, session_id: int, now: datetime) -> str:
-        """Issue a token for a session of an account, valid from `now`."""
+    def issue(self, user_id: int, session_id: int, now: datetime, lifetime: timedelta | None = None) -> str:
+        """Issue a token for a session of an account, valid from `now`.
+
+        :param lifetime: for a session that expires earlier than its tokens usually do
+        """
+        lifetime = self.lifetime if lifetime is None else lifetime
         issued_at = int(now.timestamp())
         claims = {
             "iss": _ISSUER,
@@ -67,7 +71,7 @@ class Tokens:
             "aud": _AUDIENCE,
             "iat": issued_at,
             "nbf": issued_at,
-            "exp": issued_at + int(self.lifetime.total_seconds()),
+            "exp": issued_at + int(lifetime.total_seconds()),
             "jti": uuid.uuid4().hex,
             "sid": session_id,
         }

@@ -76,7 +76,7 @@ class Administration(Service["Repositories"]):
         audit.log("account deleted", user_id=user_id, by=admin.user_id)
 
     async def page_of_sessions(self, admin: Identity, user_id: int, before: int | None, limit: int) -> SessionPage:
-        """A page of an account's active sessions, newest first; raises AdminsOnly or UserNotFound."""
+        """A page of an account's active sessions; see `page_of_sessions`. Raises AdminsOnly or UserNotFound."""
         require_admin(admin)
         page = await self._page_of_sessions(user_id, admin.session_id, before, limit)
         if user_id != admin.user_id:

@@ -60,12 +60,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Grant:
-    """The tokens issued to an account by a login or a refresh; `lifetime` is that of the access token."""
+    """The tokens issued to an account by a login or a refresh."""
 
     user_id: int
     access_token: str
     lifetime: timedelta
+    """Of the access token, which expires with its session at the latest."""
     refresh_token: str
+    session_lifetime: timedelta
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,11 @@ class Sessions(Service["Repositories"]):
                 created = await self._create_session(user_id, credentials.password_hash, new_hash, client)
                 if created is not None:
                     break
-        token, revoked = created
+        token, expires_at, revoked = created
         audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=client.ip)
         for session_id in revoked:
             audit.log("session revoked", user_id=user_id, session_id=session_id)
-        return self._grant(user_id, token)
+        return self._grant(user_id, token, expires_at)
 
     async def refresh(self, text: str, client: Client) -> Grant:
         """Replace a refresh token and issue a new access token; raises SessionRevoked or TooManyAttempts.
@@ -156,7 +158,8 @@ class Sessions(Service["Repositories"]):
             ip=client.ip,
             new_address=rotation.has_new_address,
         )
-        return self._grant(session.user_id, rotation.successor)
+        expires_at = self._limited(session.expires_at, session.created_at)
+        return self._grant(session.user_id, rotation.successor, expires_at)
 
     async def identify(self, access_token: str) -> Identity:
         """Validate an access token; raises InvalidToken with the reason as its detail."""
@@ -267,8 +270,8 @@ class Sessions(Service["Repositories"]):
         verified_hash: str | None,
         new_hash: str | None,
         client: Client,
-    ) -> tuple[RefreshToken, Sequence[int]] | None:
-        """The first refresh token of a new session, and the ids of the sessions that it revokes as the oldest ones.
+    ) -> tuple[RefreshToken, datetime, Sequence[int]] | None:
+        """A new session: its first refresh token, its end, and the ids of the sessions that it revokes as the oldest.
 
         None if the account changed after its password was verified.
         """
@@ -278,15 +281,16 @@ class Sessions(Service["Repositories"]):
         if new_hash is not None:
             user.password_hash = new_hash
         now = datetime.now(UTC)
-        session = repos.sessions.create(user_id, now, self._expiry(now, now), client.user_agent, client.ip)
+        expires_at = self._limited(now + self._lifetime, now)
+        session = repos.sessions.create(user_id, now, expires_at, client.user_agent, client.ip)
         repos.known_networks.remember(user_id, network(client.ip), now)
         # The token contains the session's id, which the insert assigns.
         token = RefreshToken.generate(session.id)
         session.family_hash, session.refresh_hash = token.family_hash, token.hash
         if self._max_sessions is None:
-            return token, []
+            return token, session.expires_at, []
         # Locking the account has made concurrent logins wait, so each of them counts the sessions of the others.
-        return token, repos.sessions.revoke_oldest(user_id, now, keep=self._max_sessions)
+        return token, session.expires_at, repos.sessions.revoke_oldest(user_id, now, keep=self._max_sessions)
 
     @writes
     def _rotate(self, repos: Repositories, token: RefreshToken, client: Client) -> _Rotation | None:
@@ -297,7 +301,7 @@ class Sessions(Service["Repositories"]):
         now = datetime.now(UTC)
         user = repos.users.find(session.user_id)
         # The lifetime may have been limited after the last refresh.
-        expires_at = min(session.expires_at, self._expiry(session.created_at, now))
+        expires_at = self._limited(session.expires_at, session.created_at)
         if expires_at <= now or user is None or not user.is_active:
             return None
         successors = token.successors(self._successor_keys)
@@ -306,7 +310,7 @@ class Sessions(Service["Repositories"]):
             session.previous_hash, session.refresh_hash = token.hash, successors[0].hash
             session.refreshed_at = session.last_used_at = now
             session.refresh_ip, session.refresh_user_agent = client.ip, client.user_agent
-            session.expires_at = self._expiry(session.created_at, now)
+            session.expires_at = self._limited(now + self._lifetime, session.created_at)
             return _Rotation(session, successors[0], has_new_address)
         was_just_replaced = hmac.compare_digest(session.previous_hash or "", token.hash)
         is_in_time = session.refreshed_at is not None and now - session.refreshed_at <= GRACE
@@ -336,14 +340,16 @@ class Sessions(Service["Repositories"]):
         repos.users.find(user_id, for_update=True)
         repos.sessions.revoke_all(user_id)
 
-    def _expiry(self, created_at: datetime, now: datetime) -> datetime:
-        """When a session expires that is created or refreshed now."""
-        expires_at = now + self._lifetime
+    def _limited(self, expires_at: datetime, created_at: datetime) -> datetime:
+        """The expiry of a session, or the end of its maximum lifetime if that is earlier."""
         return expires_at if self._max_lifetime is None else min(expires_at, created_at + self._max_lifetime)
 
-    def _grant(self, user_id: int, token: RefreshToken) -> Grant:
-        access_token = self._tokens.issue(user_id, token.session_id, datetime.now(UTC))
-        return Grant(user_id, access_token, self._tokens.lifetime, token.format())
+    def _grant(self, user_id: int, token: RefreshToken, expires_at: datetime) -> Grant:
+        """:param expires_at: the end of the session"""
+        now = datetime.now(UTC)
+        lifetime = min(self._tokens.lifetime, expires_at - now)
+        access_token = self._tokens.issue(user_id, token.session_id, now, lifetime)
+        return Grant(user_id, access_token, lifetime, token.format(), expires_at - now)
 
 
 @dataclass(frozen=True)
@@ -369,10 +375,9 @@ def _may_be_the_last_client(session: Session, client: Client) -> bool:
 
 
 def page_of_sessions(repos: Repositories, user_id: int, current_id: int, before: int | None, limit: int) -> SessionPage:
-    """A page of an account's active sessions, newest first.
+    """A page of an account's active sessions: the caller's own session, and then the others, newest first.
 
-    The first page always has the caller's own session, however old it is, and later pages leave it out: callers look
-    for it there, and one of 1,000 sessions would be hard to find.
+    Callers look for their session, and one of 1,000 would be hard to find.
 
     :param current_id: the caller's session, which may be of another account
     :param before: the position of the page; None for the first one
@@ -385,5 +390,4 @@ def page_of_sessions(repos: Repositories, user_id: int, current_id: int, before:
     following = None
     if len(found) > wanted:
         following = others[-1].id if others else LARGEST_ID
-    sessions = others if current is None else sorted([*others, current], key=lambda each: each.id, reverse=True)
-    return SessionPage(sessions, following)
+    return SessionPage(others if current is None else [current, *others], following)
