@@ -234,9 +234,9 @@ async def test_invalid_options_are_rejected(client: httpx.AsyncClient) -> None:
         answer = await send(client, LINES, columns=columns)
         detail = "A quotation mark is missing at the end of a name"
         assert answer.json()["errors"] == [{"parameter": "columns", "detail": detail}]
-    file = b'"Name, English",sku,price,quantity,5" x\nLamp,%d,1,1,\n'
+    file = b'"Name: UK, US",sku,price,quantity,5" x\nLamp,%d,1,1,\n'
     for number, columns in enumerate(
-        ('"name, english:name"', '"Name, English":name', '"name, english":name,5" x:category')
+        ('"name: uk, us:name"', '"Name: UK, US":name', '"name: uk, us":name,5" x:category')
     ):
         answer = await send(client, file % number, columns=columns, unknown_columns="ignore")
         assert answer.json()["created"] == 1

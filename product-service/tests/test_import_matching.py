@@ -127,6 +127,9 @@ async def test_repeated_products_are_refused_unless_allowed(
     assert (await client.get(f"/products/{product['id']}")).json()["quantity"] == 5
     assert await run_import(client, file, allow_repeated_sku="true") == {"unchanged": 1, "updated": 3}
     assert (await client.get(f"/products/{product['id']}")).json()["quantity"] == 8
+    without_sku = f"id,quantity\n{product['id']},5\n{product['id']},6\n"
+    report = await run_import(client, without_sku)
+    assert report == {"updated": 1, "refused": 1, "errors": {3: f"id: {REPEATED}"}}
 
 
 async def test_remembered_products_are_limited(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

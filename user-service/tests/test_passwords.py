@@ -82,6 +82,11 @@ def test_passwords_that_are_hard_to_guess_are_accepted(password: str) -> None:
     assert not is_guessable(password, "ada")
 
 
+def test_a_long_username_is_guessed_in_any_case() -> None:
+    assert is_guessable("XKQZVJWPWMRTYXKQZVJWPBNHGTRF", "xkqzvjwpwmrtyxkqzvjwpbnhgtrf")
+    assert not is_guessable("xkqzvjwpwmrtyxkqzvjwpbnhgtrf", "ada")
+
+
 def test_a_long_password_is_judged_in_bounded_time() -> None:
     # As a whole, it takes zxcvbn many minutes.
     assert not is_guessable("{586(|1|7|<(|4|7+421!3%$9" * 10, "ada")
