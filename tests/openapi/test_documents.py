@@ -40,7 +40,7 @@ STATUSES = {
     "PATCH /products/{product_id}": {200, 400, 401, 403, 404, 409, 412, 408, 413, 415, 422, 429, 503},
     "DELETE /products/{product_id}": {204, 401, 403, 404, 412, 422, 429, 503},
     "POST /products/{product_id}/stock": {200, 400, 401, 403, 404, 409, 412, 408, 413, 415, 422, 429, 503},
-    "POST /products/import": {200, 400, 401, 408, 413, 415, 422, 429, 503},
+    "POST /products/import": {200, 400, 401, 408, 409, 413, 415, 422, 429, 503},
     "GET /products/export": {200, 401, 422, 503},
     "GET /products/{product_id}/history": {200, 401, 403, 404, 422, 503},
     "GET /health": {200, 422},

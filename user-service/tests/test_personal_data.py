@@ -26,7 +26,8 @@ async def test_an_export_has_the_account_and_its_sessions_and_no_hash(
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     assert answer.headers["content-disposition"] == 'attachment; filename="account.json"'
     export = answer.json()
-    assert set(export) == {"exported_at", "account", "sessions"}
+    assert set(export) == {"exported_at", "account", "sessions", "networks"}
+    assert [each["network"] for each in export["networks"]] == ["127.0.0.1"]
     assert export["account"] == (await client.get("/me", headers=ada.headers)).json()
     listed = (await client.get("/sessions", headers=phone.headers)).json()
     newest, oldest = ({**session, "refresh_user_agent": None, "refresh_ip": None} for session in listed)
@@ -49,7 +50,9 @@ async def test_an_export_has_every_column_of_the_account_and_its_sessions_but_ha
     with database.connect() as connection:
         users = set(connection.execute(text("SELECT * FROM users")).keys())
         sessions = set(connection.execute(text("SELECT * FROM sessions")).keys())
+        networks = set(connection.execute(text("SELECT * FROM known_networks")).keys())
     assert users - set(export["account"]) == {"username_key", "password_hash", "is_admin"}  # is_admin: see roles.
+    assert networks - set(export["networks"][0]) == {"id", "user_id"}
     hashes = {"family_hash", "refresh_hash", "previous_hash"}
     assert sessions - set(export["sessions"][0]) == {"user_id", "refreshed_at", *hashes}  # refreshed_at: last_used_at.
 

@@ -129,22 +129,18 @@ class Credentials(BaseModel):
     client_secret: StrictStr | None = Field(default=None, examples=[""])
 
 
+_USER_EXAMPLE: JsonDict = {
+    "id": 1,
+    "username": "ada",
+    "roles": ["user"],
+    "is_active": True,
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "updated_at": "2026-01-31T12:00:00.000000Z",
+}
+
+
 class UserRead(BaseModel):
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": 1,
-                    "username": "ada",
-                    "roles": ["user"],
-                    "is_active": True,
-                    "created_at": "2026-01-31T12:00:00.000000Z",
-                    "updated_at": "2026-01-31T12:00:00.000000Z",
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [_USER_EXAMPLE]})
 
     id: int
     username: str
@@ -258,23 +254,50 @@ class SessionRead(BaseModel):
     current: bool = Field(description="Whether the access token of this request belongs to the session.")
 
 
+_SESSION_EXPORT_EXAMPLE: JsonDict = {
+    **_SESSION_EXAMPLE,
+    "refresh_user_agent": "curl/8.0",
+    "refresh_ip": "192.0.2.1",
+}
+_NETWORK_EXAMPLE: JsonDict = {"network": "192.0.2.1", "last_login_at": "2026-01-31T12:00:00.000000Z"}
+
+
 class SessionExport(SessionRead):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{**_SESSION_EXAMPLE, "refresh_user_agent": "curl/8.0", "refresh_ip": "192.0.2.1"}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION_EXPORT_EXAMPLE]})
 
     refresh_user_agent: str | None = Field(description="The user agent of the last refresh; null if there was none.")
     refresh_ip: str | None = Field(description="The address of the last refresh; null if there was none.")
 
 
+class NetworkExport(BaseModel):
+    """A network from which the account has logged in. Logins from there are not slowed down while others guess."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [_NETWORK_EXAMPLE]})
+
+    network: str
+    last_login_at: Time
+
+
 class AccountExport(BaseModel):
     """What the service stores about an account, except hashes of its password and tokens."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "exported_at": "2026-01-31T12:00:00.000000Z",
+                    "account": _USER_EXAMPLE,
+                    "sessions": [_SESSION_EXPORT_EXAMPLE],
+                    "networks": [_NETWORK_EXAMPLE],
+                }
+            ]
+        }
+    )
 
     exported_at: Time
     account: UserRead
     sessions: list[SessionExport] = Field(description="The active sessions, newest first, at most 10,000.")
+    networks: list[NetworkExport] = Field(description="The networks of logins, the last one first.")
 
 
 class PasswordProof(BaseModel):

@@ -13,6 +13,7 @@ from user_service.api.sessions import read_session
 from user_service.errors import PASSWORD_ERRORS, LastAdmin, RegistrationClosed, UsernameTaken, WrongPassword
 from user_service.schemas import (
     AccountExport,
+    NetworkExport,
     PasswordChange,
     PasswordProof,
     Registration,
@@ -64,11 +65,11 @@ def router(accounts: Accounts, sessions: Sessions) -> Router:
     )
     async def export_account(caller: CurrentIdentity, request: Request, response: Response) -> AccountExport:
         """All that the service stores about your account, as a file, except the hashes of its password and tokens. A
-        session has the time, the address and the user agent of a login; the service keeps none of past sessions.
+        session has the time, the address and the user agent of a login. Of past sessions, only networks are kept.
 
         Other services export what they have. The product service: `GET /products/export` with your id as `owner_id`.
         """
-        found = await sessions.export(caller, client_address(request))
+        found, networks = await sessions.export(caller, client_address(request))
         response.headers["Content-Disposition"] = 'attachment; filename="account.json"'
         return AccountExport(
             exported_at=datetime.now(UTC),
@@ -81,6 +82,7 @@ def router(accounts: Accounts, sessions: Sessions) -> Router:
                 )
                 for each in found
             ],
+            networks=[NetworkExport.model_validate(each) for each in networks],
         )
 
     @routes.post(

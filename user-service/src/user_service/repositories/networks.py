@@ -1,5 +1,6 @@
 """Repository for the networks that accounts have been used from."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -16,6 +17,11 @@ MAX_AGE = timedelta(days=90)
 
 class KnownNetworkRepository(BaseRepository[KnownNetwork]):
     model = KnownNetwork
+
+    def of(self, user_id: int) -> Sequence[KnownNetwork]:
+        """The networks of an account, the last used one first."""
+        order = (KnownNetwork.last_login_at.desc(), KnownNetwork.id.desc())
+        return self._session.scalars(self.base().where(KnownNetwork.user_id == user_id).order_by(*order)).all()
 
     def remember(self, user_id: int, network: str, now: datetime) -> None:
         """Record a login from this network. The caller has locked the account."""

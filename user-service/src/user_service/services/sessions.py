@@ -22,7 +22,7 @@ from user_service.security.throttling import Throttle
 from user_service.usernames import username_key
 
 if TYPE_CHECKING:
-    from user_service.models import Session, User
+    from user_service.models import KnownNetwork, Session, User
     from user_service.repositories import Repositories
     from user_service.repositories.users import Credentials
 
@@ -208,11 +208,11 @@ class Sessions(Service["Repositories"]):
         """A page of the caller's active sessions; see `page_of_sessions`."""
         return page_of_sessions(repos, identity.user_id, identity.session_id, before, limit)
 
-    async def export(self, identity: Identity, ip: str | None) -> Sequence[Session]:
-        """The caller's active sessions, newest first, at most MAX_EXPORTED_SESSIONS."""
-        sessions = await self._list(identity.user_id, MAX_EXPORTED_SESSIONS)
+    async def export(self, identity: Identity, ip: str | None) -> tuple[Sequence[Session], Sequence[KnownNetwork]]:
+        """The caller's active sessions, newest first, at most MAX_EXPORTED_SESSIONS; and the networks of past logins."""
+        exported = await self._list(identity.user_id)
         audit.log("account exported", user_id=identity.user_id, ip=ip)
-        return sessions
+        return exported
 
     async def revoke(self, identity: Identity, session_id: int) -> None:
         """Revoke one of the caller's sessions; raises SessionNotFound."""
@@ -247,8 +247,9 @@ class Sessions(Service["Repositories"]):
         return token
 
     @reads
-    def _list(self, repos: Repositories, user_id: int, limit: int) -> Sequence[Session]:
-        return repos.sessions.list_active(user_id, datetime.now(UTC), limit)
+    def _list(self, repos: Repositories, user_id: int) -> tuple[Sequence[Session], Sequence[KnownNetwork]]:
+        sessions = repos.sessions.list_active(user_id, datetime.now(UTC), MAX_EXPORTED_SESSIONS)
+        return sessions, repos.known_networks.of(user_id)
 
     @reads
     def _find_credentials(self, repos: Repositories, username: str, network: str) -> Credentials:
