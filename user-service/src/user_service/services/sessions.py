@@ -209,7 +209,7 @@ class Sessions(Service["Repositories"]):
         return page_of_sessions(repos, identity.user_id, identity.session_id, before, limit)
 
     async def export(self, identity: Identity, ip: str | None) -> tuple[Sequence[Session], Sequence[KnownNetwork]]:
-        """The caller's active sessions, newest first, at most MAX_EXPORTED_SESSIONS; and the networks of past logins."""
+        """The caller's active sessions, newest first, at most MAX_EXPORTED_SESSIONS, and the networks of logins."""
         exported = await self._list(identity.user_id)
         audit.log("account exported", user_id=identity.user_id, ip=ip)
         return exported
