@@ -156,7 +156,8 @@ def test_orphans_are_reaped(mount: Mount, options: list[str]) -> None:
 @each_init
 def test_a_container_stops_at_once_at_any_time(composed: Composition, options: list[str]) -> None:
     image = composed.image("product-service")
-    words = (*options, "--read-only", "--tmpfs", "/data:uid=10001", "--cap-drop", "ALL", image)
+    sqlite = ("--tmpfs", "/data:uid=10001", "-e", "ENVIRONMENT=development")
+    words = (*options, "--read-only", *sqlite, "--cap-drop", "ALL", image)
     with detached(*words) as container:  # While it is being imported, or before.
         status, log = stopped(container)
         assert status == 143
