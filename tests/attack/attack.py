@@ -16,18 +16,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
 
 from testkit.databases import NewDatabase
+from testkit.few_file_handles import FILE_HANDLES, FewFileHandles
 from testkit.postgresql import NoPostgreSQL
-from testkit.processes import SETTINGS, UNLIMITED, Service, Services, services_in
+from testkit.processes import SETTINGS, UNLIMITED, Services, services_in
 from tests.attack import abuse, exhaustion
-from tests.attack.few_handles import FILE_HANDLES
 from tests.attack.measuring import Result, ServiceEnded, Target
 from tests.proof.prove import NAMES, SIGNALS, databases, end
 from user_service.settings import Settings as UserSettings
 
-ROOT = Path(__file__).parents[2]
 SECONDS, SHORT = 6.0, 2.0
 """How long an attack lasts."""
 
@@ -81,17 +79,6 @@ ATTACKS = {
 }
 
 
-class FewHandles(Service):
-    """A service that can open only a few files."""
-
-    @property
-    def module(self) -> str:
-        return "tests.attack.few_handles"
-
-    def start(self, *arguments: str) -> Self:
-        return super().start(super().module, *arguments)
-
-
 @contextmanager
 def running(attack: Attack, folder: Path, new_database: NewDatabase) -> Iterator[Services]:
     """Both services, ready for requests unless the attack needs none."""
@@ -100,8 +87,7 @@ def running(attack: Attack, folder: Path, new_database: NewDatabase) -> Iterator
         if attack.has_few_handles:
             products = services.products
             inherited = {name: value for name, value in products.environment.items() if name in SETTINGS}
-            limited = FewHandles(products.name, products.folder, **inherited)
-            limited.environment["PYTHONPATH"] = str(ROOT)
+            limited = FewFileHandles(products.name, products.folder, **inherited)
             cleanup.callback(limited.close)
             services = replace(services, products=limited)
         if attack.starts_services:

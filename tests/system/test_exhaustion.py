@@ -1,6 +1,5 @@
 """A single client that holds many connections does not take a service away from others."""
 
-import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,26 +9,20 @@ from pathlib import Path
 import httpx
 import pytest
 
+from testkit.few_file_handles import FILE_HANDLES, FewFileHandles
 from testkit.processes import Service, eventually
-from tests.system.few_file_handles import FILE_HANDLES
+from testkit.usage import memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and limits file handles")
 
-ROOT = Path(__file__).resolve().parents[2]
 CREDENTIALS = {"username": "ada", "password": "correct horse battery staple"}
 MIB = 1024 * 1024
-
-
-class FewFileHandles(Service):
-    @property
-    def module(self) -> str:
-        return "tests.system.few_file_handles"
 
 
 @pytest.fixture
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     kind: type[Service] = getattr(request, "param", Service)
-    service = kind("user-service", tmp_path, PYTHONPATH=str(ROOT))
+    service = kind("user-service", tmp_path)
     try:
         yield service.start().wait_ready()
     finally:
@@ -48,14 +41,6 @@ def connect(service: Service, connections: ExitStack, sent: bytes = b"") -> sock
     with suppress(ConnectionError):  # The service may have closed it already.
         connection.sendall(sent)
     return connection
-
-
-def resident(service: Service) -> int:
-    """The memory of the process in bytes."""
-    status = Path(f"/proc/{service.pid}/status").read_text(encoding="ascii")
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
 
 
 def log_in(client: httpx.Client) -> int:
@@ -92,7 +77,7 @@ def test_bodies_that_wait_for_their_last_byte_take_little_memory_and_keep_nobody
     with service.client(timeout=60) as client:
         assert client.post("/register", json=CREDENTIALS).status_code == 201
         assert log_in(client) == 200
-        before = resident(service)
+        before = memory(service.pid)
         head = f"POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         sent = head.encode() + b'"' + b"x" * (length - 2)
         waiting = [connect(service, connections, sent) for _ in range(450)]
@@ -101,7 +86,7 @@ def test_bodies_that_wait_for_their_last_byte_take_little_memory_and_keep_nobody
         if length == MIB:
             for connection in waiting:
                 assert connection.recv(12) == b"HTTP/1.1 413"
-        assert resident(service) - before < 96 * MIB
+        assert memory(service.pid) - before < 96 * MIB
         for connection in waiting:
             with suppress(ConnectionError):
                 connection.sendall(b'"')

@@ -21,10 +21,7 @@ def log(event: str, *, user_id: int | None, **fields: Any) -> None:
     :param event: a short, stable name for what happened
     :param user_id: the account affected; None if there is none
     """
-    # Logged as `account_id`, because `user_id` in the access log is the caller.
-    logs.get(f"{logs.AUDIT}.user_service").info(
-        event, account_id=user_id, **fields, **{logs.JSON_ONLY: {"audit": True}}
-    )
+    logs.audit("user_service", event, account_id=user_id, **fields)
 
 
 class Flood:

@@ -52,7 +52,7 @@ def _parse_columns(text: object) -> object:
     """The fields by column, from a list of COLUMN:FIELD. It is one record of CSV, so that names may contain commas."""
     if not isinstance(text, str):
         return text
-    # The reader goes on to the second line if a quotation mark is open at the end of the first one.
+    # If a quotation mark is still open, the reader also takes the second line.
     reader = csv.reader([text, ""])
     try:
         pairs = [pair.rpartition(":") for pair in next(reader, [])]

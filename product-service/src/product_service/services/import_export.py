@@ -17,8 +17,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from chassis import logs
 from chassis.errors import DatabaseBusy, DomainError, FieldError, Invalid, Unavailable
-from product_service import audit
 from product_service.errors import ImportInProgress, ImportInterrupted, ImportLimitExceeded, SkuTaken
 from product_service.files.formats import Format
 from product_service.files.options import Layout, ReadOptions, WriteOptions
@@ -206,7 +206,7 @@ def _audited(event: str, caller: Caller, report: ImportReport | ExportReport, **
         outcome = error.code
         raise
     finally:
-        audit.log(event, user_id=caller.user_id, outcome=outcome, **fields, **report.counts)
+        logs.audit("product_service", event, account_id=caller.user_id, outcome=outcome, **fields, **report.counts)
 
 
 async def _read(chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[Iterator[Record]]:

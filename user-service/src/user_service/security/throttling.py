@@ -133,7 +133,7 @@ class Throttle:
     async def _count_for_account(self, attempt: Attempt) -> None:
         for limit, key in self._at_all_addresses(attempt.account):
             if await self._limits.add((limit, key)) == limit.amount:
-                # Once for each period, since the count goes on.
+                # Only at this count: one line per period.
                 audit.log(
                     "many passwords refused",
                     user_id=attempt.user_id,

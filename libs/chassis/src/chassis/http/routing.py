@@ -106,7 +106,7 @@ class Guard(Protocol):
     """A dependency that decides by the headers of a request whether its body is read at all."""
 
     async def admit(self, connection: HTTPConnection) -> None:
-        """Raise a domain error if the request may not be made."""
+        """Raise a domain error to refuse the request."""
 
 
 def _guards(dependant: Dependant) -> Iterator[Guard]:
