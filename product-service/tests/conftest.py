@@ -1,6 +1,7 @@
 """Fixtures of the product service's tests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -8,57 +9,64 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from auth_client import pool
 from product_service import main
 from product_service.settings import Settings
-from testkit.applications import running
-from testkit.databases import NewDatabase
+from testkit import products
+from testkit.applications import started
+from testkit.databases import MigrationsOf
 from testkit.product_list import Json, catalogue
-from testkit.products import MakeSettings, migrations_of, store
+from testkit.products import MakeSettings, store
 from testkit.user_service_stub import UserServiceStub
 
 
-@pytest.fixture
-def database_url(new_database: NewDatabase) -> str:
-    return new_database(migrations_of)
+@pytest.fixture(scope="session")
+def migrations_of() -> MigrationsOf:
+    return products.migrations_of
 
 
 @pytest.fixture
-def empty_url(new_database: NewDatabase) -> str:
-    return new_database(None)
+def own_user_service() -> Iterator[UserServiceStub]:
+    with UserServiceStub() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def shared_user_service() -> Iterator[UserServiceStub]:
+    with UserServiceStub() as stub:
+        yield stub
+
+
+@pytest.fixture
+def user_service(request: pytest.FixtureRequest, variant: str) -> UserServiceStub:
+    """The stub that the application depends on. Only tests that are `alone` stop it or change its answers."""
+    stub: UserServiceStub = request.getfixturevalue(f"{variant}_user_service")
+    stub.requests.clear()
+    return stub
+
+
+def settings(database_url: str, user_service: UserServiceStub, /, **changes: Any) -> Settings:
+    """Long timeouts, so that a busy machine does not cause an error; tests of a timeout set a short one."""
+    values: dict[str, Any] = {"database_url": database_url, "user_service_url": user_service.url}
+    values |= {"database_pool_timeout": 20, "database_timeout": 40, "validation_timeout": 20}
+    return Settings(_env_file=None, **{**values, **changes})
 
 
 @pytest.fixture
 def make_settings(database_url: str, user_service: UserServiceStub) -> MakeSettings:
-    """Settings with a database of its own and the stub of the user service.
-
-    The timeouts are long, so that a busy machine does not cause an error; tests of a timeout set a short one.
-    """
-
-    def make(**changes: Any) -> Settings:
-        values: dict[str, Any] = {"database_url": database_url, "user_service_url": user_service.url}
-        values |= {"database_pool_timeout": 20, "database_timeout": 40, "validation_timeout": 20}
-        return Settings(_env_file=None, **{**values, **changes})
-
-    return make
-
-
-@pytest.fixture(autouse=True)
-def patient_connections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a busy machine connect to the stub of the user service; the table of faults has limits of its own."""
-    if not request.module.__name__.endswith("test_token_validation_faults"):
-        monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 20)
+    """A factory of settings, for tests that make applications themselves."""
+    return partial(settings, database_url, user_service)
 
 
 @pytest.fixture
-def app(make_settings: MakeSettings) -> FastAPI:
-    return main.create_app(make_settings())
+async def own_app(make_settings: MakeSettings) -> AsyncIterator[FastAPI]:
+    async with started(main.create_app(make_settings())) as app:
+        yield app
 
 
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(app) as client:
-        yield client
+@pytest.fixture(scope="module")
+async def shared_app(shared_url: str, shared_user_service: UserServiceStub) -> AsyncIterator[FastAPI]:
+    async with started(main.create_app(settings(shared_url, shared_user_service))) as app:
+        yield app
 
 
 @pytest.fixture

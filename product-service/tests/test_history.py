@@ -99,6 +99,7 @@ async def test_product_older_than_the_history_has_none(client: httpx.AsyncClient
     assert await history(client) == []
 
 
+@pytest.mark.alone
 async def test_change_is_rolled_back_if_it_cannot_be_recorded(client: httpx.AsyncClient, database: Engine) -> None:
     product = await create(client)
     with database.begin() as connection:

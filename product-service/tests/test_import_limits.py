@@ -107,6 +107,7 @@ async def test_import_stops_at_too_many_blank_lines(
         assert problem(answer) == (422, "import-limit-exceeded", detail)
 
 
+@pytest.mark.alone
 async def test_lines_that_change_nothing_open_no_transaction(app: FastAPI, client: httpx.AsyncClient) -> None:
     await create(client, BOB, sku="of bob")
     mine = await create(client, sku="mine", currency="JPY", price="5")

@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from chassis.errors import DatabaseUnavailable
 from product_service.repositories.products import ProductRepository
 from product_service.services import import_export
-from testkit.applications import running
 from testkit.products import bearer, create
 from testkit.user_service_stub import ADA, BOB
 
@@ -84,7 +83,7 @@ async def test_exports_are_audited_with_the_number_of_products(
 
 @pytest.mark.sqlite
 async def test_interrupted_export_is_audited(
-    app: FastAPI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_export, "BATCH_SIZE", 2)
     sent = asyncio.Event()
@@ -101,20 +100,19 @@ async def test_interrupted_export_is_audited(
             sent.set()
             await asyncio.Event().wait()
 
-    async with running(app) as client:
-        for _ in range(5):
-            await create(client)
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "scheme": "http",
-            "path": "/products/export",
-            "raw_path": b"/products/export",
-            "query_string": b"format=csv",
-            "headers": [(b"authorization", f"Bearer {ADA}".encode())],
-            "state": {},
-        }
-        async with asyncio.timeout(30):
-            await app(scope, receive, send_to_slow_client)
+    for _ in range(5):
+        await create(client)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/products/export",
+        "raw_path": b"/products/export",
+        "query_string": b"format=csv",
+        "headers": [(b"authorization", f"Bearer {ADA}".encode())],
+        "state": {},
+    }
+    async with asyncio.timeout(30):
+        await app(scope, receive, send_to_slow_client)
     expected = {"event": "products exported", "account_id": 1, "outcome": "interrupted", "products": 2}
     assert audited(caplog) == [expected]

@@ -69,6 +69,7 @@ async def test_malformed_token_is_a_401_without_validation(
 
 
 @pytest.mark.parametrize(("method", "path"), PROTECTED)
+@pytest.mark.alone
 async def test_user_service_outage_is_a_503(
     client: httpx.AsyncClient, user_service: UserServiceStub, method: str, path: str
 ) -> None:

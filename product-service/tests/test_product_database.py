@@ -24,6 +24,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS
 """
 
 
+@pytest.mark.alone
 async def test_no_connection_is_held_while_waiting_for_the_user_service(
     app: FastAPI, client: httpx.AsyncClient, database: Engine, user_service: UserServiceStub
 ) -> None:
@@ -114,6 +115,7 @@ async def test_similar_skus_are_distinct(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.postgresql
+@pytest.mark.alone
 async def test_times_are_utc_in_any_server_time_zone(make_settings: MakeSettings, database: Engine) -> None:
     with database.begin() as connection:
         connection.exec_driver_sql(f"ALTER DATABASE \"{database.url.database}\" SET timezone = 'Asia/Tokyo'")

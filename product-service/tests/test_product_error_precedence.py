@@ -27,6 +27,7 @@ async def test_missing_token_precedes_unreadable_body(
     assert answer.status_code == (415 if path.endswith("import") else status)
 
 
+@pytest.mark.alone
 async def test_unavailable_user_service_precedes_unreadable_body(
     client: httpx.AsyncClient, user_service: UserServiceStub
 ) -> None:

@@ -14,6 +14,7 @@ from testkit.products import DRAFT, MakeSettings, bearer, create
 from testkit.user_service_stub import ADA, UserServiceStub
 
 
+@pytest.mark.alone
 async def test_all_dependencies_are_ok(client: httpx.AsyncClient, user_service: UserServiceStub) -> None:
     answer = await client.get("/health")
     assert answer.status_code == 200
@@ -35,6 +36,7 @@ async def test_health_shows_no_internal_address_in_production(
     assert user_service.url not in json.dumps(health)
 
 
+@pytest.mark.alone
 async def test_user_service_outage_degrades_health_but_not_readiness(
     client: httpx.AsyncClient, user_service: UserServiceStub
 ) -> None:
@@ -51,6 +53,7 @@ async def test_user_service_outage_degrades_health_but_not_readiness(
     assert (await client.get("/health/live")).status_code == 200
 
 
+@pytest.mark.alone
 async def test_health_shows_breaker_and_last_validation(
     client: httpx.AsyncClient, user_service: UserServiceStub
 ) -> None:
@@ -78,6 +81,7 @@ async def test_health_checks_are_logged_at_debug(client: httpx.AsyncClient, path
     assert [(line["route"], line["level"]) for line in log.requests] == [(path, "debug"), ("/products", "info")]
 
 
+@pytest.mark.alone
 async def test_database_without_migrations_is_not_ready(client: httpx.AsyncClient, database: Engine) -> None:
     with database.begin() as connection:
         connection.execute(text("DROP TABLE alembic_version"))

@@ -40,11 +40,10 @@ QUERIES = st.fixed_dictionaries(
 
 
 @settings(
-    deadline=None,
     max_examples=60,
     derandomize=True,
     phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(query=QUERIES)
 async def test_all_pages_match_the_reference_model(

@@ -40,6 +40,7 @@ async def test_times_have_microseconds_even_if_these_are_zero(client: httpx.Asyn
     assert change["changed_at"] == "2026-01-01T00:00:00.000000Z"
 
 
+@pytest.mark.alone
 async def test_reads_need_no_token_and_no_user_service(
     client: httpx.AsyncClient, user_service: UserServiceStub
 ) -> None:

@@ -1,48 +1,46 @@
 """Fixtures for the tests of the user service."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
-from testkit.applications import running
-from testkit.databases import NewDatabase
-from testkit.users import KEY, UNLIMITED, MakeSettings, migrations_of
+from testkit import users
+from testkit.applications import started
+from testkit.databases import MigrationsOf
+from testkit.users import KEY, UNLIMITED, MakeSettings
 from user_service import main
 from user_service.settings import Settings
 
 
-@pytest.fixture
-def database_url(new_database: NewDatabase) -> str:
-    return new_database(migrations_of)
+@pytest.fixture(scope="session")
+def migrations_of() -> MigrationsOf:
+    return users.migrations_of
 
 
-@pytest.fixture
-def empty_url(new_database: NewDatabase) -> str:
-    return new_database(None)
+def settings(database_url: str, data_dir: Path, /, **changes: Any) -> Settings:
+    """The cheapest hashes, and no rate limits."""
+    values = {"database_url": database_url, "data_dir": data_dir, "secret_key": KEY.decode(), "bcrypt_cost": 4}
+    values |= UNLIMITED
+    return Settings(_env_file=None, **{**values, **changes})
 
 
 @pytest.fixture
 def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
-    """A factory of settings for the database of the test, with the cheapest hashes and without rate limits."""
-
-    def make(**changes: Any) -> Settings:
-        values = {"database_url": database_url, "data_dir": tmp_path, "secret_key": KEY.decode(), "bcrypt_cost": 4}
-        values |= UNLIMITED
-        return Settings(_env_file=None, **{**values, **changes})
-
-    return make
+    """A factory of settings, for tests that make applications themselves."""
+    return partial(settings, database_url, tmp_path)
 
 
 @pytest.fixture
-def app(make_settings: MakeSettings) -> FastAPI:
-    return main.create_app(make_settings())
+async def own_app(make_settings: MakeSettings) -> AsyncIterator[FastAPI]:
+    async with started(main.create_app(make_settings())) as app:
+        yield app
 
 
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(app) as client:
-        yield client
+@pytest.fixture(scope="module")
+async def shared_app(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FastAPI]:
+    async with started(main.create_app(settings(shared_url, tmp_path_factory.mktemp("data")))) as app:
+        yield app

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
@@ -31,7 +32,7 @@ def add_expired(database: Engine) -> None:
 
 
 async def test_only_expired_sessions_are_deleted_in_batches(
-    app: FastAPI, database: Engine, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, client: httpx.AsyncClient, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "BATCH", 10)
     batches: list[int] = []
@@ -41,13 +42,12 @@ async def test_only_expired_sessions_are_deleted_in_batches(
         batches.append(await delete_batch(limit))
         return batches[-1]
 
-    async with running(app) as client:
-        ada = await sign_up(client)
-        add_expired(database)
-        assert await purge.purge(counted) == 31
-        assert batches == [10, 10, 10, 1]
-        assert count(database) == 1
-        assert (await client.get("/me", headers=ada.headers)).status_code == 200
+    ada = await sign_up(client)
+    add_expired(database)
+    assert await purge.purge(counted) == 31
+    assert batches == [10, 10, 10, 1]
+    assert count(database) == 1
+    assert (await client.get("/me", headers=ada.headers)).status_code == 200
 
 
 async def test_concurrent_purges_delete_each_session_once(

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
@@ -28,11 +27,6 @@ async def first_token(app: FastAPI) -> str:
         return (await sign_up(client)).refresh_token
 
 
-@pytest.fixture
-async def running_app(app: FastAPI, client: httpx.AsyncClient) -> FastAPI:
-    return app
-
-
 @pytest.mark.parametrize("path", ["/refresh", "/login"])
 @pytest.mark.parametrize(
     ("address", "agent", "event"),
@@ -49,12 +43,12 @@ async def running_app(app: FastAPI, client: httpx.AsyncClient) -> FastAPI:
     ],
 )
 async def test_the_grace_is_for_the_client_that_replaced_the_token(
-    running_app: FastAPI, database: Engine, path: str, address: str, agent: str | None, event: str
+    app: FastAPI, database: Engine, path: str, address: str, agent: str | None, event: str
 ) -> None:
-    token = await first_token(running_app)
-    replaced = await refresh(running_app, HOME, token, path=path)
+    token = await first_token(app)
+    replaced = await refresh(app, HOME, token, path=path)
     with logged() as log:
-        again = await refresh(running_app, address, token, agent, path)
+        again = await refresh(app, address, token, agent, path)
     (line,) = [line for line in log.lines if line.get("audit")]
     with database.connect() as connection:
         sessions = connection.execute(text("SELECT count(*) FROM sessions")).scalar_one()
@@ -67,33 +61,33 @@ async def test_the_grace_is_for_the_client_that_replaced_the_token(
     assert token not in log.text
 
 
-async def test_two_clients_without_a_user_agent_are_told_apart_by_their_address(running_app: FastAPI) -> None:
-    token = await first_token(running_app)
-    assert (await refresh(running_app, HOME, token, None)).status_code == 200
-    assert (await refresh(running_app, ELSEWHERE, token, None)).status_code == 400
+async def test_two_clients_without_a_user_agent_are_told_apart_by_their_address(app: FastAPI) -> None:
+    token = await first_token(app)
+    assert (await refresh(app, HOME, token, None)).status_code == 200
+    assert (await refresh(app, ELSEWHERE, token, None)).status_code == 400
 
 
 async def test_the_grace_of_a_session_refreshed_before_the_update_is_for_every_client(
-    running_app: FastAPI, database: Engine
+    app: FastAPI, database: Engine
 ) -> None:
-    token = await first_token(running_app)
-    await refresh(running_app, HOME, token)
+    token = await first_token(app)
+    await refresh(app, HOME, token)
     with database.begin() as connection:
         connection.execute(text("UPDATE sessions SET refresh_ip = NULL, refresh_user_agent = NULL"))
-    assert (await refresh(running_app, ELSEWHERE, token, THIEF)).status_code == 200
+    assert (await refresh(app, ELSEWHERE, token, THIEF)).status_code == 200
 
 
-async def test_a_user_agent_of_any_length_is_recognised(running_app: FastAPI) -> None:
-    token, agent = await first_token(running_app), "a\tphone" + "!" * 300
-    assert (await refresh(running_app, HOME, token, agent)).status_code == 200
-    assert (await refresh(running_app, ELSEWHERE, token, agent)).status_code == 200
+async def test_a_user_agent_of_any_length_is_recognised(app: FastAPI) -> None:
+    token, agent = await first_token(app), "a\tphone" + "!" * 300
+    assert (await refresh(app, HOME, token, agent)).status_code == 200
+    assert (await refresh(app, ELSEWHERE, token, agent)).status_code == 200
 
 
-async def test_a_refresh_from_a_new_address_is_flagged_once(running_app: FastAPI) -> None:
-    token = await first_token(running_app)
+async def test_a_refresh_from_a_new_address_is_flagged_once(app: FastAPI) -> None:
+    token = await first_token(app)
     with logged() as log:
         for address in (HOME, ELSEWHERE, ELSEWHERE, HOME, "2001:db8::1"):
-            token = (await refresh(running_app, address, token)).json()["refresh_token"]
+            token = (await refresh(app, address, token)).json()["refresh_token"]
     lines = [line for line in log.lines if line.get("audit")]
     assert {(line["message"], line["account_id"], line["session_id"]) for line in lines} == {
         ("session refreshed", 1, 1)

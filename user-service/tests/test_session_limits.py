@@ -87,7 +87,8 @@ async def test_the_first_access_token_expires_with_its_session_at_the_latest(mak
     async with running(create_app(settings)) as client:
         ada = await sign_up(client)
         validated = (await client.post("/validate-token", json={"token": ada.token})).json()
-        assert validated["expires_at"] <= (await session_of(client, ada.token))["expires_at"]
+        session = await session_of(client, ada.token)
+        assert datetime.fromisoformat(validated["expires_at"]) <= datetime.fromisoformat(session["expires_at"])
 
 
 async def test_sessions_are_extended_without_end_by_default(client: httpx.AsyncClient, database: Engine) -> None:

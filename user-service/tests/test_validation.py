@@ -96,6 +96,7 @@ async def test_responses_match_the_contract(
 
 
 @pytest.mark.parametrize("refusal", CONTRACT["refusals"], ids=lambda each: each["given"])
+@pytest.mark.alone
 async def test_errors_match_the_contract(
     contract_client: httpx.AsyncClient, database: Engine, refusal: dict[str, Any]
 ) -> None:
@@ -171,6 +172,7 @@ async def test_a_validation_runs_one_query_and_no_write(client: httpx.AsyncClien
     assert statements[0].startswith("SELECT")
 
 
+@pytest.mark.alone
 async def test_a_database_outage_is_a_503_and_not_an_invalid_token(client: httpx.AsyncClient, database: Engine) -> None:
     ada = await sign_up(client, "ada")
     with database.begin() as connection:

@@ -7,13 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from testkit import library_api
-from testkit.databases import NewDatabase
 from testkit.library import Base, Library, client_of, make_app, opened
-
-
-@pytest.fixture
-def empty_url(new_database: NewDatabase) -> str:
-    return new_database(None)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Throw-away databases for tests, on SQLite and on PostgreSQL.
 
-Each test works on a real database: a copy of one that was migrated once, deleted after the test. The database that the
-environment configures is never touched, because only databases made here are dropped.
+Each test works on a real database: a copy of one that was migrated once. The tests of a module may share one that is
+emptied after each of them. The database that the environment configures is never touched, because only databases made
+here are emptied or dropped.
 """
 
 import os
@@ -16,7 +17,7 @@ from sqlalchemy import NullPool, create_engine, make_url
 
 from chassis.database.migrations import Migrations
 from chassis.database.url import as_text, normalise
-from testkit.emptying import Shape, shape_of, try_to_empty
+from testkit.emptying import Shape, overwrite, shape_of, try_to_empty
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
@@ -78,6 +79,18 @@ class Databases:
                     self._emptied[migrations_of].append(address)
                 else:
                     self._drop([address])
+
+    def empty(self, address: str, migrations_of: MigrationsOf) -> None:
+        """Take a database back to the state in which it was made, while an application stays connected.
+
+        :raises AssertionError: more than rows was changed, on PostgreSQL
+        """
+        if self._server is None:
+            overwrite(address, self._templates[migrations_of])
+        else:
+            assert try_to_empty(address, self._shapes[migrations_of], shared=True), (
+                "A test has changed more than the rows of the database that the tests of its module share."
+            )
 
     def close(self) -> None:
         """Delete the templates and the emptied databases."""

@@ -19,13 +19,12 @@ from testkit.applications import running
 from testkit.databases import POSTGRESQL, SQLITE, Databases, MigrationsOf
 
 SETTINGS = settings(
-    deadline=None,
     max_examples=10,
     derandomize=True,
     # Shrinking a long sequence takes minutes, and the first different response is informative enough.
     phases=(Phase.explicit, Phase.generate),
     # All examples share the two services, which are emptied before each.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 _VOLATILE = {"access_token", "refresh_token", "created_at", "expires_at", "request_id", "updated_at"}

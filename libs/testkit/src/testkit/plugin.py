@@ -7,14 +7,18 @@ No test sees settings from the environment. Tests import nothing from this modul
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
+import httpx
 import pytest
+from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, NullPool, create_engine
 
 from chassis import logs
 from chassis.settings import ServiceSettings
-from testkit.databases import POSTGRESQL, SERVER_URL_VARIABLE, SQLITE, Databases, NewDatabase
+from testkit.applications import client_of
+from testkit.databases import POSTGRESQL, SERVER_URL_VARIABLE, SQLITE, Databases, MigrationsOf, NewDatabase
 from testkit.postgresql import NoPostgreSQL, Server
 from testkit.user_service_stub import UserServiceStub
 
@@ -30,6 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sqlite: the tested behaviour exists on SQLite only")
     config.addinivalue_line("markers", "postgresql: the tested behaviour exists on PostgreSQL only")
+    config.addinivalue_line("markers", "alone: shares no application, because it leaves more behind than rows")
+    # On a busy machine, examples take any time.
+    settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
     options = config.option
     if options.sqlite_only or options.collectonly or options.help or os.environ.get(SERVER_URL_VARIABLE):
         return
@@ -124,11 +132,60 @@ def new_database(databases: Databases) -> Iterator[NewDatabase]:
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    """Direct access to the test's database, for what the API doesn't offer.
+def empty_url(new_database: NewDatabase) -> str:
+    return new_database(None)
 
-    The tests of each service define `database_url`, the address of a database for one test.
+
+@pytest.fixture
+def variant(request: pytest.FixtureRequest) -> str:
+    """Whether the test has an application and a database of its own, or shares those of its module.
+
+    To make an application takes longer than most tests.
     """
+    return "own" if request.node.get_closest_marker("alone") else "shared"
+
+
+@pytest.fixture
+def own_url(new_database: NewDatabase, migrations_of: MigrationsOf) -> str:
+    return new_database(migrations_of)
+
+
+@pytest.fixture(scope="module")
+def shared_url(databases: Databases, migrations_of: MigrationsOf) -> Iterator[str]:
+    with databases.made() as new_database:
+        yield new_database(migrations_of)
+
+
+@pytest.fixture
+def database_url(
+    request: pytest.FixtureRequest, variant: str, databases: Databases, migrations_of: MigrationsOf
+) -> Iterator[str]:
+    """The address of a migrated database without rows.
+
+    The tests of each service define `migrations_of`.
+    """
+    url = request.getfixturevalue(f"{variant}_url")
+    yield url
+    if variant == "shared":
+        databases.empty(url, migrations_of)
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest, variant: str, database_url: str) -> FastAPI:
+    """The running application. The tests of each service define `own_app` and, for a module, `shared_app`."""
+    app: FastAPI = request.getfixturevalue(f"{variant}_app")
+    return app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    """Direct access to the test's database, for what the API doesn't offer."""
     engine = create_engine(database_url, poolclass=NullPool)
     yield engine
     engine.dispose()
