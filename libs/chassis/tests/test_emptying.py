@@ -1,16 +1,16 @@
-"""`testkit.emptying`: a PostgreSQL database is reused for the next test only if nothing but rows has changed."""
+"""`testkit.emptying`: on PostgreSQL, a database is reused for the next test only if nothing but rows has changed."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from chassis.database.migrations import Migrations
 from testkit.databases import Databases
 from testkit.library import connection_to, rows
 from testkit.library_migrations import make_migrations
-
-pytestmark = pytest.mark.postgresql
 
 ADD = "INSERT INTO shelves (name) VALUES ('a shelf')"
 
@@ -49,11 +49,13 @@ class TwoTests:
         return first, second
 
 
+@pytest.mark.postgresql
 def test_a_database_with_changed_rows_is_emptied_and_restarts_its_ids(two_tests: TwoTests) -> None:
     first, second = two_tests(ADD, "INSERT INTO books (title, shelf_id) VALUES ('Faust', 1)")
     assert first == second
 
 
+@pytest.mark.postgresql
 @pytest.mark.parametrize(
     "statement",
     [
@@ -70,6 +72,32 @@ def test_a_database_with_other_changes_is_dropped(two_tests: TwoTests, statement
     assert first != second
 
 
+@pytest.mark.postgresql
 def test_a_database_with_open_connections_is_dropped(two_tests: TwoTests) -> None:
     first, second = two_tests(connected=True)
     assert first != second
+
+
+def test_a_shared_database_is_emptied_while_an_application_is_connected(databases: Databases, tmp_path: Path) -> None:
+    migrations_of = partial(make_migrations, tmp_path)
+    with databases.made() as make:
+        address = make(migrations_of)
+        engine = create_engine(address)
+        for _ in range(2):
+            with engine.begin() as application:
+                assert application.exec_driver_sql(f"{ADD} RETURNING id").scalar_one() == 1
+            databases.empty(address, migrations_of)
+            with engine.begin() as application:
+                assert application.exec_driver_sql("SELECT count(*) FROM shelves").scalar_one() == 0
+        engine.dispose()
+
+
+@pytest.mark.postgresql
+def test_a_test_that_breaks_a_shared_database_fails(databases: Databases, tmp_path: Path) -> None:
+    migrations_of = partial(make_migrations, tmp_path)
+    with databases.made() as make:
+        address = make(migrations_of)
+        with connection_to(address) as connection:
+            connection.exec_driver_sql("DROP TABLE books")
+        with pytest.raises(AssertionError, match="more than the rows"):
+            databases.empty(address, migrations_of)
