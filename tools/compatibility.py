@@ -19,12 +19,14 @@ PROBLEM = "application/problem+json"
 
 
 def last_release(root: Path) -> str | None:
-    """The newest tag v*, by version; None if there is none, or no git."""
+    """The newest tag v* before this commit, by version, without pre-releases; None if there is none, or no git."""
     try:
-        tags = run(["git", "tag", "--list", "v*", "--sort=-version:refname"], root, capture_output=True)
+        tags = run(
+            ["git", "tag", "--merged", "HEAD", "--list", "v*", "--sort=-version:refname"], root, capture_output=True
+        )
     except FileNotFoundError:
         return None
-    return next(iter(tags.stdout.split()), None)
+    return next((tag for tag in tags.stdout.split() if "-" not in tag), None)
 
 
 def document_of(root: Path, release: str, path: str) -> dict[str, Any] | None:

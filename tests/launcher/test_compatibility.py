@@ -130,11 +130,12 @@ def test_a_document_is_compatible_with_itself(name: str) -> None:
     assert breaking_changes(DOCUMENTS[name], copy.deepcopy(DOCUMENTS[name])) == []
 
 
-def test_the_newest_release_is_the_highest_version(tmp_path: Path) -> None:
+def test_the_last_release_is_the_highest_version_before_the_commit(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "tag.gpgSign=false"]
         subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
 
+    assert last_release(tmp_path) is None
     git("init")
     assert last_release(tmp_path) is None
     for version in ("9.0.0", "10.1.0"):
@@ -142,7 +143,9 @@ def test_the_newest_release_is_the_highest_version(tmp_path: Path) -> None:
         (tmp_path / "openapi.json").write_text(json.dumps(document), encoding="utf-8")
         git("add", ".")
         git("commit", "-m", version)
+        assert last_release(tmp_path) == (None if version == "9.0.0" else "v9.0.0")
         git("tag", f"v{version}")
+    git("tag", "v10.2.0-rc.1")
     assert last_release(tmp_path) == "v10.1.0"
     old, new = document_of(tmp_path, "v9.0.0", "openapi.json"), document_of(tmp_path, "v10.1.0", "openapi.json")
     assert old is not None
@@ -150,3 +153,5 @@ def test_the_newest_release_is_the_highest_version(tmp_path: Path) -> None:
     assert is_new_major_version(old, new)
     assert not is_new_major_version(new, {"info": {"version": "10.2.0"}})
     assert document_of(tmp_path, "v9.0.0", "other.json") is None
+    git("checkout", "-b", "maintenance", "v9.0.0")
+    assert last_release(tmp_path) == "v9.0.0"
