@@ -142,9 +142,9 @@ def test_a_change_that_was_overtaken_is_made_again(services: Services, page: Fro
     changed = page.run(
         """let first = true;
         const request = client.request.bind(client);
-        client.request = async (url, options) => {
+        client.request = async (url, options, mayRefresh) => {
           if (options?.method === "PUT" && first) { first = false; await overtake(); }
-          return request(url, options);
+          return request(url, options, mayRefresh);
         };
         return client.change(it, (product) => ({ ...product, quantity: product.quantity + 1 }));""",
         product["id"],
