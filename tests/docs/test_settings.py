@@ -8,13 +8,17 @@ from pydantic import ValidationError
 
 from chassis.settings import ServiceSettings, as_markdown
 from product_service.settings import Settings as ProductSettings
-from tests.documents import ROOT, read
+from tests.documents import DOCUMENTS, ROOT, prose, read
 from user_service.settings import SAMPLE_KEYS
 from user_service.settings import Settings as UserSettings
 
 BOTH = pytest.mark.parametrize(
     "settings", [UserSettings, ProductSettings], ids=[UserSettings.service, ProductSettings.service]
 )
+
+UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20}
+# A setting with its default, such as `CLOCK_LEEWAY_SECONDS` (5) or `MAX_IMPORT_BYTES` 100 MiB
+DEFAULT = re.compile(r"`([A-Z_]+)`\s+\(?(\d(?:[\d,]*\d)?)(/[a-z]+)?(?:\s+([KM]iB))?")
 
 
 def example(settings: type[ServiceSettings]) -> str:
@@ -31,6 +35,21 @@ def test_the_settings_table_is_current(settings: type[ServiceSettings]) -> None:
     section = read("docs/settings.md").partition(f"\n## {settings.service}\n")[2].partition("\n## ")[0]
     table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
     assert table == as_markdown(settings)
+
+
+def test_the_defaults_beside_settings_in_other_documents_are_current() -> None:
+    defaults: dict[str, set[str]] = {}
+    for settings in (UserSettings, ProductSettings):
+        for name, value in shown_in_example(settings):
+            defaults.setdefault(name, set()).add(value.removesuffix(".0"))
+    found = []
+    for document in DOCUMENTS:
+        for name, number, period, unit in DEFAULT.findall(prose(document)):
+            value = str(int(number.replace(",", "")) * UNITS[unit]) + period
+            if name in defaults:
+                found.append(name)
+                assert value in defaults[name], f"{document}: {name} is {value}"
+    assert {"MAX_PRODUCTS_PER_ACCOUNT", "CLOCK_LEEWAY_SECONDS", "MAX_BODY_BYTES", "RATE_LIMIT_LOGIN"} <= set(found)
 
 
 @BOTH
