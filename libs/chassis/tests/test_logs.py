@@ -114,7 +114,10 @@ def test_no_control_character_reaches_a_terminal(log_format: logs.LogFormat) -> 
         assert "book \\x1b[31mred\\x07\\x9b1A\\rforged\\nline\\t" in log.text
 
 
-@pytest.mark.parametrize("message", ["socket.accept() out of system resource\nsocket: 8", logs.TOO_MANY_CONNECTIONS])
+@pytest.mark.parametrize(
+    "message",
+    ["socket.accept() out of system resource\nsocket: 8", logs.TOO_MANY_CONNECTIONS, logs.TOO_MUCH_UNREAD],
+)
 def test_lines_that_clients_could_repeat_without_end_come_once_a_second(
     monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:

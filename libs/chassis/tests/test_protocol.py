@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,6 +19,7 @@ from testkit.library import logged
 
 WITHIN = 30  # seconds to wait for what must happen
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE = 20_000_000
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
 
 
@@ -80,6 +82,12 @@ async def ok(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that reads no body."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application whose response does not fit into the buffers of the operating systems."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+    await send({"type": "http.response.body", "body": b"x" * LARGE})
 
 
 @asynccontextmanager
@@ -174,13 +182,73 @@ async def test_a_connection_serves_further_requests_after_a_body_that_is_not_rea
 async def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MIN_READING_RATE", 100_000_000)
 
-    async def large(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
-
     async with serving(large, keep_alive=1) as server:
         await server.connect(GET)
         await server.wait(lambda: not server.state.connections)
+
+
+async def test_beyond_the_limit_of_unread_bytes_the_oldest_response_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_UNREAD", 45_000_000)
+    monkeypatch.setattr(logs._FLOODS[logs.CONNECTIONS], "_next", 0)
+
+    async with serving(large) as server:
+        with logged() as log:
+            for position in range(5):
+                await server.connect(GET)
+                await server.wait(lambda position=position: server.made[position].flow.write_paused)  # type: ignore[misc]
+            oldest, newest = server.made[0], server.made[-1]
+            assert oldest not in server.state.connections
+            assert newest in server.state.connections
+        unread = sum(each.transport.get_write_buffer_size() for each in server.made)
+        assert unread <= 45_000_000
+        client = server.clients[-1]
+        async with asyncio.timeout(WITHIN):
+            await client.reader.readuntil(b"\r\n\r\n")
+            assert len(await client.reader.readexactly(LARGE)) == LARGE
+    assert [(line["message"], line["limit"]) for line in log.lines] == [(logs.TOO_MUCH_UNREAD, 45_000_000)]
+
+
+async def test_a_slow_client_reads_the_whole_response_of_a_connection_that_closes() -> None:
+    async with serving(large, keep_alive=1) as server:
+        client = await server.connect(GET[:-2] + b"Connection: close\r\n\r\n")
+        await server.wait(lambda: server.made[0].flow.write_paused)
+        read = 0
+        async with asyncio.timeout(WITHIN):
+            await client.reader.readuntil(b"\r\n\r\n")
+            while chunk := await client.reader.read(LARGE // 100):
+                read += len(chunk)
+                await asyncio.sleep(0.02)  # In total, longer than the keep-alive timeout.
+        assert read == LARGE
+
+
+@pytest.mark.parametrize("garbage", [b"ZZ\r\nhello\r\n", b"\x00\xff\r\n\r\n"])
+async def test_an_invalid_body_after_the_response_closes_the_connection(
+    garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as server:
+        client = await server.connect(GET.replace(b"GET", b"POST")[:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
+        await client.response()
+        await client.send(garbage)
+        assert await client.is_closed()
+    assert [record.getMessage() for record in caplog.records] == ["Invalid HTTP request received."]
+
+
+async def test_a_request_has_nothing_of_the_context_of_an_earlier_one() -> None:
+    caller = ContextVar("caller", default="nobody")
+    seen = []
+
+    async def remembering(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(caller.get())
+        caller.set("the previous one")
+        await ok(scope, receive, send)
+
+    async with serving(remembering) as server:
+        client = await server.connect(GET + GET)
+        for _ in range(2):
+            await client.response()
+        await client.send(GET)  # asyncio reads it in the context of the one that resumed reading.
+        await client.response()
+    assert seen == ["nobody"] * 3
 
 
 async def test_beyond_the_limit_the_connection_that_waits_longest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,9 @@ CONNECTIONS = "chassis.connections"
 TOO_MANY_CONNECTIONS = "too many connections: closed the one that had waited longest for its client"
 """An event of that logger."""
 
+TOO_MUCH_UNREAD = "too many unread responses: closed the connection that had kept the most for the longest time"
+"""Another event of that logger."""
+
 _WIDTH = 110
 """Columns of a request line: 120, less the name of the service that `dev.py up` and `docker compose` put before it."""
 
@@ -46,7 +49,7 @@ _LONG_ID = 16
 
 
 class _OncePerSecond(logging.Filter):
-    """Drops further lines with this message within a second: clients must not be able to fill the disk."""
+    """Drops further lines with this text within a second: clients must not be able to fill the disk."""
 
     def __init__(self, message: str) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class _OncePerSecond(logging.Filter):
 # asyncio logs a traceback for each connection that it can't accept, thousands of times a second.
 _FLOODS = {
     "asyncio": _OncePerSecond("socket.accept() out of system resource"),
-    CONNECTIONS: _OncePerSecond(TOO_MANY_CONNECTIONS),
+    CONNECTIONS: _OncePerSecond("too many "),
 }
 
 

@@ -5,6 +5,7 @@ handle left. Its response to what is no HTTP gets the headers of all other respo
 """
 
 import asyncio
+import contextvars
 import sys
 from typing import Any, cast
 
@@ -18,6 +19,9 @@ if sys.platform != "win32":
 
 MIN_READING_RATE = 1024
 """Bytes per second that a client must read of a response that does not fit into the buffers."""
+
+MAX_UNREAD = 67_108_864
+"""Bytes that a process keeps of all responses that their clients have not read."""
 
 
 def within_file_handles(limit: int) -> int:
@@ -39,7 +43,8 @@ class Protocol(H11Protocol):
     the rest of a body that the service does not read, because it has already sent an error.
 
     Beyond the limit, the service closes the connection that has waited longest for its client. A client with a request
-    therefore finds a place, however many connections others hold.
+    therefore finds a place, however many connections others hold. Likewise, beyond MAX_UNREAD, it closes the connection
+    that has kept the most bytes for the longest time.
     """
 
     def __init__(self, *args: Any, header_timeout: float, max_connections: int, **kwargs: Any) -> None:
@@ -53,6 +58,7 @@ class Protocol(H11Protocol):
         self._deadline: float | None = None
         self._reading_check: asyncio.TimerHandle | None = None
         self.last_active = 0.0
+        self.write_paused_at = 0.0
         self._log = logs.get(logs.CONNECTIONS)
 
     @property
@@ -64,6 +70,12 @@ class Protocol(H11Protocol):
     def waits_for_client(self) -> bool:
         """Whether the client has to act next: to send a request or the rest of one, or to read a response."""
         return self._is_between_requests or self.cycle.more_body or self.flow.write_paused
+
+    def drop(self) -> None:
+        """Close the connection at once."""
+        # It is lost a moment later. Until then, the next client must not count it.
+        self.connections.discard(self)
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -87,27 +99,38 @@ class Protocol(H11Protocol):
                 self._deadline = self.last_active + seconds
             self._close_at(self._deadline)
 
+    def handle_events(self) -> None:
+        # asyncio may call this in the context of an earlier request of this connection. Its ids must not be in the log
+        # lines of the next one.
+        contextvars.Context().run(super().handle_events)
+
     def on_response_complete(self) -> None:
         self._deadline = None
         self.cycle.body.clear()  # It would stay in memory until the next request.
         super().on_response_complete()
-        if self.transport.is_closing():
+        if self.transport.is_closing() and self._reading_check is None:
             # The transport waits until the client has read the response.
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+            self._check_reading_later()
 
     def timeout_keep_alive_handler(self) -> None:
         self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.write_paused_at = self.loop.time()
         self._check_reading_later()
+        self._limit_unread()
 
     def resume_writing(self) -> None:
         self.last_active = self.loop.time()
-        self._stop_reading_check()
+        if not self.transport.is_closing():
+            self._stop_reading_check()
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()  # The response came before the end of the request, which is invalid.
+            return
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("X-Content-Type-Options", "nosniff"),
@@ -148,7 +171,15 @@ class Protocol(H11Protocol):
         connections = cast("set[Protocol]", self.connections)
         waiting = (each for each in connections if each is not self and each.waits_for_client)
         victim = min(waiting, key=lambda each: each.last_active, default=self)
-        # The connection is lost a moment later. Until then, the next client must not count it.
-        connections.discard(victim)
-        victim.transport.abort()
+        victim.drop()
         self._log.warning(logs.TOO_MANY_CONNECTIONS, limit=self._max_connections)
+
+    def _limit_unread(self) -> None:
+        connections = cast("set[Protocol]", self.connections)
+        unread = {each: each.transport.get_write_buffer_size() for each in connections if each.flow.write_paused}
+        now = self.loop.time()
+        while sum(unread.values()) > MAX_UNREAD and len(unread) > 1:
+            victim = max(unread, key=lambda each: unread[each] * (now - each.write_paused_at))
+            del unread[victim]
+            victim.drop()
+            self._log.warning(logs.TOO_MUCH_UNREAD, limit=MAX_UNREAD)
