@@ -147,6 +147,31 @@ async def test_writes_of_an_account_are_limited(make_settings: MakeSettings, mon
 
 
 @pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("path", "media_type"), [("/products", "application/json"), ("/products/import", "application/x-ndjson")]
+)
+async def test_body_beyond_the_limit_of_writes_is_not_read(
+    make_settings: MakeSettings, path: str, media_type: str
+) -> None:
+    pieces_read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal pieces_read
+        for _ in range(3):
+            pieces_read += 1
+            yield b"{"
+
+    async with limited(make_settings, rate_limit_writes="1/minute") as client:
+        headers = {**bearer(ADA), "Content-Type": media_type}
+        # A body that can't be decoded counts, too.
+        answer = await client.post("/products", content=b"{", headers={**headers, "Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert (await client.post(path, content=body(), headers=headers)).status_code == 429
+        assert pieces_read == 0
+        assert (await client.post(path, content=body())).status_code == 401
+
+
+@pytest.mark.sqlite
 async def test_writes_can_be_unlimited(make_settings: MakeSettings) -> None:
     async with limited(make_settings, rate_limit_writes="off") as client:
         assert {(await post(client, name=7)).status_code for _ in range(30)} == {422}

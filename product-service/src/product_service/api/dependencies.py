@@ -5,22 +5,32 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
+from starlette.requests import HTTPConnection
 
 from auth_client.caller import Caller
 from auth_client.dependency import CurrentCaller
+from chassis.http.bearer import bearer
 from chassis.text import matching
 from product_service.domain.idempotency import MAX_KEY_LENGTH
 from product_service.services.write_limit import WriteLimit
 
 
-def writer(write_limit: WriteLimit) -> Any:
-    """For `Annotated[Caller, writer(...)]`: the caller, whose request counts as a write. It may raise TooManyWrites."""
+class _Writer:
+    """A guard: counts a request that writes, before its body is read; raises TooManyWrites."""
 
-    async def counted(caller: CurrentCaller) -> Caller:
-        await write_limit.count(caller)
+    def __init__(self, write_limit: WriteLimit) -> None:
+        self._write_limit = write_limit
+
+    async def admit(self, connection: HTTPConnection) -> None:
+        await self._write_limit.count(await bearer(connection))
+
+    async def __call__(self, caller: CurrentCaller) -> Caller:
         return caller
 
-    return Depends(counted)
+
+def writer(write_limit: WriteLimit) -> Any:
+    """For `Annotated[Caller, writer(...)]`: the caller, whose request counts as a write."""
+    return Depends(_Writer(write_limit))
 
 
 async def _idempotency_key(

@@ -110,12 +110,12 @@ class Guard(Protocol):
 
 
 def _guards(dependant: Dependant) -> Iterator[Guard]:
-    """The guards among the dependencies of an operation, and among theirs."""
+    """The guards among the dependencies of an operation, each after those that it depends on."""
     for each in dependant.dependencies:
+        yield from _guards(each)
         call: object = each.call
         if isinstance(call, Guard):
             yield call
-        yield from _guards(each)
 
 
 class Route(APIRoute):
