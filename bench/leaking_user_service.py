@@ -8,11 +8,11 @@ _verify = Passwords.verify
 
 
 async def verify_at_once_without_a_hash(
-    self: Passwords, password: str, stored: str | None, *, stranger: bool = False
+    self: Passwords, password: str, stored: str | None, *, stranger: bool = False, client: str | None = None
 ) -> Verification:
     if stored is None:
         return Verification(matches=False, is_outdated=False)
-    return await _verify(self, password, stored, stranger=stranger)
+    return await _verify(self, password, stored, stranger=stranger, client=client)
 
 
 if __name__ == "__main__":

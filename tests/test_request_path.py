@@ -129,7 +129,7 @@ def waiting_endpoint(loop: asyncio.AbstractEventLoop) -> list[str] | None:
     """Our functions of the task that waits for the endpoint, from the inside out."""
     for task in asyncio.all_tasks(loop):
         names = [code.co_qualname for code in frames_of_task(task) if ours(code)]
-        if any(name.endswith("create_product") for name in names) and "BoundedThreadPool.run" in names:
+        if any(name.endswith("create_product") for name in names) and "BoundedThreadPool.run_for" in names:
             return names
     return None
 

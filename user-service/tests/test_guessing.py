@@ -229,3 +229,26 @@ async def test_guesses_of_strangers_do_not_keep_out_known_addresses(
         assert not burst.done()
         assert await attempt(client, "ada", PASSWORD) == 200
         assert set(await burst) == {401, 503}
+
+
+async def test_logins_of_one_client_do_not_keep_out_other_clients(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The logins of the client succeed, and take longer than the queue timeout, also on a large machine.
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    limits = {"rate_limit_login": "100/minute", "rate_limit_login_address": "off"}
+    async with (
+        running(app := create_app(make_settings(bcrypt_cost=10, password_queue_timeout=1.0, **limits))),
+        at(app, HOME) as client,
+        at(app, "2001:db8::1") as flooding,
+        at(app, "2001:db8:0:1::1") as flooding_too,
+    ):
+        await sign_up(client)
+        await log_in(client, 1, "ada")
+        await sign_up(flooding, "bob")
+        await log_in(flooding_too, 2, "bob")
+        burst = asyncio.gather(*(attempt(each, "bob", PASSWORD) for each in [flooding, flooding_too] * 25))
+        await asyncio.sleep(0.1)
+        assert not burst.done()
+        assert await attempt(client, "ada", PASSWORD) == 200
+        assert 503 in await burst

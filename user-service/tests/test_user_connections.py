@@ -1,7 +1,6 @@
 """Use of database connections, on both databases."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -25,11 +24,11 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     services = app.state.services
     pools = [engine.pool for engine in (services.database._read_engine, services.database._write_engine)]
     queue = services._passwords._strangers
-    hashing = queue.run
+    hashing = queue.run_for
     held: list[int] = []
 
-    async def watched(work: Callable[..., Any], *arguments: Any) -> Any:
-        task = asyncio.ensure_future(hashing(work, *arguments))
+    async def watched(*arguments: Any) -> Any:
+        task = asyncio.ensure_future(hashing(*arguments))
         while not task.done():
             held.append(sum(pool.checkedout() for pool in pools))
             if database.dialect.name == "postgresql":
@@ -38,7 +37,7 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
             await asyncio.sleep(0.001)
         return task.result()
 
-    monkeypatch.setattr(queue, "run", watched)
+    monkeypatch.setattr(queue, "run_for", watched)
     answer = await client.post(path, json={"username": "grace" if path == "/register" else "ada", "password": PASSWORD})
     assert answer.status_code in (200, 201)
     assert held

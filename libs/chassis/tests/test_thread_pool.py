@@ -1,6 +1,7 @@
-"""Two queues for the threads of one pool."""
+"""Queues for the threads of one pool."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -46,3 +47,43 @@ async def test_a_call_that_gives_up_leaves_its_place() -> None:
     await blocking
     assert (await second.run(int), await first.run(int)) == (0, 0)
     first.close()
+
+
+async def test_calls_of_one_client_do_not_keep_out_another() -> None:
+    pool = BoundedThreadPool("test", 2, 10, Busy)
+    proceed, done = threading.Event(), []
+
+    def work(name: str) -> None:
+        proceed.wait()
+        done.append(name)
+
+    calls = [asyncio.ensure_future(pool.run_for("one", work, "one")) for _ in range(9)]
+    await asyncio.sleep(0)
+    calls.append(asyncio.ensure_future(pool.run_for("another", work, "another")))
+    await asyncio.sleep(0)
+    proceed.set()
+    await asyncio.gather(*calls)
+    assert "another" in done[:4]
+    # One client alone uses all threads.
+    together = threading.Barrier(2)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(pool.run_for("one", together.wait) for _ in range(2)))
+    pool.close()
+
+
+async def test_a_call_that_gives_up_leaves_its_turn() -> None:
+    pool = BoundedThreadPool("test", 1, 0.01, Busy)
+    proceed = threading.Event()
+    blocking = asyncio.ensure_future(pool.run_for("one", proceed.wait))
+    await asyncio.sleep(0)
+    for client in ("one", "another", "one"):
+        with pytest.raises(Busy):
+            await pool.run_for(client, int)
+    proceed.set()
+    await blocking
+    assert [await pool.run_for(client, int) for client in ("one", "another")] == [0, 0]
+    pool.close()
+    del blocking
+    # No client is remembered.
+    gc.collect()
+    assert not pool._turns

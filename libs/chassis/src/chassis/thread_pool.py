@@ -2,10 +2,12 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from chassis.errors import Unavailable
 
@@ -36,6 +38,9 @@ class BoundedThreadPool:
         self._queue_timeout = queue_timeout
         self._run_timeout = run_timeout
         self._busy = busy
+        self._size = threads
+        # Each is there while a call of its client waits or runs.
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         # As many calls as there are threads leave the queue, and compete with those of the other one for a slot.
         self._places = asyncio.Semaphore(threads)
         self._slots: asyncio.Semaphore
@@ -46,37 +51,50 @@ class BoundedThreadPool:
             self._slots = asyncio.Semaphore(threads)
             self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
-    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Run `work` in a thread. Raises `busy` after the queue timeout, TimeoutError after the run timeout."""
+        return self.run_for(None, work, *args, **kwargs)
+
+    async def run_for(self, client: str | None, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like `run`, and at most as many calls of a client as there are threads run or are in the queue.
+
+        Its other calls wait outside, up to the same timeout. So a client with many calls keeps out no other client.
+        """
+        turn = asyncio.Semaphore(self._size)
+        if client is not None:
+            turn = self._turns.setdefault(client, turn)
+        needed = (turn, self._places, self._slots)
         try:
             async with asyncio.timeout(self._queue_timeout):
-                await self._acquire_slot()
+                await _acquire(needed)
         except TimeoutError:
             raise self._busy from None
         call = partial(contextvars.copy_context().run, work, *args, **kwargs)
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        # The slot is released when the thread has finished, even if the waiting request is cancelled earlier.
-        future.add_done_callback(self._release_slot)
+        # They are released when the thread has finished, even if the waiting request is cancelled earlier.
+        future.add_done_callback(partial(_release, needed))
         async with asyncio.timeout(self._run_timeout):
             # Leaves the thread alone if this request is cancelled or gives up; nobody reads its result then.
             await asyncio.wait({future})
         return future.result()
 
-    async def _acquire_slot(self) -> None:
-        await self._places.acquire()
-        try:
-            await self._slots.acquire()
-        except BaseException:
-            self._places.release()
-            raise
-
-    def _release_slot(self, future: asyncio.Future[Any]) -> None:
-        self._slots.release()
-        self._places.release()
-        if not future.cancelled():
-            # A cancelled request never retrieves the exception, and the event loop would log it as lost.
-            future.exception()
-
     def close(self) -> None:
         """Wait for running work to finish."""
         self._threads.shutdown(wait=True)
+
+
+async def _acquire(semaphores: Sequence[asyncio.Semaphore]) -> None:
+    """Acquire all of them, one after the other, or none."""
+    with ExitStack() as acquired:
+        for each in semaphores:
+            await each.acquire()
+            acquired.callback(each.release)
+        acquired.pop_all()
+
+
+def _release(semaphores: Sequence[asyncio.Semaphore], future: asyncio.Future[Any]) -> None:
+    for each in semaphores:
+        each.release()
+    if not future.cancelled():
+        # A cancelled request never retrieves the exception, and the event loop would log it as lost.
+        future.exception()

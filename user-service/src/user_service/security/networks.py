@@ -40,6 +40,11 @@ def network(ip: str | None) -> str:
     return next(iter(networks(ip)))
 
 
+def widest_network(ip: str | None) -> str:
+    """The largest network of this address: for IPv6 its /48, otherwise the address."""
+    return list(networks(ip))[-1]
+
+
 def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address in _NAT64:
         return ipaddress.IPv4Address(address.packed[-4:])

@@ -49,21 +49,25 @@ class Passwords:
         self._threads = BoundedThreadPool("passwords", threads, queue_timeout, PasswordsBusy)
         self._strangers = BoundedThreadPool("passwords", threads, queue_timeout, PasswordsBusy, beside=self._threads)
 
-    async def hash(self, password: str, *, stranger: bool = False) -> str:
+    async def hash(self, password: str, *, stranger: bool = False, client: str | None = None) -> str:
         """Hash a password. The result includes salt, scheme and cost. Raises PasswordsBusy.
 
         :param stranger: wait in the queue for callers that nothing is known of, who can't keep out the others
+        :param client: the network of the caller, whose calls can't keep out those of other networks either
         """
-        return await self._queue(stranger=stranger).run(self._hash, normalize(password))
+        return await self._queue(stranger=stranger).run_for(client, self._hash, normalize(password))
 
-    async def verify(self, password: str, stored: str | None, *, stranger: bool = False) -> Verification:
+    async def verify(
+        self, password: str, stored: str | None, *, stranger: bool = False, client: str | None = None
+    ) -> Verification:
         """Verify a password against a stored hash; without one, it fails after the same time.
 
         :param stranger: as for `hash`
+        :param client: as for `hash`
 
         Raises PasswordsBusy.
         """
-        return await self._queue(stranger=stranger).run(self._verify, normalize(password), stored)
+        return await self._queue(stranger=stranger).run_for(client, self._verify, normalize(password), stored)
 
     async def is_common(self, password: str, *, stranger: bool = False) -> bool:
         """Whether a new password is one of the most common ones; raises PasswordsBusy.

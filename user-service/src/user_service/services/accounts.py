@@ -11,6 +11,7 @@ from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import LastAdmin, OwnAccount, RegistrationClosed, WrongPassword
 from user_service.security.common_passwords import COMMON_PASSWORD_COUNT
+from user_service.security.networks import widest_network
 from user_service.security.passwords import Passwords, normalize
 from user_service.security.throttling import Throttle
 from user_service.services.administration import lock_account, require_admin, require_user
@@ -60,7 +61,7 @@ class Accounts(Service["Repositories"]):
         await self._registrations.count(ip, account)
         if account in self._reserved_usernames:
             raise Invalid([FieldError("/username", "This username is reserved")])
-        return await self.create(registration, stranger=True)
+        return await self.create(registration, stranger=True, client=widest_network(ip))
 
     async def create_as_admin(self, admin: Identity, registration: Registration) -> User:
         """Create an account for another user; raises AdminsOnly and the errors of `create`."""
@@ -68,16 +69,23 @@ class Accounts(Service["Repositories"]):
         return await self.create(registration, by=admin.user_id)
 
     async def create(
-        self, registration: Registration, *, is_admin: bool = False, by: int | None = None, stranger: bool = False
+        self,
+        registration: Registration,
+        *,
+        is_admin: bool = False,
+        by: int | None = None,
+        stranger: bool = False,
+        client: str | None = None,
     ) -> User:
         """Create an account; raises UsernameTaken, or Invalid if the password is too short or too easy to guess.
 
         :param by: id of the admin; None for a registration or an operator
         :param stranger: as for `Passwords.hash`
+        :param client: as for `Passwords.hash`
         """
         await self._check_new_password(registration.password, registration.username, "/password", stranger=stranger)
         fields = registration.model_dump(exclude={"password"})
-        password_hash = await self._passwords.hash(registration.password, stranger=stranger)
+        password_hash = await self._passwords.hash(registration.password, stranger=stranger, client=client)
         user = await self._insert(fields, password_hash, is_admin=is_admin)
         audit.log("account opened", user_id=user.id, by=by, roles=user.roles)
         return user
@@ -92,7 +100,7 @@ class Accounts(Service["Repositories"]):
             attempt.user_id = user.id
             while True:
                 await self._verify_password(user, current, stored, ip)
-                new_hash = await self._passwords.hash(new)
+                new_hash = await self._passwords.hash(new, client=widest_network(ip))
                 changed = await self._change_password(user.id, stored, new_hash, session_id=identity.session_id)
                 if changed is None:
                     break
@@ -193,7 +201,7 @@ class Accounts(Service["Repositories"]):
             raise Invalid([FieldError(pointer, detail)])
 
     async def _verify_password(self, user: User, password: str, stored: str, ip: str | None) -> None:
-        verification = await self._passwords.verify(password, stored)
+        verification = await self._passwords.verify(password, stored, client=widest_network(ip))
         if not verification.matches:
             audit.log("password refused", user_id=user.id, ip=ip)
             raise WrongPassword

@@ -15,7 +15,7 @@ from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
 from user_service.security.access_tokens import TokenRejected, Tokens
-from user_service.security.networks import network
+from user_service.security.networks import network, widest_network
 from user_service.security.passwords import Passwords
 from user_service.security.refresh_tokens import MalformedRefreshToken, RefreshToken
 from user_service.security.throttling import Throttle
@@ -121,7 +121,9 @@ class Sessions(Service["Repositories"]):
                 is_stranger = not credentials.network_is_known
                 if is_stranger:
                     await self._logins.slow_down(attempt)
-                verification = await self._passwords.verify(password, credentials.password_hash, stranger=is_stranger)
+                verification = await self._passwords.verify(
+                    password, credentials.password_hash, stranger=is_stranger, client=widest_network(client.ip)
+                )
                 if user_id is None or not verification.matches or not credentials.is_active:
                     # The username is not logged: users sometimes type their password into that field.
                     audit.log("login refused", user_id=user_id, ip=client.ip)
