@@ -11,12 +11,15 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
+from chassis.rate_limits import IN_MEMORY, RateLimits
 from testkit.applications import running
 from testkit.throttling import ELSEWHERE, HOME, at, attempt, limited
 from testkit.users import PASSWORD, MakeSettings, log_in, sign_up
+from user_service.errors import InvalidCredentials
 from user_service.main import create_app
 from user_service.repositories import networks
 from user_service.security import throttling
+from user_service.security.throttling import Throttle
 
 NEW = "192.0.2.77"
 """An address that nothing has come from."""
@@ -133,6 +136,17 @@ class TestSlowDown:
             assert (await login_at(app, ELSEWHERE)).status_code == 200
             assert await attempts_from(app, [HOME] * 5) == [401] * 5
             assert (await login_at(app, HOME)).status_code == 200
+
+    async def test_an_attempt_that_starts_again_is_delayed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(throttling, "DELAY", 0.0)
+        logins = Throttle(RateLimits(IN_MEMORY), "login", "9/minute", "off", suspicious="1/hour")
+        with pytest.raises(InvalidCredentials):
+            async with logins.attempt(NEW, "ada"):
+                raise InvalidCredentials
+        async with logins.attempt(NEW, "ada") as again:
+            # It takes one of its three places.
+            for _ in range(4):
+                await logins.slow_down(again)
 
     async def test_few_attempts_are_delayed_at_a_time(
         self, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
