@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy import Engine
 from chassis.errors import DatabaseUnavailable
 from product_service.main import create_app
 from product_service.repositories.products import ProductRepository
-from product_service.services import import_export
+from product_service.services import import_export, products
 from testkit.applications import running
 from testkit.databases import NewDatabase
 from testkit.product_list import Json, expected
@@ -194,3 +195,21 @@ async def test_import_and_export_are_not_product_ids(client: httpx.AsyncClient, 
     for other in (f"{path}s", "/products/abc"):
         answer = await client.get(other)
         assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "product_id")
+
+
+async def test_pages_of_concurrent_exports_are_read_one_at_a_time(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, most, list_page = 0, 0, products._page
+
+    def page(*args: Any, **kwargs: Any) -> Any:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        time.sleep(0.02)
+        reading -= 1
+        return list_page(*args, **kwargs)
+
+    monkeypatch.setattr(products, "_page", page)
+    await asyncio.gather(*(export(client, format="csv") for _ in range(5)))
+    assert most == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Products(Service["Repositories"]):
     def __init__(self, transactions: Transactions[Repositories], rules: Rules) -> None:
         super().__init__(transactions)
         self._rules = rules
+        self._export_lock = asyncio.Lock()
 
     @reads
     def get(self, repos: Repositories, product_id: int) -> Product:
@@ -74,8 +76,22 @@ class Products(Service["Repositories"]):
         """
         return _page(repos, criteria, limit, skip=skip, after=after, count=count)
 
+    async def export_page(
+        self,
+        criteria: Criteria,
+        limit: int,
+        after: tuple[Any, ...] | None,
+        serialize: Callable[[Sequence[Product]], str],
+    ) -> tuple[ProductPage, str]:
+        """A page and its products as text. `serialize` runs in the same worker thread.
+
+        One page is read at a time, so that other reads of this process wait for one at most.
+        """
+        async with self._export_lock:
+            return await self._export_page(criteria, limit, after, serialize)
+
     @reads
-    def export_page(
+    def _export_page(
         self,
         repos: Repositories,
         criteria: Criteria,
@@ -83,7 +99,6 @@ class Products(Service["Repositories"]):
         after: tuple[Any, ...] | None,
         serialize: Callable[[Sequence[Product]], str],
     ) -> tuple[ProductPage, str]:
-        """A page and its products as text. `serialize` runs in the same worker thread."""
         page = _page(repos, criteria, limit, after=after)
         return page, serialize(page.products)
 
