@@ -50,6 +50,14 @@ class TestLogin:
                 assert await attempts(client, "ada", "ada") == [401, 401]
                 assert await attempt(client, "ada", PASSWORD) == 200
 
+    async def test_a_successful_login_does_not_reset_the_count_of_the_address(
+        self, make_settings: MakeSettings
+    ) -> None:
+        async with limited(make_settings, rate_limit_login_address="2/minute") as (client, _):
+            assert await attempts(client, "grace") == [401]
+            assert await attempt(client, "ada", PASSWORD) == 200
+            assert await attempts(client, "grace", "linus") == [401, 429]
+
     async def test_one_address_cannot_try_many_accounts(self, make_settings: MakeSettings) -> None:
         async with limited(make_settings, rate_limit_login_address="4/minute") as (client, app):
             assert await attempts(client, *(f"name-{number}" for number in range(6))) == [401] * 4 + [429] * 2
