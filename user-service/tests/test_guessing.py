@@ -132,6 +132,10 @@ class TestSlowDown:
             await log_in(client, 1, "ada")
             await attempts_from(app, strangers(3))
             assert await attempts_from(app, [NEW] * 5) == [401] * 3 + [429] * 2
+            assert 540 < int((await login_at(app, NEW)).headers["retry-after"]) <= 600
+            # It has three others for another account.
+            await attempts_from(app, strangers(3), "grace")
+            assert await attempts_from(app, [NEW], "grace") == [401]
             # Neither another new address is locked, nor a known one.
             assert (await login_at(app, ELSEWHERE)).status_code == 200
             assert await attempts_from(app, [HOME] * 5) == [401] * 5

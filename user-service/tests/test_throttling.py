@@ -55,13 +55,13 @@ class TestLogin:
     ) -> None:
         async with limited(make_settings, rate_limit_login_address="2/minute") as (client, _):
             assert await attempts(client, "grace") == [401]
+            # Otherwise an attacker with one account could reset it at will.
             assert await attempt(client, "ada", PASSWORD) == 200
             assert await attempts(client, "grace", "linus") == [401, 429]
 
     async def test_one_address_cannot_try_many_accounts(self, make_settings: MakeSettings) -> None:
         async with limited(make_settings, rate_limit_login_address="4/minute") as (client, app):
             assert await attempts(client, *(f"name-{number}" for number in range(6))) == [401] * 4 + [429] * 2
-            # A success does not reset it: otherwise an attacker with one account could reset it at will.
             assert await attempt(client, "ada", PASSWORD) == 429
             async with at(app, ELSEWHERE) as another:
                 assert await attempt(another, "ada", PASSWORD) == 200
