@@ -130,6 +130,9 @@ class TestSlowDown:
         monkeypatch.setattr(throttling, "DELAY", 0.01)
         async with limited(make_settings, rate_limit_login_account="3/hour") as (client, app):
             await log_in(client, 1, "ada")
+            # Another account has used it.
+            await sign_up(client, "bob")
+            assert (await login_at(app, NEW, "bob")).status_code == 200
             await attempts_from(app, strangers(3))
             assert await attempts_from(app, [NEW] * 5) == [401] * 3 + [429] * 2
             assert 540 < int((await login_at(app, NEW)).headers["retry-after"]) <= 600
@@ -205,10 +208,13 @@ class TestKnownNetworks:
         self, make_settings: MakeSettings, database: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(networks, "MAX_NETWORKS", 2)
-        async with limited(make_settings) as (_, app):
+        async with limited(make_settings) as (client, app):
+            await sign_up(client, "bob")
+            for address in (*strangers(1), NEW):
+                assert (await login_at(app, address, "bob")).status_code == 200
             for address in (HOME, ELSEWHERE, HOME, NEW):
                 assert (await login_at(app, address)).status_code == 200
-        assert known_networks(database) == {HOME, NEW}
+        assert known_networks(database) == {HOME, NEW, *strangers(1)}
 
     async def test_a_network_is_forgotten_after_90_days_and_with_the_account(
         self, make_settings: MakeSettings, database: Engine
