@@ -10,18 +10,18 @@ a wrong command line, and 128 plus the number of the signal that stopped it: 130
 """
 
 import sys
+from importlib.util import find_spec
 
 # This check comes first, and an older Python must be able to parse this file to reach it.
 if sys.version_info < (3, 11):  # noqa: UP036 - this is what an older Python runs.
     message = "dev.py needs Python 3.11 or newer, and this is Python {}.{}: start it with a newer Python."
     sys.exit(message.format(*sys.version_info[:2]))
 
-try:
-    import ensurepip  # noqa: F401 - Debian packages it separately, and venv would fail halfway without it.
-    import sqlite3  # noqa: F401
-    import venv  # noqa: F401
-except ImportError as error:
-    sys.exit(f"dev.py: this Python has no module {error.name} (on Debian and Ubuntu: apt install python3-venv).")
+# Debian packages the first two separately, and venv would fail halfway without them. Importing all takes a third of the
+# start, and most commands need none of them.
+for module in ("ensurepip", "venv", "_sqlite3"):
+    if find_spec(module) is None:
+        sys.exit(f"dev.py: this Python has no module {module} (on Debian and Ubuntu: apt install python3-venv).")
 
 from pathlib import Path
 

@@ -9,11 +9,11 @@ from xdist.scheduler import LoadFileScheduling
 
 from testkit.databases import Databases
 from testkit.processes import Services, running_services
-from tests.launcher.launching import Terminal, copy_with_standins
+from tests.launcher.launching import Terminal, copy_with_standins, install_standins, make_venv_with_standin_of_pip
 
 
 class _Scheduling(LoadFileScheduling):
-    """Gives all tests of the launcher to one worker, because installing the stand-ins takes most of their time."""
+    """Gives all tests of the launcher to one worker, so that the stand-ins are installed once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
@@ -52,5 +52,6 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The launcher with stand-ins for the services and for the tools, installed."""
-    return copy_with_standins(tmp_path_factory.mktemp("launcher") / "stand in")
+    """The launcher with stand-ins for the services, for the tools and for pip, installed."""
+    tree = copy_with_standins(tmp_path_factory.mktemp("launcher") / "stand in")
+    return install_standins(make_venv_with_standin_of_pip(tree))

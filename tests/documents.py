@@ -122,6 +122,8 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         # Without proxies, and without a ~/.curlrc.
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        # With the python3 of the tests: one that a version manager puts on the PATH takes several times as long.
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             cwd=folder,

@@ -12,6 +12,7 @@ from tests.launcher.launching import (
     copy_with_standins,
     environment_of,
     free_ports,
+    install_standins,
     posix_only,
     processes_of,
 )
@@ -23,7 +24,8 @@ REVIEW = "review-service"
 @pytest.fixture(scope="module")
 def three_services(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-ins, and a third service with its line in the list."""
-    return copy_with_standins(tmp_path_factory.mktemp("launcher") / "three services", (*SERVICES, REVIEW))
+    tree = copy_with_standins(tmp_path_factory.mktemp("launcher") / "three services", (*SERVICES, REVIEW))
+    return install_standins(tree)
 
 
 def test_up_installs_and_starts_a_third_service(three_services: Path, terminal: Terminal) -> None:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ NO_NETWORK = {
 }
 
 STANDIN_SERVICE = r"""
-import http.server, json, os, pathlib, signal, subprocess, sys, threading, time
+import json, os, pathlib, sys
 
 service = pathlib.Path.cwd().name
 told = os.environ.get("STANDIN_" + service.split("-")[0].upper(), "")
@@ -71,6 +72,8 @@ if sys.argv[1:]:
 if told == "refuse to start":
     print("cannot start: as told", file=sys.stderr)
     sys.exit(2)
+
+import http.server, signal, subprocess, threading, time  # The commands start faster without them.
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -106,11 +109,23 @@ print("bye")
 """
 
 STANDIN_TOOL = r"""
-import os, pathlib, sys
-name = pathlib.Path(__file__).stem
-print(name, sys.argv[1:], "in", pathlib.Path.cwd().name, flush=True)
+import os, sys
+name = os.path.basename(__file__).removesuffix(".py")
+print(name, sys.argv[1:], "in", os.path.basename(os.getcwd()), flush=True)
 status, _, argument = os.environ.get("STANDIN_" + name.upper(), "0").partition(" for ")
 sys.exit(int(status) if argument in ("", *sys.argv[1:2]) else 0)
+"""
+
+STANDIN_PIP = r"""
+import pathlib, sys, sysconfig
+
+for word in sys.argv[1:]:
+    option, _, value = word.partition("=")
+    if option == "--editable":
+        path = pathlib.Path(sysconfig.get_path("purelib"), value.replace("/", "-") + ".pth")
+        path.write_text(str(pathlib.Path(value, "src").absolute()))
+    elif option == "--requirement" and "--require-hashes" not in sys.argv:
+        sys.exit("ERROR: without hashes")
 """
 
 
@@ -289,7 +304,7 @@ def copy_of_the_project(target: Path) -> Path:
 
 
 def copy_with_standins(tree: Path, services: Sequence[str] = SERVICES) -> Path:
-    """The launcher with stand-ins for the services and for the tools, installed."""
+    """The launcher with stand-ins for the services and for the tools, not installed yet."""
     tree.mkdir()
     for name in ("dev.py", "start-user-service.sh", "start-product-service.sh", "requirements-build.txt"):
         shutil.copy2(ROOT / name, tree / name)
@@ -325,9 +340,14 @@ def copy_with_standins(tree: Path, services: Sequence[str] = SERVICES) -> Path:
     ):
         (tree / path).parent.mkdir(parents=True)
         (tree / path).write_text(STANDIN_TOOL)
+    return tree
+
+
+def install_standins(tree: Path) -> Path:
+    """Install a copy with stand-ins, and the stand-ins for those tools that are programs."""
     first = Terminal(tree.parent)
     assert first.dev(tree, "migrate").status() == 0, first.started[0].output
-    assert "Making .venv" in first.started[0].output
+    assert "Installing all requirements" in first.started[0].output
     for tool in ("lint-imports", "hadolint"):
         program = tree / ".venv" / "bin" / tool
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)
@@ -335,6 +355,16 @@ def copy_with_standins(tree: Path, services: Sequence[str] = SERVICES) -> Path:
         words = shlex.join([sys.executable, str(tree / f"{tool}.py")])
         program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         program.chmod(0o755)
+    return tree
+
+
+def make_venv_with_standin_of_pip(tree: Path) -> Path:
+    """Make the .venv of a copy as the launcher does, but with a pip that installs only local packages, and at once."""
+    folder = tree / ".venv"
+    venv.EnvBuilder(symlinks=True).create(folder)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    (folder / "lib" / f"python{version}" / "site-packages" / "pip.py").write_text(STANDIN_PIP)
+    (folder / "installed.json").write_text(json.dumps({"venv": f"Python {version} in {tree}"}))
     return tree
 
 

@@ -1,9 +1,8 @@
 """`chassis.database.migrations` on both databases, in one process and in several."""
 
 import asyncio
+import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +13,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
+from testkit import preloaded
 from testkit.databases import check_every_migration
-from testkit.library import Library, connection_to, opened, path_of, rows
+from testkit.library import Library, connection_to, eventually, opened, path_of, rows
 from testkit.library_migrations import BROKEN, FIRST, SECOND, make_migrations, write_migrations
 
 
@@ -195,38 +195,35 @@ def test_an_unknown_revision_is_refused(tmp_path: Path, empty_url: str) -> None:
 
 MIGRATOR = """
 import sys
+import time
 from pathlib import Path
 from sqlalchemy import MetaData
 from chassis.database.migrations import Migrations
 
 migrations = Migrations(Path(sys.argv[1]), MetaData(), sys.argv[2])
 print("ready", flush=True)
-sys.stdin.readline()
+while not Path("go").exists():
+    time.sleep(0.001)
 print(migrations.upgrade())
 """
 
 
 def test_only_one_of_several_processes_migrates(tmp_path: Path, empty_url: str) -> None:
     folder = write_migrations(tmp_path, FIRST, SECOND)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", MIGRATOR, str(folder), empty_url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(5)
-    ]
+    (tmp_path / "migrator.py").write_text(MIGRATOR, encoding="utf-8")
+    outputs = [tmp_path / f"output-{number}" for number in range(5)]
+    arguments = [str(folder), empty_url]
+    processes = [preloaded.start("migrator", arguments, tmp_path, os.environ, output) for output in outputs]
+
+    def ready() -> bool:
+        return all(output.exists() and output.read_text(encoding="utf-8") == "ready\n" for output in outputs)
+
+    eventually(ready)
+    (tmp_path / "go").touch()
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [process.communicate(timeout=300) for process in processes]
-    assert sorted(output for output, _ in answers) == ["False\n"] * 4 + ["True\n"], answers
+        process.join(300)
+    answers = [output.read_text(encoding="utf-8") for output in outputs]
+    assert sorted(answers) == ["ready\nFalse\n"] * 4 + ["ready\nTrue\n"]
     assert rows(empty_url, REVISION) == [("0002",)]
 
 

@@ -1,13 +1,12 @@
 """`testkit.plugin`, in a separate run of pytest: how it finds PostgreSQL, and what it reports."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
+from testkit import preloaded
 from testkit.library import rows
 
 TESTS = """
@@ -39,18 +38,15 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, list[st
     (folder / "test_example.py").write_text(TESTS, encoding="utf-8")
     (folder / "none_installed.py").write_text(NONE_INSTALLED, encoding="utf-8")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "PYTEST_"))}
-    ended = subprocess.run(
+    ended = preloaded.run(
+        "pytest",
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "none_installed"),
+            *("-q", "-p", "no:cacheprovider", "-p", "none_installed"),
             *("-p", "no:schemathesis", "-p", "no:hypothesispytest"),  # They take longer to load than everything else.
             *arguments,
         ],
-        cwd=folder,
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        folder,
+        {**inherited, **environment},
     )
     made = folder / "made"
     urls = made.read_text(encoding="utf-8").split() if made.exists() else []

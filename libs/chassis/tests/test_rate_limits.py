@@ -25,7 +25,7 @@ async def test_a_hit_takes_the_same_time_with_many_counters() -> None:
             rounds.append((time.perf_counter() - started) / 10)
         return min(rounds)
 
-    few, many = await best_time(100), await best_time(100_000)
+    few, many = await best_time(100), await best_time(20_000)
     assert many < 0.001
     assert many < 20 * few
 
