@@ -1,9 +1,8 @@
 """`chassis.database.transactions` on SQLite: statements, locks and damaged files."""
 
 import asyncio
+import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from testkit import preloaded
 from testkit.library import (
     THREAD_TIMEOUT,
     Library,
     Shelf,
     add_shelf,
+    eventually,
     logged,
     names,
     open_library,
@@ -121,6 +122,7 @@ async def test_concurrent_writers_wait_for_each_other(library_url: str) -> None:
 
 WRITER = """
 import asyncio, sys
+from pathlib import Path
 from sqlalchemy import text
 from chassis.database.transactions import Database
 
@@ -131,7 +133,8 @@ def add_the_next(session):
 async def main():
     database = Database(sys.argv[1], lambda session: session, pool_size=2, pool_timeout=20)
     print("ready", flush=True)
-    sys.stdin.readline()
+    while not Path("go").exists():
+        await asyncio.sleep(0.001)
     for _ in range(10):
         await database.write(add_the_next)
     database.close()
@@ -140,19 +143,17 @@ asyncio.run(main())
 """
 
 
-async def test_writers_in_several_processes_wait_for_each_other(library: Library, library_url: str) -> None:
-    processes = [
-        subprocess.Popen(  # noqa: ASYNC220 - it has nothing to wait for
-            [sys.executable, "-c", WRITER, library_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
+async def test_writers_in_several_processes_wait_for_each_other(
+    library: Library, library_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "writer.py").write_text(WRITER, encoding="utf-8")
+    outputs = [tmp_path / f"output-{number}" for number in range(2)]
+    processes = [preloaded.start("writer", [library_url], tmp_path, os.environ, output) for output in outputs]
+    eventually(lambda: all(output.exists() and output.read_bytes() == b"ready\n" for output in outputs))
+    (tmp_path / "go").touch()
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == b"ready"
-    for process in processes:
-        process.communicate(b"go\n", timeout=300)
-    assert [process.returncode for process in processes] == [0, 0]
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert len(await library.read(names)) == 20
 
 

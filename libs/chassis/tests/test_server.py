@@ -254,33 +254,26 @@ def ask(port: int, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving(folder: Path, *arguments: str, **settings: str) -> Iterator[tuple[preloaded.Process, int, Path]]:
+    """The process of a service that listens, its port, and the file with its output."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tiny_service", *arguments],
-        cwd=folder,
-        env={**os.environ, "PORT": str(port), "LOG_FORMAT": "json", **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    environment = {**os.environ, "PORT": str(port), "LOG_FORMAT": "json", **settings}
+    output = folder.with_name("output")
+    process = preloaded.start("tiny_service", arguments, folder, environment, output)
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "Uvicorn running" in line:
-                break
-        yield process, port
+        eventually(lambda: output.exists() and "Uvicorn running" in output.read_text(encoding="utf-8"), TIMEOUT)
+        yield process, port, output
     finally:
         kill_group(process)
-        process.communicate()
+        process.join()
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill the process with its workers, which would keep its output open."""
+def kill_group(process: preloaded.Process) -> None:
+    """Kill the process with its workers."""
     if sys.platform == "win32":
         process.kill()
     else:
+        assert process.pid is not None
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -317,7 +310,7 @@ def test_a_failed_migration_exits_with_status_2_and_one_line(tiny: Path) -> None
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to catch")
 def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) -> None:
-    with serving(tiny, DRAIN_SECONDS="0.5", LOG_LEVEL="DEBUG") as (process, port):
+    with serving(tiny, DRAIN_SECONDS="0.5", LOG_LEVEL="DEBUG") as (process, port, output):
         status, headers, body = ask(port, "GET", "/health/ready")
         assert (status, body) == (200, b'{"status":"ready"}')
         head = ask(port, "HEAD", "/health/ready")
@@ -327,7 +320,7 @@ def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) ->
         with pytest.raises(http.client.IncompleteRead):
             ask(port, "GET", "/truncated")
 
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         stopped = time.monotonic()
         while ask(port, "GET", "/health/ready")[0] == 200:
             assert time.monotonic() < stopped + TIMEOUT
@@ -335,12 +328,12 @@ def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) ->
         assert (status, json.loads(body)["code"]) == (503, "draining")
         assert "retry-after" in headers
         assert ask(port, "GET", "/health/live")[0] == 200
-        output, _ = process.communicate(timeout=TIMEOUT)
-        assert process.returncode in (0, -signal.SIGTERM)
+        process.join(TIMEOUT)
+        assert process.exitcode in (0, -signal.SIGTERM)
         with pytest.raises(ConnectionRefusedError):
             ask(port, "GET", "/health/live")
 
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
     assert all(line["service"] == "tiny-service" for line in lines)
     assert [line["route"] for line in lines if line["message"] == "request"][:2] == ["/health/ready"] * 2
     # uvicorn's own access log would contain the URL.
@@ -357,12 +350,12 @@ def test_with_reload_a_saved_file_restarts_the_service(tiny: Path) -> None:
         except (OSError, http.client.HTTPException):
             return None  # The service restarts.
 
-    with serving(tiny, "serve", "--reload", str(tiny)) as (process, port):
+    with serving(tiny, "serve", "--reload", str(tiny)) as (process, port, _):
         eventually(lambda: title() == "Tiny", TIMEOUT, "the service answers")
         code.write_text(TINY.replace('title="Tiny"', 'title="Changed"'), encoding="utf-8")
         eventually(lambda: title() == "Changed", TIMEOUT, "the saved file is served")
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0
+        process.terminate()
+        process.join(TIMEOUT)
+        assert process.exitcode == 0
         with pytest.raises(ConnectionRefusedError):
             ask(port, "GET", "/health/live")
