@@ -32,6 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Collect garbage seldom: imports, the collection of tests and applications make many objects that stay.
+    gc.set_threshold(100_000, 20, 20)
     config.addinivalue_line("markers", "sqlite: the tested behaviour exists on SQLite only")
     config.addinivalue_line("markers", "postgresql: the tested behaviour exists on PostgreSQL only")
     config.addinivalue_line("markers", "alone: shares no application, because it leaves more behind than rows")
@@ -66,9 +68,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage seldom: most tests make an application, and scanning all imported modules again costs a sixth."""
+    """Never scan the imported modules and the collected tests again."""
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.hookimpl(trylast=True)
