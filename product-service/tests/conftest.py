@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from auth_client import pool
 from product_service import main
 from product_service.settings import Settings
 from testkit import products
@@ -55,6 +56,13 @@ def settings(database_url: str, user_service: UserServiceStub, /, **changes: Any
 def make_settings(database_url: str, user_service: UserServiceStub) -> MakeSettings:
     """A factory of settings, for tests that make applications themselves."""
     return partial(settings, database_url, user_service)
+
+
+@pytest.fixture(autouse=True)
+def patient_connections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine connect to the stub of the user service; the table of faults has limits of its own."""
+    if not request.module.__name__.endswith("test_token_validation_faults"):
+        monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 20)
 
 
 @pytest.fixture

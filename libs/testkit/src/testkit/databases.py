@@ -83,7 +83,7 @@ class Databases:
     def empty(self, address: str, migrations_of: MigrationsOf) -> None:
         """Take a database back to the state in which it was made, while an application stays connected.
 
-        :raises AssertionError: more than rows was changed, on PostgreSQL
+        On SQLite, that undoes every change. On PostgreSQL, it raises AssertionError if more than rows was changed.
         """
         if self._server is None:
             overwrite(address, self._templates[migrations_of])
