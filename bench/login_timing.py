@@ -294,7 +294,7 @@ def main() -> int:
     args = arguments()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    rng = random.Random(args.seed)  # noqa: S311 - it decides an order, and draws resamples.
+    rng = random.Random(args.seed)
     try:
         with tempfile.TemporaryDirectory() as folder, closing(new_service(Path(folder) / "service", args)) as service:
             service.start().wait_ready()

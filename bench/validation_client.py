@@ -73,7 +73,7 @@ class Constant(asyncio.Protocol):
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
         if end and len(body) >= int(length):
             self._pending = b""
-            assert isinstance(self._transport, asyncio.WriteTransport)  # noqa: S101 - a TCP server has no other.
+            assert isinstance(self._transport, asyncio.WriteTransport)
             self._transport.write(self._answer)
 
 
@@ -203,7 +203,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    rng = random.Random(args.seed)  # noqa: S311 - it only decides an order.
+    rng = random.Random(args.seed)
     with server() as url, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # The log line of each call is formatted as in production, but not written to a terminal.
         logs.configure("bench", "INFO", "json", nowhere)

@@ -36,7 +36,7 @@ from tools.processes import Interrupted, interrupt, on_signal
 from tools.services import SERVICES
 
 Action = Callable[[argparse.Namespace], int]
-BENCHMARKS = ["endpoint-styles", "login-timing", "validation-client"]  # Each is a module of bench/.
+BENCHMARKS = ["services", "endpoint-styles", "login-timing", "validation-client"]  # Each is a module of bench/.
 # Their arguments go to another program as they are; argparse would take its options for those of dev.py.
 PASSING_ALL_ON: tuple[Action, ...] = (
     test,
@@ -95,7 +95,14 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         default=[],
         help="add N more products directly to the database of the product service",
     )
-    benchmark.add_argument("benchmark", metavar="BENCHMARK", choices=BENCHMARKS, help=" or ".join(BENCHMARKS))
+    benchmark.add_argument(
+        "benchmark",
+        metavar="BENCHMARK",
+        nargs="?",
+        choices=BENCHMARKS,
+        default=BENCHMARKS[0],
+        help=f"{' or '.join(BENCHMARKS)}; the first by default",
+    )
     rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on unchanged")
 
     takes: dict[Action, list[argparse.ArgumentParser]] = {

@@ -177,6 +177,7 @@ def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]
         worker_factory,
         factory=True,
         http=cast("type[asyncio.Protocol]", protocol),
+        loop="asyncio",
         ws="none",
         backlog=BACKLOG,
         host=settings.host,

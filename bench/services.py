@@ -1,0 +1,160 @@
+"""Measures both services against two references: the floor, and what people write from tutorials.
+
+    python3 dev.py bench                               all of it, on both databases: five minutes
+    python3 dev.py bench services --database sqlite    on one database
+    python3 dev.py bench services --short              proves only that it works
+    python3 dev.py bench services --write              writes bench/RESULTS.md as well
+
+`bench/floor.py` is the least that the services could do; `bench/usual.py` is what tutorials show. All of them run at
+the same time, each with one worker a service and a database of its own. A round sends each call to each of them, in
+random order, so other load on the machine affects all alike. CPU is that of the service processes, without the database
+server and the client. The tables have medians of the rounds, and ratios of the CPU times.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import bcrypt
+
+from bench.contenders import CALLS, FLOOR, LOGIN, OURS, USUAL, VALIDATION, Contender, Starter, starter
+from bench.http_load import Load, percentile, request_bytes, send
+from testkit.databases import POSTGRESQL, SQLITE
+from tests.proof.prove import databases
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+TITLES = {SQLITE: "SQLite", POSTGRESQL: "PostgreSQL"}
+CONNECTIONS = 16
+STORM = 200
+"""Logins at once."""
+
+Measurements = dict[tuple[str, str], list[tuple[Load, float]]]
+"""The loads of each call and contender, one for each round, each with the CPU seconds per request."""
+
+
+async def measured(contenders: Sequence[Contender], rounds: int, count: int) -> Measurements:
+    """A first round, which is not measured, warms up."""
+    found: Measurements = {(call.name, each.name): [] for call in CALLS for each in contenders}
+    for number in range(rounds + 1):
+        pairs = [(call, each) for call in CALLS for each in contenders]
+        random.shuffle(pairs)
+        for call, each in pairs:
+            requests = max(int(count * call.share), CONNECTIONS) if number else 4 * CONNECTIONS
+            measurement = await each.measure(call, requests, CONNECTIONS)
+            if number:
+                found[call.name, each.name].append(measurement)
+    return found
+
+
+def table_of_calls(found: Measurements) -> Iterator[str]:
+    yield "| call | | requests/s | CPU µs | x floor | x usual | p50 ms | p99 ms |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
+    for call in CALLS:
+        costs = {name: median(cpu for _, cpu in found[call.name, name]) for name in (FLOOR, USUAL, OURS)}
+        for name, cost in costs.items():
+            loads = [load for load, _ in found[call.name, name]]
+            rate = median(len(each.latencies) / each.seconds for each in loads)
+            p50, p99 = (1000 * median(percentile(each.latencies, percent) for each in loads) for percent in (50, 99))
+            yield (
+                f"| {f'`{call.name}`' if name == FLOOR else ''} | {name} | {rate:,.0f} | {cost * 1e6:,.0f} "
+                f"| {cost / costs[FLOOR]:.1f} | {cost / costs[USUAL]:.2f} | {p50:.1f} | {p99:.1f} |"
+            )
+
+
+async def login_cost(ours: Contender, rounds: int) -> float:
+    """The CPU time of a login, as a multiple of that of one hash of the same cost."""
+    ratios = []
+    for _ in range(rounds):
+        _, cpu = await ours.measure(LOGIN, 3, 1)
+        started = time.process_time()
+        for _ in range(3):
+            bcrypt.hashpw(b"correct horse battery staple", bcrypt.gensalt(12))
+        ratios.append(cpu / ((time.process_time() - started) / 3))
+    return median(ratios)
+
+
+async def storm(ours: Contender) -> str:
+    """What other calls notice of a storm of logins."""
+    url = ours.urls["users"]
+    logins = asyncio.create_task(send(url, ours.request(LOGIN), count=STORM, connections=STORM))
+    others = {"/health/live": request_bytes("GET", f"{url}/health/live"), "/validate-token": ours.request(VALIDATION)}
+    seen: dict[str, list[float]] = {name: [] for name in others}
+    while not logins.done():
+        for name, request in others.items():
+            seen[name] += (await send(url, request, count=1, connections=1)).latencies
+        await asyncio.sleep(0.01)
+    statuses = ", ".join(f"{count} x {status}" for status, count in sorted((await logins).statuses.items()))
+    latencies = ", ".join(f"`{name}` {1000 * percentile(each, 99):.0f} ms" for name, each in seen.items())
+    return f"{STORM} logins at once: {statuses}. Meanwhile p99 of {latencies}."
+
+
+def restart(starter: Starter, ours: Contender) -> Iterator[str]:
+    """How long a service takes from its start until it is ready, and its memory."""
+    for service, size in ours.memory().items():
+        again = Contender(OURS, ours.urls)
+        process = ours.processes[list(ours.urls).index(service)]
+        environment = process.environ()
+        process.terminate()
+        process.wait()
+        seconds = starter.run(again, service, DATABASE_URL=environment["DATABASE_URL"])
+        fresh = again.processes[0].memory_info().rss
+        yield (
+            f"{service}: ready {seconds:.1f} s after its start, with {fresh / 1e6:.0f} MB of memory; "
+            f"{size / 1e6:.0f} MB after all of the above."
+        )
+
+
+def results_on(backend: str, rounds: int, count: int) -> Iterator[str]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        databases(backend, Path(folder)) as new_database,
+        starter(Path(folder), new_database) as processes,
+    ):
+        contenders = [processes.start(name) for name in (FLOOR, USUAL, OURS)]
+        for call in CALLS:
+            fields = [each.fields(call) for each in contenders]
+            assert fields[0] == fields[1] == fields[2], f"{call.name}: the responses differ: {fields}"
+        yield from table_of_calls(asyncio.run(measured(contenders, rounds, count)))
+        ours = contenders[-1]
+        yield ""
+        yield f"A login takes {asyncio.run(login_cost(ours, rounds)):.2f} times the CPU time of one bcrypt hash."
+        yield asyncio.run(storm(ours))
+        yield from restart(processes, ours)
+
+
+def machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="dev.py bench services", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--database", choices=list(TITLES), action="append", help="the default is both")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--requests", type=int, default=1000, help="of each call, for each contender and round")
+    parser.add_argument("--short", action="store_true", help="one round of few requests, which shows nothing")
+    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
+    args = parser.parse_args()
+    rounds, count = (1, 4 * CONNECTIONS) if args.short else (args.rounds, args.requests)
+    lines = [
+        f"{CONNECTIONS} connections, one worker a service, medians of {rounds} rounds of {count} requests; {machine()}."
+    ]
+    print(lines[0])
+    for backend in args.database or TITLES:
+        for line in ("", f"## {TITLES[backend]}", "", *results_on(backend, rounds, count)):
+            print(line, flush=True)
+            lines.append(line)
+    if args.write:
+        text = "\n".join(["# Results of `python3 dev.py bench`", "", *lines])
+        RESULTS.write_text(f"{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
