@@ -2,16 +2,13 @@
 
 import asyncio
 import re
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
 
 from chassis import logs
-from chassis.http.middleware import MAX_LOGGED_ORIGIN_LENGTH, MAX_LOGGED_ORIGINS, MessageSyntax, context_headers
+from chassis.http.middleware import MAX_LOGGED_ORIGIN_LENGTH, MAX_LOGGED_ORIGINS, context_headers
 from testkit.library import client_of, logged
 from testkit.library_api import ORIGIN, TOKEN
 
@@ -269,26 +266,3 @@ async def test_refused_origins_that_are_logged_have_a_limit(client: httpx.AsyncC
             await client.get("/books", headers={"Origin": f"https://{'x' * 1000}{number}.test"})
     assert len(log.lines) == MAX_LOGGED_ORIGINS
     assert {len(line["origin"]) for line in log.lines} == {MAX_LOGGED_ORIGIN_LENGTH}
-
-
-@pytest.mark.parametrize(
-    ("target", "path", "host"),
-    [
-        (b"http://shop.example:8080/a%20b", "/mounted/a b", "shop.example:8080"),
-        (b"HTTPS://user@shop.example", "/mounted/", "shop.example"),
-        (b"http:///books", "/mounted/as-sent", "as.sent"),
-        (b"/http://shop.example/", "/mounted/as-sent", "as.sent"),
-    ],
-)
-async def test_the_absolute_form_replaces_path_and_host(target: bytes, path: str, host: str) -> None:
-    seen: list[Scope] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope)
-
-    async def unused(*_: object) -> Any:
-        raise AssertionError
-
-    scope = {"type": "http", "root_path": "/mounted", "path": "/mounted/as-sent", "raw_path": target}
-    await MessageSyntax(app)({**scope, "headers": [(b"host", b"as.sent"), (b"x", b"1")]}, unused, unused)
-    assert (seen[0]["path"], Headers(scope=seen[0])["host"], Headers(scope=seen[0])["x"]) == (path, host, "1")

@@ -37,6 +37,11 @@ class Client:
         async with asyncio.timeout(WITHIN):
             return await self.reader.readuntil(b"ok\r\n0\r\n\r\n")
 
+    async def rest(self) -> bytes:
+        """Everything until the service closes the connection."""
+        async with asyncio.timeout(WITHIN):
+            return await self.reader.read()
+
     async def is_closed(self) -> bool:
         """Wait until the service closes the connection."""
         async with asyncio.timeout(WITHIN):
@@ -99,7 +104,9 @@ async def serving(
     keep_alive: int = WITHIN,
 ) -> AsyncIterator[Server]:
     state = ServerState()
-    config = Config(application, ws="none", log_config=None, timeout_keep_alive=keep_alive, lifespan="off")
+    config = Config(
+        application, ws="none", log_config=None, timeout_keep_alive=keep_alive, lifespan="off", reset_contextvars=True
+    )
     made: list[Protocol] = []
 
     def make() -> Protocol:
@@ -284,6 +291,79 @@ async def test_a_request_in_progress_is_never_closed_for_another() -> None:
         finish.set()
         for client in clients:
             await client.response()
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query", "host"),
+    [
+        (b"http://shop.example:8080/a%20b?c=d", "/a b", b"c=d", b"shop.example:8080"),
+        (b"HTTPS://user@shop.example", "/", b"", b"shop.example"),
+        (b"/http://shop.example/", "/http://shop.example/", b"", b"as.sent"),
+    ],
+)
+async def test_the_absolute_form_replaces_path_and_host(target: bytes, path: str, query: bytes, host: bytes) -> None:
+    seen: list[Scope] = []
+
+    async def seeing(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await ok(scope, receive, send)
+
+    async with serving(seeing) as server:
+        client = await server.connect(b"GET %b HTTP/1.1\r\nHost: as.sent\r\nX: 1\r\n\r\n" % target)
+        await client.response()
+    (scope,) = seen
+    assert (scope["path"], scope["query_string"]) == (path, query)
+    assert sorted(scope["headers"]) == [(b"host", host), (b"x", b"1")]
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_upgrade_with_a_body_is_an_ordinary_request(*, length: bytes, at_once: bool) -> None:
+    bodies = []
+
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        bodies.append(body)
+        await ok(scope, receive, send)
+
+    head = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + length + b"\r\n\r\n"
+    )
+    body = b"5\r\nhello\r\n0\r\n\r\n" if length.startswith(b"T") else b"hello"
+    async with serving(reading) as server:
+        client = await server.connect(head + body if at_once else head)
+        if not at_once:
+            await server.wait(lambda: bool(server.state.tasks))
+            await client.send(body)
+        await client.response()
+        await client.send(GET)
+        await client.response()
+    assert bodies == [b"hello", b""]
+
+
+@pytest.mark.parametrize("parts", [1, 10])
+async def test_a_head_has_a_maximum_size(parts: int) -> None:
+    header = b"X: " + b"x" * protocol.MAX_HEAD + b"\r\n\r\n"
+    async with serving() as server:
+        client = await server.connect(GET[:-2])
+        for part in range(parts):
+            await client.send(header[part * len(header) // parts : (part + 1) * len(header) // parts])
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_an_invalid_request_leaves_the_responses_before_it() -> None:
+    async with serving() as server:
+        client = await server.connect(GET * 2 + b"GET /\r\n\r\n" + GET)
+        assert (await client.rest()).count(b"HTTP/1.1 200 OK") == 2
+
+
+async def test_beyond_the_limit_of_pipelined_requests_the_connection_is_closed_after_the_responses() -> None:
+    async with serving() as server:
+        client = await server.connect(GET * 5000)
+        assert (await client.rest()).count(b"HTTP/1.1 200 OK") == protocol.MAX_PIPELINED + 1
 
 
 async def test_an_upgrade_is_an_ordinary_request_without_warnings(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from fastapi.middleware import Middleware
 from chassis.http import openapi, pages, problems
 from chassis.http.bearer import Authenticate, no_authentication
 from chassis.http.limits import BodyTimeout
-from chassis.http.middleware import CatchAll, Cors, HeadAsGet, MessageSyntax, RequestContext
+from chassis.http.middleware import CatchAll, Cors, HeadAsGet, RequestContext
 from chassis.http.proxies import TrustedProxies
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
@@ -99,7 +99,6 @@ def build(
         # `include_router` would build each route again, which takes most of the time to start.
         routes=[route for router in (*routers, site) for route in router.routes],
         middleware=[
-            Middleware(MessageSyntax),
             *([Middleware(TrustedProxies, proxies=settings.trusted_proxies)] if settings.trusted_proxies else []),
             Middleware(RequestContext, hsts_seconds=settings.hsts_seconds),
             Middleware(

@@ -1,6 +1,5 @@
 """Pure ASGI middleware, from the outside in:
 
-`MessageSyntax`    what HTTP/1.1 requires of a server and uvicorn does not do
 `TrustedProxies`   only behind a reverse proxy: the client's address; see `chassis.http.proxies`
 `RequestContext`   a request id, the trace, the log line, the id in the answer; outside CORS, so that a preflight has it
 `Cors`             Starlette's own, but with problem responses
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,7 +30,6 @@ from chassis.http import trace_context
 
 REQUEST_ID_HEADER = "X-Request-ID"
 HEALTH_PATH = "/health"
-_ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/@]*@)?([^/@]+)(/.*)?", re.IGNORECASE)
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 # Clients choose what they send as their origin, so what is kept and logged has a limit.
@@ -49,43 +47,6 @@ def context_headers() -> dict[str, str]:
 def quoted_path(scope: Scope) -> str:
     """The path of a request, percent-encoded and without the query."""
     return quote(scope["path"], safe="/:@!$&'()*+,;=~-._")
-
-
-class MessageSyntax:
-    """Two rules of RFC 9112 that uvicorn leaves to the application.
-
-    Section 3.2.2: the absolute form of a request target is understood, and its host replaces the Host header.
-    Section 6.1: a request with Transfer-Encoding and Content-Length may be an attempt at request smuggling, so the
-    connection is closed after the response. The body is read as Transfer-Encoding says.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            absolute = _ABSOLUTE_FORM.fullmatch(scope.get("raw_path") or b"")
-            if absolute is not None:
-                path = absolute[2] or b"/"
-                scope = {
-                    **scope,
-                    "path": scope["root_path"] + unquote(path.decode("ascii")),
-                    "raw_path": path,
-                    "headers": [(b"host", absolute[1]), *(each for each in scope["headers"] if each[0] != b"host")],
-                }
-            headers = Headers(scope=scope)
-            if "transfer-encoding" in headers and "content-length" in headers:
-                send = _closing(send)
-        await self._app(scope, receive, send)
-
-
-def _closing(send: Send) -> Send:
-    async def send_and_close(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["Connection"] = "close"
-        await send(message)
-
-    return send_and_close
 
 
 class RequestContext:

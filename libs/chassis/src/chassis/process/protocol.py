@@ -1,21 +1,42 @@
-"""uvicorn's HTTP/1.1 protocol, with deadlines for clients that do nothing and a limit of connections.
+"""uvicorn's HTTP/1.1 protocol, with deadlines for clients that do nothing and limits of what they may hold.
 
 uvicorn alone closes a connection only some time after a response, and accepts connections until the process has no file
-handle left. Its response to what is no HTTP gets the headers of all other responses.
+handle left. It leaves rules of HTTP to the application, and loses the body of a request that offers an upgrade.
 """
 
 import asyncio
-import contextvars
 import sys
 from typing import Any, cast
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from chassis import logs
 
 if sys.platform != "win32":
     import resource
+
+INVALID = "Invalid HTTP request received."
+"""The text of the response to what is no HTTP, without the headers of all other responses."""
+
+_BAD_REQUEST = "\r\n".join(
+    [
+        "HTTP/1.1 400 Bad Request",
+        "content-type: text/plain; charset=utf-8",
+        f"content-length: {len(INVALID)}",
+        "x-content-type-options: nosniff",
+        "cache-control: no-store",
+        "connection: close",
+        "",
+        INVALID,
+    ]
+).encode()
+
+MAX_HEAD = 65_536
+"""Bytes of a request before its body."""
+
+MAX_PIPELINED = 32
+"""Requests of a connection that wait for the response to an earlier one. After these responses it is closed."""
 
 MIN_READING_RATE = 1024
 """Bytes per second that a client must read of a response that does not fit into the buffers."""
@@ -36,7 +57,7 @@ def within_file_handles(limit: int) -> int:
     return limit if handles == resource.RLIM_INFINITY else min(limit, handles // 2)
 
 
-class Protocol(H11Protocol):
+class Protocol(HttpToolsProtocol):
     """A connection that is closed if its client keeps the service waiting.
 
     Between two requests it may be idle for uvicorn's keep-alive timeout, as before. The client gets the same time for
@@ -56,6 +77,8 @@ class Protocol(H11Protocol):
         self._header_timeout = header_timeout
         self._max_connections = max_connections
         self._deadline: float | None = None
+        self._head_size = 0
+        self._in_body = False
         self._reading_check: asyncio.TimerHandle | None = None
         self.last_active = 0.0
         self.write_paused_at = 0.0
@@ -91,22 +114,80 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_active = self.loop.time()
-        super().data_received(data)  # Stops the timer.
+        self._unset_keepalive_if_required()
+        if not self._in_body:
+            self._head_size += len(data)
+        self._feed(data)
+        if self._head_size > MAX_HEAD and not self.transport.is_closing():
+            self._reject()
         if self._is_between_requests and not self.transport.is_closing():
             if self._deadline is None:
-                is_unread_body = self.conn.their_state is h11.SEND_BODY
-                seconds = self.timeout_keep_alive if is_unread_body else self._header_timeout
-                self._deadline = self.last_active + seconds
+                self._deadline = self.last_active + (self.timeout_keep_alive if self._in_body else self._header_timeout)
             self._close_at(self._deadline)
 
-    def handle_events(self) -> None:
-        # asyncio may call this in the context of an earlier request of this connection. Its ids must not be in the log
-        # lines of the next one.
-        contextvars.Context().run(super().handle_events)
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._reject()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse the request again without its Upgrade header, as RFC 9110, section 7.8, permits.
+
+        httptools takes everything after the headers for the data of the other protocol.
+        """
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join([*lines, b"", rest]))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # What follows the last chunk is no header: the application may have read some already.
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Any exception makes the request invalid."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # It comes again.
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            raise ValueError
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and not hosts):
+            raise ValueError  # RFC 9112, section 3.2
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            raise ValueError  # httptools would not decode the other encodings.
+        if not self.url.startswith(b"/"):
+            self._use_absolute_form()
+        self._head_size = 0
+        self._in_body = True
+        super().on_headers_complete()
+
+    def _use_absolute_form(self) -> None:
+        """The host of an absolute URL replaces the Host header (RFC 9112, section 3.2.2)."""
+        url = httptools.parse_url(self.url)
+        if url.schema is None:
+            return
+        if url.schema.lower() not in (b"http", b"https"):
+            raise ValueError
+        host = url.host + (b":%d" % url.port if url.port else b"")
+        self.headers[:] = [(b"host", host), *(each for each in self.headers if each[0] != b"host")]
+        self.url = (url.path or b"/") + (b"?" + url.query if url.query else b"")
+
+    def on_message_complete(self) -> None:
+        if self._in_body:
+            self._in_body = False
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._deadline = None
-        self.cycle.body.clear()  # It would stay in memory until the next request.
+        if not self.pipeline:
+            self.cycle.body.clear()  # It would stay in memory until the next request.
         super().on_response_complete()
         if self.transport.is_closing() and self._reading_check is None:
             # The transport waits until the client has read the response.
@@ -127,24 +208,20 @@ class Protocol(H11Protocol):
             self._stop_reading_check()
         super().resume_writing()
 
-    def send_400_response(self, msg: str) -> None:
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.close()  # The response came before the end of the request, which is invalid.
+    def _reject(self) -> None:
+        """Refuse what the client has sent last, and everything after it."""
+        self.logger.warning(INVALID)
+        if self._in_body:
+            if self.cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        elif not self._is_between_requests:
+            # It is the next request that is invalid: close after the response to this one.
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
             return
-        headers = [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
-            ("Connection", "close"),
-        ]
-        start = h11.Response(status_code=400, reason=b"Bad Request", headers=headers)
-        for event in (start, h11.Data(data=msg.encode()), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write(_BAD_REQUEST)
         self.transport.close()
-
-    def _should_upgrade(self) -> bool:
-        """Ignore every upgrade, as RFC 9110, section 7.8, permits. uvicorn alone would log two warnings for each."""
-        return False
 
     def _close_at(self, time: float) -> None:
         self._deadline = time

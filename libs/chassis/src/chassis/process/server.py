@@ -177,8 +177,9 @@ def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]
         worker_factory,
         factory=True,
         http=cast("type[asyncio.Protocol]", protocol),
-        loop="asyncio",
         ws="none",
+        # Otherwise the log lines of a request could have the ids of an earlier one of its connection.
+        reset_contextvars=True,
         backlog=BACKLOG,
         host=settings.host,
         port=settings.port,
