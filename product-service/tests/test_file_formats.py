@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chassis.errors import Invalid
 from product_service.domain import money
-from product_service.domain.fields import EDITABLE_FIELDS
+from product_service.domain.fields import EDITABLE_FIELDS, snapshot
 from product_service.domain.labels import without_invisible
 from product_service.files.formats import FORMATS
 from product_service.files.options import ReadOptions, WriteOptions
@@ -108,7 +108,7 @@ def test_standard_parsers_read_the_same_values(stored: list[Product]) -> None:
     prices = [money.format_amount(each.price, each.currency) for each in stored]
     assert [row[EDITABLE_FIELDS.index("price")] for row in rows[1:]] == prices
     lines = FORMATS["ndjson"].serialize(stored, WriteOptions()).split("\n")
-    assert [json.loads(line) for line in lines[:-1]] == [each.snapshot for each in stored]
+    assert [json.loads(line) for line in lines[:-1]] == [snapshot(each) for each in stored]
 
 
 def test_columns_are_the_fields_of_product_create() -> None:

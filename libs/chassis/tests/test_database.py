@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -74,7 +74,7 @@ async def test_the_result_of_a_write_is_stored_and_usable(library: Library, libr
 
 async def test_the_result_of_a_read_is_usable(library: Library) -> None:
     shelf_id = await library.write(add_shelf("poems"))
-    shelf = await library.read(lambda session: session.get_one(Shelf, shelf_id))
+    shelf = await library.read(lambda session: session.scalars(select(Shelf)).one())
     assert (shelf.id, shelf.name) == (shelf_id, "poems")
 
 
@@ -115,33 +115,20 @@ async def test_ids_are_not_reused_after_emptying_and_reopening(library_url: str)
 
 
 @pytest.mark.parametrize("mistake", ["add", "change", "delete"])
-@pytest.mark.parametrize("flushes", [True, False])
-async def test_a_change_in_a_read_raises(library: Library, library_url: str, mistake: str, *, flushes: bool) -> None:
-    shelf_id = await library.write(add_shelf("poems"))
+async def test_a_change_in_a_read_raises(library: Library, library_url: str, mistake: str) -> None:
+    await library.write(add_shelf("poems"))
 
     def change(session: Session) -> None:
         if mistake == "add":
             session.add(Shelf(name="plays"))
         elif mistake == "change":
-            session.get_one(Shelf, shelf_id).name = "prose"
+            session.scalars(select(Shelf)).one().name = "prose"
         else:
-            session.delete(session.get_one(Shelf, shelf_id))
-        if flushes:
-            session.flush()
+            session.delete(session.scalars(select(Shelf)).one())
 
-    with pytest.raises(RuntimeError, match=r"use Database\.write"):
+    with pytest.raises(AttributeError, match=r"use Database\.write|can't set"):
         await library.read(change)
     assert rows(library_url, "SELECT name FROM shelves") == [("poems",)]
-
-
-async def test_a_read_may_set_an_attribute_to_its_current_value(library: Library) -> None:
-    shelf_id = await library.write(add_shelf("poems"))
-
-    def touch(session: Session) -> None:
-        session.get_one(Shelf, shelf_id).name = "poems"
-        session.flush()
-
-    await library.read(touch)
 
 
 async def test_the_database_rejects_write_statements_in_a_read(library: Library, library_url: str) -> None:

@@ -70,9 +70,9 @@ async def test_is_current_works_after_a_disconnect(tmp_path: Any, empty_url: str
     migrations = make_migrations(tmp_path, empty_url)
     migrations.upgrade()
     with opened(empty_url, pool_size=2) as library:
-        assert await library.read(migrations.is_current)
+        assert await library.inspect(migrations.is_current)
         assert terminate_all(empty_url) == 1
-        assert await library.read(migrations.is_current)
+        assert await library.inspect(migrations.is_current)
 
 
 class Sleeping:

@@ -236,23 +236,23 @@ def database(empty_url: str) -> Iterator[Library]:
 async def test_empty_older_and_newer_databases_are_not_current(
     tmp_path: Path, empty_url: str, database: Library, migrations: Migrations
 ) -> None:
-    assert not await database.read(migrations.is_current)
+    assert not await database.inspect(migrations.is_current)
     migrations.upgrade("0001")
-    assert not await database.read(migrations.is_current)
+    assert not await database.inspect(migrations.is_current)
     migrations.upgrade()
-    assert await database.read(migrations.is_current)
+    assert await database.inspect(migrations.is_current)
     migrations.downgrade("base")
-    assert not await database.read(migrations.is_current)
+    assert not await database.inspect(migrations.is_current)
     older = make_migrations(tmp_path / "old", empty_url, [FIRST])
     migrations.upgrade()
-    assert not await database.read(older.is_current)
+    assert not await database.inspect(older.is_current)
 
 
 async def test_reads_work_during_a_migration(database: Library, migrations: Migrations) -> None:
     migrations.upgrade()
     await database.ping()  # the service has run before: on SQLite its first connection makes the write-ahead log
     with migrations._locked():
-        assert await asyncio.wait_for(database.read(migrations.is_current), 5)
+        assert await asyncio.wait_for(database.inspect(migrations.is_current), 5)
 
 
 class Later(DeclarativeBase):

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
@@ -104,10 +105,10 @@ async def test_is_current_raises_if_the_database_is_unavailable_or_locked(
             other.execute("PRAGMA journal_mode = DELETE")
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(DatabaseBusy):
-                await database.read(migrations.is_current)
+                await database.inspect(migrations.is_current)
         await asyncio.to_thread(file.write_bytes, b"no database " * 1000)
         with pytest.raises(DatabaseUnavailable):
-            await database.read(migrations.is_current)
+            await database.inspect(migrations.is_current)
 
 
 async def test_writes_are_busy_during_a_migration(url: str, migrations: Migrations) -> None:
@@ -115,7 +116,7 @@ async def test_writes_are_busy_during_a_migration(url: str, migrations: Migratio
     with opened(url, pool_size=2, pool_timeout=0.2) as database:
         await database.ping()
         with migrations._locked(), pytest.raises(DatabaseBusy):
-            await database.write(migrations.is_current)
+            await database.write(lambda session: session.execute(text("SELECT 1")))
 
 
 @pytest.mark.parametrize("name", ["with space", "100%", "%(here)s", "%20", "naïve ☕", "a:b", "semi;colon"])

@@ -8,8 +8,10 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
+from chassis.database.models import Numbered
+from chassis.database.repository import BaseRepository
 from testkit.library import (
     BlockedWork,
     Book,
@@ -197,9 +199,22 @@ async def test_column_names_are_not_matched_by_prefix(library: Library) -> None:
         await library.write(lambda session: Confused(session).add(Shelf(name="poems")))
 
 
+def test_columns_that_a_row_hides_are_refused() -> None:
+    class Empty(DeclarativeBase):
+        pass
+
+    class Shadowed(Numbered, Empty):
+        __tablename__ = "shadowed"
+        count: Mapped[int]
+
+    with pytest.raises(TypeError, match="rename the columns count of Shadowed"):
+        type("Repository", (BaseRepository,), {"model": Shadowed})
+
+
 async def test_a_base_statement_restricts_all_queries(library: Library) -> None:
     class Unshelved(BookRepository):
-        def base(self) -> Select[Book]:
+        @classmethod
+        def base(cls) -> Select[Book]:
             return select(Book).where(Book.shelf_id.is_(None))
 
     def fill(session: Session) -> None:

@@ -1,7 +1,7 @@
 """Request and response models of the user service."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
 from pydantic.config import JsonDict
@@ -10,9 +10,13 @@ from chassis.http.bearer import MAX_TOKEN_LENGTH
 from chassis.http.problems import Problem
 from chassis.text import Line
 from chassis.times import Time
+from user_service.roles import roles_of
 from user_service.security.passwords import normalize
 from user_service.security.refresh_tokens import MAX_LENGTH as MAX_REFRESH_TOKEN_LENGTH
 from user_service.usernames import RULE, USERNAME
+
+if TYPE_CHECKING:
+    from user_service.models import User
 
 MAX_PASSWORD_LENGTH = 256  # limits the cost of hashing
 _MAX_EXPANSION = 4
@@ -140,7 +144,7 @@ _USER_EXAMPLE: JsonDict = {
 
 
 class UserRead(BaseModel):
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [_USER_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_USER_EXAMPLE]})
 
     id: int
     username: str
@@ -148,6 +152,17 @@ class UserRead(BaseModel):
     is_active: bool
     created_at: Time
     updated_at: Time
+
+    @classmethod
+    def of(cls, user: "User") -> Self:
+        return cls(
+            id=user.id,
+            username=user.username,
+            roles=roles_of(user),
+            is_active=user.is_active,
+            created_at=user.created_at,
+            updated_at=user.updated_at,
+        )
 
 
 def _unset() -> Any:

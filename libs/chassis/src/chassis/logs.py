@@ -9,6 +9,7 @@ import io
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -73,6 +74,27 @@ _FLOODS = {
 }
 
 
+# Loggers keep the list for good after their first line. So a second `configure` changes it in place.
+_processors: list[Processor] = []
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders the lines of structlog directly. The base would copy each record, and format it twice."""
+
+    def __init__(self, shared: Sequence[Processor], rendering: Sequence[Processor]) -> None:
+        super().__init__(foreign_pre_chain=shared, processors=[self.remove_processors_meta, *rendering])
+        self._rendering = rendering
+
+    def format(self, record: logging.LogRecord) -> str:
+        if not hasattr(record, "_logger"):
+            return super().format(record)  # Logged through the standard library.
+        event: Any = record.msg
+        rendered = event.copy()
+        for processor in self._rendering:
+            rendered = processor(None, record.levelname.lower(), rendered)
+        return str(rendered)
+
+
 def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
     """Send all logging of this process to one stream, in one format. A second call replaces the first.
 
@@ -99,19 +121,15 @@ def configure(service: str, level: str, log_format: LogFormat, stream: TextIO | 
     else:
         shared += [_for_console, structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")]
         rendering = [_console_renderer(colors=stream.isatty())]
+    _processors[:] = [*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=_processors,
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
-        )
-    )
+    handler.setFormatter(_Formatter(shared, rendering))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)

@@ -60,23 +60,25 @@ class BoundedThreadPool:
 
         Its other calls wait outside, up to the same timeout. So a client with many calls keeps out no other client.
         """
-        turn = asyncio.Semaphore(self._size)
+        needed: tuple[asyncio.Semaphore, ...] = (self._places, self._slots)
         if client is not None:
-            turn = self._turns.setdefault(client, turn)
-        needed = (turn, self._places, self._slots)
-        try:
-            async with asyncio.timeout(self._queue_timeout):
-                await _acquire(needed)
-        except TimeoutError:
-            raise self._busy from None
+            needed = (self._turns.setdefault(client, asyncio.Semaphore(self._size)), *needed)
+        if any(each.locked() for each in needed):
+            try:
+                async with asyncio.timeout(self._queue_timeout):
+                    await _acquire(needed)
+            except TimeoutError:
+                raise self._busy from None
+        else:
+            for each in needed:
+                await each.acquire()  # None of them waits.
         call = partial(contextvars.copy_context().run, work, *args, **kwargs)
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
         # They are released when the thread has finished, even if the waiting request is cancelled earlier.
         future.add_done_callback(partial(_release, needed))
         async with asyncio.timeout(self._run_timeout):
             # Leaves the thread alone if this request is cancelled or gives up; nobody reads its result then.
-            await asyncio.wait({future})
-        return future.result()
+            return await asyncio.shield(future)
 
     def close(self) -> None:
         """Wait for running work to finish."""

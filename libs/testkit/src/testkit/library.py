@@ -262,6 +262,7 @@ def logged(level: str = "INFO", log_format: logs.LogFormat = "json") -> Iterator
     handlers, level_before = root.handlers, root.level
     access = logging.getLogger("uvicorn.access")
     disabled, configuration = access.disabled, structlog.get_config()
+    processors = configuration["processors"].copy()
     try:
         with redirect_stdout(log._output):
             logs.configure("library", level, log_format)
@@ -270,4 +271,5 @@ def logged(level: str = "INFO", log_format: logs.LogFormat = "json") -> Iterator
         root.handlers = handlers
         root.setLevel(level_before)
         access.disabled = disabled
+        configuration["processors"][:] = processors
         structlog.configure(**configuration)

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from chassis.database.transactions import Database
+from product_service.domain.fields import snapshot
 from product_service.models import Product, ProductChange
 from product_service.models.products import search_columns
 
@@ -105,7 +106,7 @@ def _store_missing(session: Session, rows: list[dict[str, Any]]) -> int:
                 "changed_at": product.created_at,
                 "reason": None,
                 "before": None,
-                "after": product.snapshot,
+                "after": snapshot(product),
             }
             for product in products
         ],

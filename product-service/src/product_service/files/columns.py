@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chassis.errors import FieldError, Invalid
-from product_service.domain.fields import EDITABLE_FIELDS
+from product_service.domain.fields import EDITABLE_FIELDS, snapshot
 from product_service.files.options import WriteOptions
 
 if TYPE_CHECKING:
@@ -93,4 +93,5 @@ def _listed(names: Sequence[str]) -> str:
 
 def row(product: Product, options: WriteOptions) -> dict[str, Any]:
     """The columns of a product in a file."""
-    return {"id": product.id, **product.snapshot} if options.include_id else product.snapshot
+    fields = snapshot(product)
+    return {"id": product.id, **fields} if options.include_id else fields

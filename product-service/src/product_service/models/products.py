@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -21,7 +20,7 @@ from sqlalchemy.orm import Mapped, Mapper, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
-from product_service.domain import fields, money
+from product_service.domain import money
 from product_service.domain.fields import (
     MAX_CATEGORY_LENGTH,
     MAX_NAME_LENGTH,
@@ -100,11 +99,6 @@ class Product(Numbered, Base):
     words: Mapped[str] = mapped_column(Text, deferred=True)
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy declares it so
-
-    @property
-    def snapshot(self) -> dict[str, Any]:
-        """The editable fields, as clients see them."""
-        return fields.snapshot(self)
 
 
 @event.listens_for(Product, "before_insert")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from chassis.database.repository import BaseRepository
+from product_service.domain.fields import snapshot
 from product_service.domain.history import Action
 from product_service.models import Product, ProductChange
 
@@ -15,7 +16,7 @@ class ProductChangeRepository(BaseRepository[ProductChange]):
     def record_created(self, products: Iterable[Product], created_by: int) -> None:
         """Add an entry for each new product."""
         self.add_all(
-            [_entry("created", each, created_by, each.created_at, None, each.snapshot, None) for each in products]
+            [_entry("created", each, created_by, each.created_at, None, snapshot(each), None) for each in products]
         )
 
     def record(

@@ -17,7 +17,7 @@ from chassis.preconditions import ANY_VERSION, Precondition
 from chassis.use_cases import Service, Transactions, reads, writes
 from product_service.domain import money
 from product_service.domain.criteria import MAX_COUNT
-from product_service.domain.fields import EDITABLE_FIELDS
+from product_service.domain.fields import EDITABLE_FIELDS, snapshot
 from product_service.domain.idempotency import IdempotentRequest
 from product_service.domain.ownership import is_owner_or_admin, may_change
 from product_service.domain.rules import Rules
@@ -149,7 +149,7 @@ class Products(Service["Repositories"]):
         """Raises ProductNotFound, NotTheOwner or PreconditionFailed."""
         product = self._lock(repos, product_id, caller, precondition)
         repos.products.delete(product)
-        repos.changes.record("deleted", product, caller.user_id, datetime.now(UTC), product.snapshot, None)
+        repos.changes.record("deleted", product, caller.user_id, datetime.now(UTC), snapshot(product), None)
 
     @writes
     def adjust_stock(
@@ -268,12 +268,12 @@ def changed_fields(patch: ProductLine, product: Product, rules: Rules) -> dict[s
 
 def set_fields(repos: Repositories, product: Product, fields: dict[str, Any], caller: Caller) -> None:
     """Set fields to other values, and record that in the history."""
-    before = product.snapshot
+    before = snapshot(product)
     for name, value in fields.items():
         setattr(product, name, value)
     product.updated_at = datetime.now(UTC)
     repos.products.flush()
-    after = product.snapshot
+    after = snapshot(product)
     changed = [name for name in after if before[name] != after[name]]
     old, new = {name: before[name] for name in changed}, {name: after[name] for name in changed}
     repos.changes.record("changed", product, caller.user_id, product.updated_at, old, new)

@@ -42,7 +42,7 @@ def router(accounts: Accounts, sessions: Sessions) -> Router:
         user = await accounts.register(registration, client_address(request))
         request.state.user_id = user.id
         response.headers["Location"] = f"/users/{user.id}"
-        return UserRead.model_validate(user)
+        return UserRead.of(user)
 
     @routes.get(
         "/me",
@@ -52,7 +52,7 @@ def router(accounts: Accounts, sessions: Sessions) -> Router:
     )
     async def me(caller: CurrentIdentity) -> UserRead:
         """Shows whether a token is valid, and to whom it belongs."""
-        return UserRead.model_validate(caller.user)
+        return UserRead.of(caller.user)
 
     @routes.get(
         "/me/export",
@@ -73,7 +73,7 @@ def router(accounts: Accounts, sessions: Sessions) -> Router:
         response.headers["Content-Disposition"] = 'attachment; filename="account.json"'
         return AccountExport(
             exported_at=datetime.now(UTC),
-            account=UserRead.model_validate(caller.user),
+            account=UserRead.of(caller.user),
             sessions=[
                 SessionExport(
                     **dict(read_session(each, caller)),

@@ -75,7 +75,7 @@ def router(administration: Administration, accounts: Accounts) -> Router:
         if more:
             parameters = {**query.model_dump(exclude_none=True), "cursor": write_cursor(users[-1].id)}
             response.headers["Link"] = link_header("/users", next=parameters)
-        return [UserRead.model_validate(user) for user in users]
+        return [UserRead.of(user) for user in users]
 
     @routes.post(
         "",
@@ -92,7 +92,7 @@ def router(administration: Administration, accounts: Accounts) -> Router:
         """Like `POST /register`, without rate limits and reserved usernames, and even while registration is closed."""
         user = await accounts.create_as_admin(caller, registration)
         response.headers["Location"] = f"/users/{user.id}"
-        return UserRead.model_validate(user)
+        return UserRead.of(user)
 
     @routes.get(
         "/{user_id}",
@@ -102,7 +102,7 @@ def router(administration: Administration, accounts: Accounts) -> Router:
     )
     async def show_user(user_id: RowId, caller: CurrentIdentity) -> UserRead:
         """For your own account, use `GET /me`."""
-        return UserRead.model_validate(await administration.get(caller, user_id))
+        return UserRead.of(await administration.get(caller, user_id))
 
     @routes.patch(
         "/{user_id}",
@@ -120,7 +120,7 @@ def router(administration: Administration, accounts: Accounts) -> Router:
             is_active=patch.is_active if "is_active" in patch.model_fields_set else None,
             is_admin="admin" in patch.roles if "roles" in patch.model_fields_set else None,
         )
-        return UserRead.model_validate(await administration.change(caller, user_id, update))
+        return UserRead.of(await administration.change(caller, user_id, update))
 
     @routes.delete(
         "/{user_id}",

@@ -13,6 +13,7 @@ from chassis.http.routing import Router
 from user_service import audit
 from user_service.api.dependencies import client_address
 from user_service.errors import InvalidServiceKey
+from user_service.roles import roles_of
 from user_service.schemas import (
     REFUSED_TOKEN_EXAMPLE,
     VALID_TOKEN_EXAMPLE,
@@ -84,7 +85,7 @@ def router(sessions: Sessions, service_keys: dict[str, str]) -> Router:
         return ValidToken(
             user_id=identity.user.id,
             username=identity.user.username,
-            roles=identity.user.roles,
+            roles=roles_of(identity.user),
             session_id=identity.session_id,
             expires_at=identity.expires_at,
         )

@@ -24,8 +24,3 @@ class User(Numbered, Base):
     is_admin: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
-
-    @property
-    def roles(self) -> list[str]:
-        """The roles of the account; every account is a user."""
-        return ["user", "admin"] if self.is_admin else ["user"]

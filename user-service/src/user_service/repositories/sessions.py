@@ -3,10 +3,22 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from chassis.database.repository import BaseRepository
 from user_service.models import Session, User
+
+# Every token validation needs it, so it is built once.
+_ACTIVE_USER = (
+    select(User)
+    .join(Session, Session.user_id == User.id)
+    .where(
+        Session.id == bindparam("session_id"),
+        User.id == bindparam("user_id"),
+        Session.expires_at > bindparam("now"),
+        User.is_active,
+    )
+)
 
 
 class SessionRepository(BaseRepository[Session]):
@@ -14,12 +26,8 @@ class SessionRepository(BaseRepository[Session]):
 
     def find_user(self, session_id: int, user_id: int, now: datetime) -> User | None:
         """The account, in one query, if both it and its session are active."""
-        statement = (
-            select(User)
-            .join(Session, Session.user_id == User.id)
-            .where(Session.id == session_id, User.id == user_id, Session.expires_at > now, User.is_active)
-        )
-        return self._session.scalars(statement).one_or_none()
+        parameters = {"session_id": session_id, "user_id": user_id, "now": now}
+        return self._session.scalars(_ACTIVE_USER, parameters).one_or_none()
 
     def list_active(
         self, user_id: int, now: datetime, limit: int, *, before: int | None = None, except_id: int | None = None

@@ -10,6 +10,7 @@ from chassis.errors import FieldError, Invalid, InvalidToken
 from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import LastAdmin, OwnAccount, RegistrationClosed, WrongPassword
+from user_service.roles import roles_of
 from user_service.security.common_passwords import COMMON_PASSWORD_COUNT
 from user_service.security.networks import widest_network
 from user_service.security.passwords import Passwords, normalize
@@ -87,7 +88,7 @@ class Accounts(Service["Repositories"]):
         fields = registration.model_dump(exclude={"password"})
         password_hash = await self._passwords.hash(registration.password, stranger=stranger, client=client)
         user = await self._insert(fields, password_hash, is_admin=is_admin)
-        audit.log("account opened", user_id=user.id, by=by, roles=user.roles)
+        audit.log("account opened", user_id=user.id, by=by, roles=roles_of(user))
         return user
 
     async def change_password(self, identity: Identity, current: str, new: str, ip: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chassis.use_cases import Service, reads, writes
 from user_service import audit
 from user_service.errors import AdminsOnly, LastAdmin, OwnAccount, SessionNotFound, UserNotFound
+from user_service.roles import roles_of
 from user_service.services.sessions import MAX_LISTED_SESSIONS, Identity, SessionPage, page_of_sessions
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _log_change(user: User, before: _State, *, by: int | None) -> User:
     if now.username != before.username:
         audit.log("account renamed", user_id=user.id, by=by, username=user.username, previous_username=before.username)
     if now.rights != before.rights:
-        audit.log("account changed", user_id=user.id, by=by, is_active=user.is_active, roles=user.roles)
+        audit.log("account changed", user_id=user.id, by=by, is_active=user.is_active, roles=roles_of(user))
     return user
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 from sqlalchemy import URL, Column, Connection, MetaData, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
-from sqlalchemy.orm import Session
 
 from chassis.database.engines import SECURE_DELETE, make_file, make_folder
 
@@ -161,15 +160,15 @@ class Migrations:
             return str(Path(url.database or "").absolute())
         return url.set(drivername="postgresql", password=None, query={}).render_as_string()
 
-    def is_current(self, session: Session) -> bool:
+    def is_current(self, connection: Connection) -> bool:
         """Whether the database is at the revision that this version requires."""
         try:
-            revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+            revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
         except DBAPIError:
             # Without the table, the database was never migrated. If the table exists, or this can't be found out, the
             # query failed for another reason.
-            session.rollback()
-            if inspect(session.connection()).has_table("alembic_version"):
+            connection.rollback()
+            if inspect(connection).has_table("alembic_version"):
                 raise
             return False
         return revision == self.head

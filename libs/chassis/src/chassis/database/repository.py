@@ -1,10 +1,10 @@
 """The base of all repositories."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, TextClause, delete, select, tuple_
+from sqlalchemy import ColumnElement, Select, TextClause, bindparam, delete, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
@@ -24,22 +24,30 @@ class BaseRepository(Generic[M]):
     """
 
     model: type[M]
+    _by_id: Select[M]
+    _locked_by_id: Select[M]
     conflicts: ClassVar[dict[str, type[DomainError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        # Reads return rows, which are tuples: their methods would hide these columns.
+        if hidden := {"count", "index", "t", "tuple"} & set(cls.model.__table__.columns.keys()):
+            raise TypeError(f"rename the columns {', '.join(sorted(hidden))} of {cls.model.__name__}")
+        # Most of the cost of a small query is that of building its statement.
+        cls._by_id = cls.base().where(cls.model.__table__.c.id == bindparam("row_id"))
+        # Reload the row after locking, even if this transaction has already read it.
+        cls._locked_by_id = cls._by_id.with_for_update().execution_options(populate_existing=True)
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def base(self) -> Select[M]:
+    @classmethod
+    def base(cls) -> Select[M]:
         """The statement behind every query; a subclass may restrict it."""
-        return select(self.model)
+        return select(cls.model)
 
     def find(self, row_id: int, *, for_update: bool = False) -> M | None:
         """The row with this id; `for_update` locks it until the transaction ends."""
-        statement = self.base().where(self._id == row_id)
-        if for_update:
-            # Reload the row after locking, even if this transaction has already read it.
-            statement = statement.with_for_update().execution_options(populate_existing=True)
-        return self._one(statement)
+        return self._one(self._locked_by_id if for_update else self._by_id, {"row_id": row_id})
 
     def page(
         self,
@@ -109,5 +117,5 @@ class BaseRepository(Generic[M]):
     def _id(self) -> Any:
         return self.model.__table__.c.id
 
-    def _one(self, statement: Select[M]) -> M | None:
-        return self._session.scalars(statement).one_or_none()
+    def _one(self, statement: Select[M], parameters: Mapping[str, Any] | None = None) -> M | None:
+        return self._session.scalars(statement, parameters).one_or_none()

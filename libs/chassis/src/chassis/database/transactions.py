@@ -11,9 +11,9 @@ event loop, with a timeout, and writers that block each other never take the thr
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from psycopg2.errorcodes import (
     DEADLOCK_DETECTED,
@@ -23,7 +23,7 @@ from psycopg2.errorcodes import (
     UNDEFINED_COLUMN,
     UNDEFINED_TABLE,
 )
-from sqlalchemy import make_url, text
+from sqlalchemy import Connection, Executable, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -41,16 +41,37 @@ _TIMED_OUT = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
 _NOT_USABLE = (UNDEFINED_TABLE, UNDEFINED_COLUMN, READ_ONLY_SQL_TRANSACTION)
 
 R = TypeVar("R")
+S = TypeVar("S", Session, Connection)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ReadSession(Session):
-    """A session that rejects changes: a change in a read is a bug, and must not be lost silently."""
+class Reader:
+    """What repositories get in a read instead of a session: the methods of a session that read.
 
-    def flush(self, objects: Any = None) -> None:
-        if self.new or self.deleted or any(self.is_modified(each) for each in self.dirty):
-            raise RuntimeError("a read tried to write; use Database.write")
+    A statement that selects a model returns rows, which have its columns as attributes. They cost half as much as
+    objects that could be changed and stored. They have no properties of the model, and reject changes.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.execute = connection.execute
+
+    def scalars(self, statement: Executable, parameters: Any = None) -> Any:
+        result = self._connection.execute(statement, parameters)
+        # Several columns are those of a model.
+        return result if len(result.keys()) > 1 else result.scalars()
+
+    def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return self._connection.scalar(statement, parameters)
+
+    def connection(self) -> Connection:
+        return self._connection
+
+    get_bind = connection
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a read has no {name!r}; use Database.write")
 
 
 class Database(Generic[R]):
@@ -83,8 +104,6 @@ class Database(Generic[R]):
         self._ping = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
         self._read_engine = make(url, readers, timeouts, writes=False)
         self._write_engine = make(url, writers, timeouts, writes=True)
-        self._open_read = partial(ReadSession, self._read_engine, autoflush=False, expire_on_commit=False)
-        self._open_write = partial(Session, self._write_engine, expire_on_commit=False)
         self._reads, self._writes = (
             BoundedThreadPool(name, threads, timeouts.pool_timeout, DatabaseBusy, timeouts.run_timeout)
             for name, threads in (("database-read", readers), ("database-write", writers))
@@ -107,7 +126,7 @@ class Database(Generic[R]):
         Its result can be used after the session is closed. If the connection turns out to be broken, `work` runs once
         more on another one. Raises DatabaseBusy or DatabaseUnavailable.
         """
-        use_case = partial(self._run, self._open_read, self._repositories, work, *args, **kwargs)
+        use_case = partial(self._run, self._reader, self._repositories, work, *args, **kwargs)
         try:
             return await self._reads.run(use_case)
         except TimeoutError:
@@ -121,22 +140,20 @@ class Database(Generic[R]):
         DatabaseBusy or DatabaseUnavailable if nothing was changed, and OutcomeUnknown if that is unknown.
         """
         try:
-            return await self._writes.run(
-                partial(self._run, self._open_write, self._repositories, work, *args, **kwargs)
-            )
+            return await self._writes.run(partial(self._run, self._writer, self._repositories, work, *args, **kwargs))
         except TimeoutError:
             raise OutcomeUnknown from None
 
-    async def inspect(self, look: Callable[[Session], T]) -> T:
-        """Run `look` on a session that can't write. For health checks, which need no repositories."""
+    async def inspect(self, look: Callable[[Connection], T]) -> T:
+        """Run `look` on a connection that can't write. For health checks, which need no repositories."""
         try:
-            return await self._reads.run(self._run, self._open_read, _session_itself, look)
+            return await self._reads.run(self._run, self._read_engine.connect, _itself, look)
         except TimeoutError:
             raise DatabaseUnavailable from None
 
     async def ping(self) -> None:
         """Check that the database answers; raises DatabaseBusy or DatabaseUnavailable."""
-        await self.inspect(lambda session: session.execute(self._ping))
+        await self.inspect(lambda connection: connection.execute(self._ping))
 
     def close(self) -> None:
         """Wait for running work to finish, and close all connections."""
@@ -144,10 +161,23 @@ class Database(Generic[R]):
             threads.close()
             engine.dispose()
 
+    @contextmanager
+    def _reader(self) -> Iterator[Session]:
+        with self._read_engine.connect() as connection:
+            yield cast("Session", Reader(connection))
+
+    @contextmanager
+    def _writer(self) -> Iterator[Session]:
+        with Session(self._write_engine, expire_on_commit=False) as session:
+            yield session
+            # If the connection is lost before this point, nothing has been stored; after it, the outcome is unknown.
+            session.flush()
+            _commit(session)
+
     def _run(
         self,
-        open_session: Callable[[], Session],
-        prepare: Callable[[Session], Any],
+        open_session: Callable[[], AbstractContextManager[S]],
+        prepare: Callable[[S], Any],
         work: Callable[..., T],
         *args: Any,
         **kwargs: Any,
@@ -158,24 +188,19 @@ class Database(Generic[R]):
         """
         with _translated_errors():
             for is_last in (False, True):
-                with open_session() as session:
-                    try:
+                try:
+                    with open_session() as session:
                         result = work(prepare(session), *args, **kwargs)
-                        # In a read this sends nothing, and rejects changes. In a write, nothing has been stored if the
-                        # connection is lost before this point; after it, the outcome is unknown.
-                        session.flush()
-                    except DBAPIError as error:
-                        if is_last or not error.connection_invalidated:
-                            raise
-                    else:
-                        if not isinstance(session, ReadSession):
-                            _commit(session)
-                        return result
+                except DBAPIError as error:
+                    if is_last or not error.connection_invalidated:
+                        raise
+                else:
+                    return result
         raise AssertionError  # The last session returns or raises.
 
 
-def _session_itself(session: Session) -> Session:
-    return session
+def _itself(connection: Connection) -> Connection:
+    return connection
 
 
 def _commit(session: Session) -> None:

@@ -1,6 +1,7 @@
 """Routes that check the caller, then decode bodies, and reject unknown and repeated query parameters."""
 
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
@@ -124,17 +125,20 @@ class Route(APIRoute):
     So errors come in this order: 401 and 503; 413, 415 and 400; 422. Nobody can make the service read a body without a
     token where one is needed.
 
-    An operation without query parameters gets a dependency that rejects all of them. Its errors are collected with the
-    other validation errors, so that 401 comes before 422.
+    A request with a query to an operation without query parameters gets a dependency that rejects it. Its errors are
+    collected with the other validation errors, so that 401 comes before 422. Requests without a query save the time.
     """
 
     body_limit: ClassVar[int | None] = None
     """In bytes; None for the limit in the settings."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        without_query = with_query = super().get_route_handler()
         if not self.dependant.query_params:
-            self.dependant.dependencies.insert(0, _NO_QUERY)
-        handle = super().get_route_handler()
+            dependant = self.dependant
+            self.dependant = replace(dependant, dependencies=[_NO_QUERY, *dependant.dependencies])
+            with_query = super().get_route_handler()
+            self.dependant = dependant
         accepted = bodies.PATCHES if "PATCH" in (self.methods or ()) else (bodies.JSON,)
         guards = list(dict.fromkeys(_guards(self.dependant)))
         slots = Slots()
@@ -142,6 +146,7 @@ class Route(APIRoute):
         async def decode_and_handle(request: Request) -> Response:
             with slots.taken(request.app.max_concurrent_requests, request.receive) as receive:
                 request = _Request(request, receive)
+                handle = with_query if request.scope["query_string"] else without_query
                 for guard in guards:
                     await guard.admit(request)
                 if self.body_field is None:
