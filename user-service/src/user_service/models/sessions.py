@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
@@ -16,9 +16,10 @@ class Session(Numbered, Base):
     """A login, active until it is revoked or expires. Revoked sessions have no row."""
 
     __tablename__ = "sessions"
-    __table_args__ = NEVER_REUSE_IDS
+    # With the id, so that a page of an account's sessions is read in order.
+    __table_args__ = (Index(None, "user_id", "id"), NEVER_REUSE_IDS)
 
-    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"))
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)

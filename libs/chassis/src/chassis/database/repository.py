@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, TextClause, bindparam, delete, select, tuple_
+from sqlalchemy import ColumnElement, Select, TextClause, bindparam, delete, select, tuple_, union_all
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
@@ -66,13 +66,46 @@ class BaseRepository(Generic[M]):
         :param skip: number of rows to skip
         """
         columns = [self._id] if by is None else [by, self._id]
+        order = [column.desc() if descending else column.asc() for column in columns]
         statement = self.base().where(*conditions)
         if after is not None:
+            if by is not None and not skip and self._reads_ties(conditions):
+                return self._page_after_ties(statement, limit, by, order, after, descending=descending)
             # Both databases use an index for a row comparison, but not for one comparison per column.
             position = tuple_(*columns)
             statement = statement.where(position < after if descending else position > after)
-        order = [column.desc() if descending else column.asc() for column in columns]
-        return self._session.scalars(statement.order_by(*order).offset(skip).limit(limit)).all()
+        statement = statement.order_by(*order).offset(skip).limit(limit)
+        if skip:
+            # What is skipped is counted in the index. PostgreSQL would read each of these rows.
+            ids = statement.with_only_columns(self._id).correlate(None)
+            statement = self.base().where(self._id.in_(ids)).order_by(*order)
+        return self._session.scalars(statement).all()
+
+    def _reads_ties(self, conditions: Sequence[Condition]) -> bool:
+        """Whether a row comparison would read all rows that have the same value as the last one.
+
+        SQLite looks up only the first column of a row comparison. A condition as text is a search, which it runs before
+        it looks at the order, and would run twice for two statements.
+        """
+        is_sqlite = self._session.get_bind().dialect.name == "sqlite"
+        return is_sqlite and not any(isinstance(each, TextClause) for each in conditions)
+
+    def _page_after_ties(
+        self,
+        statement: Select[M],
+        limit: int,
+        by: InstrumentedAttribute[Any],
+        order: Sequence[ColumnElement[Any]],
+        after: Sequence[Any],
+        *,
+        descending: bool,
+    ) -> Sequence[M]:
+        """The rows with the same value as the last one and then the others, each from their place in the index on."""
+        value, row_id = after
+        ties = statement.where(by == value, self._id < row_id if descending else self._id > row_id)
+        others = statement.where(by < value if descending else by > value)
+        both = union_all(ties, others).order_by(*order).limit(limit)
+        return self._session.scalars(select(self.model).from_statement(both)).all()
 
     def add(self, row: M) -> M:
         """Insert the row, which gives it an id. Raises the domain error of a violated constraint."""
