@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import quantiles
 from urllib.parse import urlsplit
+
+CLOSED = 0
 
 
 @dataclass
@@ -17,6 +19,7 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     """In seconds, one per response."""
     statuses: Counter[int] = field(default_factory=Counter)
+    """CLOSED is that of requests without a response."""
 
 
 def percentile(latencies: Sequence[float], percent: int) -> float:
@@ -34,35 +37,61 @@ def request_bytes(method: str, url: str, headers: Mapping[str, str] | None = Non
     return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
-async def send(url: str, request: bytes, *, count: int, connections: int) -> Load:
-    """Send the same request `count` times over so many connections, each with one request at a time."""
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     address = urlsplit(url)
+    return await asyncio.open_connection(address.hostname, address.port)
+
+
+async def send(url: str, request: bytes, *, count: int, connections: int) -> Load:
+    """Send the same request `count` times over so many connections, each with one request at a time.
+
+    A connection that the server closes is replaced.
+    """
     load = Load()
     left = count
 
     async def one_connection() -> None:
         nonlocal left
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        reader, writer = await connect(url)
         try:
             while left > 0:
                 left -= 1
                 started = time.perf_counter()
                 writer.write(request)
-                status = await _response(reader)
+                status = await read_status(reader)
                 load.latencies.append(time.perf_counter() - started)
                 load.statuses[status] += 1
         finally:
             writer.close()
 
+    async def replaced_connection() -> None:
+        while left > 0:
+            try:
+                await one_connection()
+            except (ConnectionError, asyncio.IncompleteReadError):
+                load.statuses[CLOSED] += 1
+
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
-            group.create_task(one_connection())
+            group.create_task(replaced_connection())
     load.seconds = time.perf_counter() - started
     return load
 
 
-async def _response(reader: asyncio.StreamReader) -> int:
+async def watch(url: str, requests: Mapping[str, bytes], *, until: Callable[[], bool]) -> dict[str, Load]:
+    """What a bystander notices, who sends the requests in turn, each over a new connection."""
+    seen = {name: Load() for name in requests}
+    while not until():
+        for name, request in requests.items():
+            load = await send(url, request, count=1, connections=1)
+            seen[name].latencies += load.latencies
+            seen[name].statuses += load.statuses
+        await asyncio.sleep(0.01)
+    return seen
+
+
+async def read_status(reader: asyncio.StreamReader) -> int:
     """Read a response with a Content-Length, and return its status."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     _, found, rest = head.partition(b"\r\ncontent-length:")

@@ -11,10 +11,7 @@ random order, so other load on the machine affects all alike. CPU is that of the
 server and the client. The tables have medians of the rounds, and ratios of the CPU times.
 """
 
-import argparse
 import asyncio
-import os
-import platform
 import random
 import tempfile
 import time
@@ -24,13 +21,11 @@ from statistics import median
 
 import bcrypt
 
+from bench import report
 from bench.contenders import CALLS, FLOOR, LOGIN, OURS, USUAL, VALIDATION, Contender, Starter, starter
-from bench.http_load import Load, percentile, request_bytes, send
-from testkit.databases import POSTGRESQL, SQLITE
+from bench.http_load import Load, percentile, request_bytes, send, watch
 from tests.proof.prove import databases
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-TITLES = {SQLITE: "SQLite", POSTGRESQL: "PostgreSQL"}
 CONNECTIONS = 16
 STORM = 200
 """Logins at once."""
@@ -85,13 +80,9 @@ async def storm(ours: Contender) -> str:
     url = ours.urls["users"]
     logins = asyncio.create_task(send(url, ours.request(LOGIN), count=STORM, connections=STORM))
     others = {"/health/live": request_bytes("GET", f"{url}/health/live"), "/validate-token": ours.request(VALIDATION)}
-    seen: dict[str, list[float]] = {name: [] for name in others}
-    while not logins.done():
-        for name, request in others.items():
-            seen[name] += (await send(url, request, count=1, connections=1)).latencies
-        await asyncio.sleep(0.01)
+    seen = await watch(url, others, until=logins.done)
     statuses = ", ".join(f"{count} x {status}" for status, count in sorted((await logins).statuses.items()))
-    latencies = ", ".join(f"`{name}` {1000 * percentile(each, 99):.0f} ms" for name, each in seen.items())
+    latencies = ", ".join(f"`{name}` {1000 * percentile(each.latencies, 99):.0f} ms" for name, each in seen.items())
     return f"{STORM} logins at once: {statuses}. Meanwhile p99 of {latencies}."
 
 
@@ -129,31 +120,21 @@ def results_on(backend: str, rounds: int, count: int) -> Iterator[str]:
         yield from restart(processes, ours)
 
 
-def machine() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, {platform.system()}, Python {platform.python_version()}"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="dev.py bench services", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--database", choices=list(TITLES), action="append", help="the default is both")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=1000, help="of each call, for each contender and round")
-    parser.add_argument("--short", action="store_true", help="one round of few requests, which shows nothing")
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
-    args = parser.parse_args()
+    options = report.parser("services", __doc__)
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--requests", type=int, default=1000, help="of each call, for each contender and round")
+    args = options.parse_args()
     rounds, count = (1, 4 * CONNECTIONS) if args.short else (args.rounds, args.requests)
-    lines = [
-        f"{CONNECTIONS} connections, one worker a service, medians of {rounds} rounds of {count} requests; {machine()}."
-    ]
-    print(lines[0])
-    for backend in args.database or TITLES:
-        for line in ("", f"## {TITLES[backend]}", "", *results_on(backend, rounds, count)):
-            print(line, flush=True)
-            lines.append(line)
-    if args.write:
-        text = "\n".join(["# Results of `python3 dev.py bench`", "", *lines])
-        RESULTS.write_text(f"{text}\n", encoding="utf-8")
+
+    def lines() -> Iterator[str]:
+        numbers = f"medians of {rounds} rounds of {count} requests; {report.machine()}."
+        yield f"{CONNECTIONS} connections, one worker a service, {numbers}"
+        for backend in args.database or report.TITLES:
+            yield from ("", f"## {report.TITLES[backend]}", "")
+            yield from results_on(backend, rounds, count)
+
+    report.report("services", lines(), write=args.write)
 
 
 if __name__ == "__main__":

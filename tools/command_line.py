@@ -36,7 +36,8 @@ from tools.processes import Interrupted, interrupt, on_signal
 from tools.services import SERVICES
 
 Action = Callable[[argparse.Namespace], int]
-BENCHMARKS = ["services", "endpoint-styles", "login-timing", "validation-client"]  # Each is a module of bench/.
+# Each is a module of bench/.
+BENCHMARKS = ["services", "data-scale", "load-scale", "endpoint-styles", "login-timing", "validation-client"]
 # Their arguments go to another program as they are; argparse would take its options for those of dev.py.
 PASSING_ALL_ON: tuple[Action, ...] = (
     test,

@@ -105,7 +105,7 @@ def manage(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Run a benchmark; all further arguments go to it."""
+    """Run a benchmark: --short, --database NAME, --write; all further arguments go to it."""
     install_for_development()
     become([PYTHON, "-m", f"bench.{args.benchmark.replace('-', '_')}", *args.arguments])
 
