@@ -124,8 +124,12 @@ def log_in(site: Site) -> None:
     site.refresh_token = answer.json()["refresh_token"]
 
 
-def register(site: Site) -> None:
-    site.send("users", "POST", "/register", json={**site.credentials, "username": f"ada-{next(site.numbers)}"})
+def come_and_go(site: Site) -> None:
+    credentials = {**site.credentials, "username": f"ada-{next(site.numbers)}"}
+    site.send("users", "POST", "/register", json=credentials)
+    token = site.send("users", "POST", "/login", json=credentials).json()["access_token"]
+    proof = {"current_password": site.account.password}
+    site.send("users", "POST", "/me/delete", json=proof, headers={"Authorization": f"Bearer {token}"})
 
 
 def refresh(site: Site) -> None:
@@ -153,7 +157,7 @@ CALLS = (
     Call("DELETE /products/{id}", delete),
     Call("POST /validate-token", validate),
     Call("POST /login", log_in),
-    Call("POST /register", register),
+    Call("POST /register, /login and /me/delete", come_and_go),
     Call("POST /refresh", refresh),
     Call("GET /sessions", lambda site: site.send("users", "GET", "/sessions")),
     Call("GET /me", lambda site: site.send("users", "GET", "/me")),

@@ -56,7 +56,8 @@ SELECT 'user ' || n, 'user ' || n, '', true, false, {now}, {now} FROM numbers WH
 """
 _SESSIONS = """
 INSERT INTO sessions (user_id, created_at, last_used_at, expires_at, user_agent, ip, family_hash, refresh_hash)
-SELECT n % (:count / 10) + 1, {now}, {now}, {later}, 'curl/8.5.0', '203.0.113.7', 'f' || n, 'r' || n FROM numbers
+SELECT CASE WHEN n > 1000 THEN n % (:count / 10) + 1 ELSE 1 END,
+    {now}, {now}, {later}, 'curl/8.5.0', '203.0.113.7', 'f' || n, 'r' || n FROM numbers
 """
 _DIALECTS = {
     "postgresql": {
@@ -86,7 +87,10 @@ def fill_products(engine: Engine, count: int) -> None:
 
 
 def fill_sessions(engine: Engine, count: int) -> None:
-    """Insert sessions, ten for each account, after inserting the accounts that are missing; see `fill_products`."""
+    """Insert sessions after inserting the accounts that are missing; see `fill_products`.
+
+    An account has ten of them, and the first one also has the thousand oldest, as a script that often logs in has.
+    """
     _run(engine, (_USERS, count // 10), (_SESSIONS, count))
 
 

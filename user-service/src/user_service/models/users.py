@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import String, UniqueConstraint, false
+from sqlalchemy import Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chassis.database.models import NEVER_REUSE_IDS, Numbered
@@ -14,7 +14,12 @@ class User(Numbered, Base):
     """An account."""
 
     __tablename__ = "users"
-    __table_args__ = (UniqueConstraint("username_key"), NEVER_REUSE_IDS)
+    __table_args__ = (
+        UniqueConstraint("username_key"),
+        # The few admins among all accounts. The conditions are those of statements, because SQLite compares the text.
+        Index("ix_users_admins", "id", postgresql_where=text("is_admin"), sqlite_where=text("is_admin = 1")),
+        NEVER_REUSE_IDS,
+    )
 
     username: Mapped[str] = mapped_column(String(MAX_USERNAME_LENGTH))
     # Usernames are case-insensitive: lookups and the unique constraint use this folded form.

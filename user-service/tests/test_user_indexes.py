@@ -1,30 +1,28 @@
-"""Query plans of sessions: no call reads those of other accounts."""
+"""Query plans: no call reads all accounts, or the sessions of others."""
 
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine
 
 from testkit.databases import Databases
 from testkit.many_rows import explain, fill_sessions
 from testkit.users import migrations_of
 from user_service.repositories.sessions import SessionRepository
+from user_service.repositories.users import UserRepository
 
-SCRIPT = 7
-"""An account with many sessions, which are the oldest."""
+SCRIPT = 1
+"""The account that has the thousand oldest sessions."""
 
 
 @pytest.fixture(scope="module")
 def large(databases: Databases) -> Iterator[Engine]:
-    """A database with 30,000 sessions and current statistics."""
+    """A database with 100,000 sessions, 10,000 accounts and current statistics."""
     with databases.made() as make:
         engine = create_engine(make(migrations_of), poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        fill_sessions(engine, 30_000)
-        with engine.connect() as connection:
-            connection.execute(text("UPDATE sessions SET user_id = :id WHERE id <= 1000"), {"id": SCRIPT})
-            connection.exec_driver_sql("ANALYZE")
+        fill_sessions(engine, 100_000)
         yield engine
 
 
@@ -50,3 +48,17 @@ def test_expired_sessions_are_found_by_their_index(large: Engine) -> None:
     later = datetime.now(UTC) + timedelta(days=1)
     found = explain(large, lambda session: SessionRepository(session).delete_expired(later, 100))
     assert "ix_sessions_expires_at" in found
+
+
+def test_admins_are_found_by_their_index(large: Engine) -> None:
+    """Each deletion of an account, also of one's own, locks them."""
+    found = explain(large, lambda session: UserRepository(session).lock_active_admins())
+    assert "ix_users_admins" in found
+    assert not re.search("Seq Scan|Sort|TEMP B-TREE", found), found
+
+
+def test_the_list_of_admins_reads_no_other_accounts(large: Engine) -> None:
+    found = explain(
+        large, lambda session: UserRepository(session).list_after(0, 20, q=None, is_active=None, is_admin=True)
+    )
+    assert "ix_users_admins" in found
