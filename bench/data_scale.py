@@ -30,11 +30,11 @@ from sqlalchemy import NullPool, create_engine
 
 from bench import report
 from bench.contenders import DRAFT
+from bench.usage import cpu_of
 from chassis.database.url import normalise
 from testkit.databases import NewDatabase
 from testkit.many_rows import ORDERS, SELECTIVE_FILTERS, fill_products, fill_sessions, middle
 from testkit.processes import Account, Services, running_services
-from testkit.usage import cpu_seconds
 from tests.proof.prove import databases
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -64,10 +64,6 @@ class Site:
     @property
     def credentials(self) -> dict[str, str]:
         return {"username": self.account.username, "password": self.account.password}
-
-    def cpu(self) -> float:
-        """The CPU seconds of both services so far."""
-        return cpu_seconds(self.services.users.pid) + cpu_seconds(self.services.products.pid)
 
 
 @dataclass(frozen=True)
@@ -200,12 +196,12 @@ def measure(sites: Mapping[int, Site], calls: Sequence[Call], rounds: int) -> Co
         pairs = [(call, size) for call in calls for size in sites]
         random.shuffle(pairs)
         for call, size in pairs:
-            cost, before = costs[call.name, size] if number else Cost(), sites[size].cpu()
+            cost, before = costs[call.name, size] if number else Cost(), cpu_of(sites[size].services)
             for _ in range(REQUESTS):
                 started = time.perf_counter()
                 call.send(sites[size])
                 cost.latencies.append(time.perf_counter() - started)
-            cost.cpu += sites[size].cpu() - before
+            cost.cpu += cpu_of(sites[size].services) - before
     return costs
 
 

@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import psutil
-
 from bench import report
 from bench.contenders import DRAFT
 from bench.http_load import CLOSED, Load, connect, percentile, read_status, request_bytes, send, watch
+from bench.usage import cpu_of, memory_of
 from testkit.databases import POSTGRESQL, NewDatabase
 from testkit.processes import Account, Services, running_services
 from tests.proof.prove import databases
@@ -67,18 +66,6 @@ class Site:
             ),
         }
 
-    def cpu(self) -> float:
-        return sum(sum(each.cpu_times()[:2]) for each in self._processes())
-
-    def memory(self) -> int:
-        """The bytes that the processes of the services share with no others."""
-        return sum(each.memory_full_info().uss for each in self._processes())
-
-    def _processes(self) -> Iterator[psutil.Process]:
-        for service in (self.services.users, self.services.products):
-            process = psutil.Process(service.pid)
-            yield from (process, *process.children(recursive=True))
-
 
 Cell = tuple[str, int, int]
 """A call, a number of workers and a number of connections."""
@@ -94,9 +81,9 @@ async def measure(sites: Mapping[int, Site], connections: tuple[int, ...], round
         for call, workers, number in cells:
             site = sites[workers]
             url, request = site.requests()[call]
-            before, requests = site.cpu(), max(count, number)
+            before, requests = cpu_of(site.services), max(count, number)
             load = await send(url, request, count=requests, connections=number)
-            found[call, workers, number].append((load, (site.cpu() - before) / requests))
+            found[call, workers, number].append((load, (cpu_of(site.services) - before) / requests))
     return found
 
 
@@ -146,7 +133,7 @@ def running(folder: Path, new_database: NewDatabase, **settings: str) -> Iterato
 
 async def patience(site: Site, idle: int, slow: int, seconds: float) -> list[str]:
     """A table of what a bystander notices of clients that keep connections open, and of what these cost."""
-    before = site.memory()
+    before = memory_of(site.services)
     rows = [
         "| beside | memory MiB | CPU % | read p50 ms | p99 ms | write p50 ms | p99 ms | other responses |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
@@ -164,9 +151,9 @@ async def bystander(site: Site, beside: str, memory_before: int, seconds: float)
     """A row about somebody who reads and writes, each over a new connection, and about the services meanwhile."""
     url, read = site.requests()[READ]
     _, write = site.requests()[WRITE]
-    memory, cpu = site.memory() - memory_before, site.cpu()
+    memory, cpu = memory_of(site.services) - memory_before, cpu_of(site.services)
     await asyncio.sleep(seconds / 4)
-    cpu = 400 * (site.cpu() - cpu) / seconds
+    cpu = 400 * (cpu_of(site.services) - cpu) / seconds
     deadline = time.monotonic() + seconds
     seen = await watch(url, {READ: read, WRITE: write}, until=lambda: time.monotonic() > deadline)
     latencies = [percentile(load.latencies, percent) for load in seen.values() for percent in (50, 99)]
@@ -221,6 +208,8 @@ def results_on(backend: str, *, short: bool) -> Iterator[str]:
     workers, connections = (SHORT_WORKERS, SHORT_CONNECTIONS) if short else (WORKERS, CONNECTIONS)
     rounds, count = (1, 64) if short else (ROUNDS, REQUESTS)
     idling, slow_clients, seconds = (SHORT_IDLE, SHORT_SLOW, SHORT_SECONDS) if short else (IDLE, SLOW, SECONDS)
+    # Before the first service starts, which inherits it.
+    idling = min(idling, (raise_file_limit(2 * idling + 1_000) - 1_000) // 2)
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
         new_database = cleanup.enter_context(databases(backend, folder))
@@ -229,15 +218,14 @@ def results_on(backend: str, *, short: bool) -> Iterator[str]:
                 number: stopping.enter_context(running(folder / str(number), new_database, WORKERS=str(number)))
                 for number in workers
             }
-            before = {number: site.memory() for number, site in sites.items()}
+            before = {number: memory_of(site.services) for number, site in sites.items()}
             yield from table(asyncio.run(measure(sites, connections, rounds, count)))
             yield ""
             for number, site in sites.items():
                 yield (
                     f"Memory of both services with {number} workers each: {before[number] / MEBIBYTE:.0f} MiB before, "
-                    f"{site.memory() / MEBIBYTE:.0f} MiB after all of the above."
+                    f"{memory_of(site.services) / MEBIBYTE:.0f} MiB after all of the above."
                 )
-        idling = min(idling, raise_file_limit(2 * idling + 1_000) // 2 - 500)
         site = cleanup.enter_context(running(folder / "idle", new_database, MAX_CONNECTIONS=str(idling + 100)))
         yield ""
         yield from asyncio.run(patience(site, idling, slow_clients, seconds))
@@ -245,8 +233,8 @@ def results_on(backend: str, *, short: bool) -> Iterator[str]:
 
 def raise_file_limit(wanted: int) -> int:
     """Let this process, and those that it starts, open so many files, or as many as it may; returns the number."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    present, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = max(present, wanted if most == resource.RLIM_INFINITY else min(wanted, most))
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
     return allowed
 

@@ -1,10 +1,27 @@
 """The tables of bench/data_scale.py and bench/load_scale.py."""
 
+import asyncio
+import itertools
 from collections import Counter
 
 from bench import data_scale, load_scale
 from bench.data_scale import Call, Cost
-from bench.http_load import CLOSED, Load
+from bench.http_load import CLOSED, Load, request_bytes, send
+
+
+async def test_a_connection_that_is_closed_is_counted_and_replaced() -> None:
+    answers = itertools.cycle((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000) and (sent := next(answers)):
+            writer.write(sent)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    load = await send(url, request_bytes("GET", url), count=6, connections=1)
+    server.close()
+    assert (load.statuses, len(load.latencies)) == (Counter({200: 3, CLOSED: 3}), 3)
 
 
 def test_latencies_are_compared_between_the_largest_and_the_smallest_size() -> None:
