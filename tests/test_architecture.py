@@ -95,6 +95,11 @@ def test_the_product_service_has_no_library_to_sign_or_hash() -> None:
     assert not [name for name in Settings.model_fields if "secret" in name]
 
 
+def test_the_user_service_signs_with_the_standard_library() -> None:
+    """python-jose prefers cryptography if it is installed, for the same result at the cost of 8 MB of memory."""
+    assert "cryptography" not in _pinned(LOCKS[2])
+
+
 def test_unexpected_exceptions_are_caught_in_two_modules() -> None:
     def swallows_everything(node: ast.AST) -> bool:
         if not isinstance(node, ast.ExceptHandler):

@@ -4,15 +4,10 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from auth_client import pool
 from auth_client.caller import Caller
@@ -20,6 +15,9 @@ from auth_client.client import AuthClient
 from auth_client.errors import AuthUnavailable
 from testkit.faulty_user_service import FaultyUserService, Request, answer, valid
 from testkit.user_service_stub import ADA, UserServiceStub
+
+CERTIFICATE = Path(__file__).parent / "files" / "localhost.pem"
+"""A self-signed certificate for localhost, and its key. It is valid for a hundred years."""
 
 
 async def test_connections_are_reused(client: AuthClient, user_service: UserServiceStub) -> None:
@@ -103,28 +101,7 @@ async def test_a_proxy_from_the_environment_sees_no_token(
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A self-signed certificate for localhost, followed by its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private_key = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file = tmp_path / "certificate.pem"
-    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private_key)
-    return file
-
-
-@pytest.fixture
-async def port(certificate: Path) -> AsyncIterator[int]:
+async def port() -> AsyncIterator[int]:
     """The port of a user service that has this certificate, and accepts every token."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,17 +110,17 @@ async def port(certificate: Path) -> AsyncIterator[int]:
         writer.close()
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(CERTIFICATE)
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1]
 
 
 @pytest.mark.parametrize(("host", "trusted"), [("localhost", True), ("localhost", False), ("127.0.0.1", True)])
 async def test_a_token_is_sent_only_to_a_server_with_a_trusted_certificate(
-    certificate: Path, port: int, monkeypatch: pytest.MonkeyPatch, host: str, *, trusted: bool
+    port: int, monkeypatch: pytest.MonkeyPatch, host: str, *, trusted: bool
 ) -> None:
     if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     client = AuthClient(f"https://{host}:{port}", timeout=2)
     try:
         if trusted and host == "localhost":
