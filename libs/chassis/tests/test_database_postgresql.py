@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from psycopg2 import errorcodes
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from chassis.database.sqlstates import SqlState
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
 from testkit.library import THREAD_TIMEOUT, Book, Library, Shelf, add_shelf, connection_to, logged, names, opened, rows
 from testkit.postgresql_proxy import Proxy
@@ -145,3 +147,9 @@ async def test_a_read_only_server_is_unavailable_for_writes_only(library: Librar
     with pytest.raises(DatabaseUnavailable):
         await library.write(write)
     assert await library.read(names) == []
+
+
+def test_the_states_are_those_of_the_driver() -> None:
+    assert {state.name: state.value for state in SqlState} == {
+        state.name: getattr(errorcodes, state.name) for state in SqlState
+    }

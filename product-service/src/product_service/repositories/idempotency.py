@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import ClassVar
 
-from psycopg2.errorcodes import LOCK_NOT_AVAILABLE
 from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from chassis.database.repository import BaseRepository
+from chassis.database.sqlstates import SqlState, has_state
 from chassis.errors import Conflict, DomainError
 from product_service.domain.idempotency import IdempotentRequest
 from product_service.errors import IdempotencyInProgress
@@ -62,7 +62,7 @@ class IdempotencyRepository(BaseRepository[IdempotencyRecord]):
                 raise IdempotencyInProgress from None
             return record, earlier
         except OperationalError as error:
-            if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
+            if has_state(error.orig, SqlState.LOCK_NOT_AVAILABLE):
                 raise IdempotencyInProgress from error
             raise
         return record, None

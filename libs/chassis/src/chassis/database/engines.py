@@ -5,11 +5,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection as SQLiteConnection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection as SQLiteConnection
 
 DEFAULT_TIMEOUT = 10.0  # seconds
 
@@ -96,7 +98,7 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
         make_file(url)
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: SQLiteConnection, record: ConnectionPoolEntry) -> None:
+    def prepare(connection: "SQLiteConnection", record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # `begin` below starts transactions, not the driver.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", SECURE_DELETE):
             connection.execute(f"PRAGMA {pragma}")

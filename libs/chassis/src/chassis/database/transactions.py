@@ -9,20 +9,11 @@ the database itself treats as read-only. There are as many threads as connection
 event loop, with a timeout, and writers that block each other never take the threads of public reads.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast
 
-from psycopg2.errorcodes import (
-    DEADLOCK_DETECTED,
-    LOCK_NOT_AVAILABLE,
-    QUERY_CANCELED,
-    READ_ONLY_SQL_TRANSACTION,
-    UNDEFINED_COLUMN,
-    UNDEFINED_TABLE,
-)
 from sqlalchemy import Connection, Executable, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -30,15 +21,16 @@ from sqlalchemy.orm import Session
 
 from chassis import logs
 from chassis.database.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite_engine
+from chassis.database.sqlstates import SqlState, has_state
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
 from chassis.thread_pool import BoundedThreadPool
 
 if TYPE_CHECKING:
     from chassis.settings import ServiceSettings
 
-_TIMED_OUT = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
+_TIMED_OUT = (SqlState.QUERY_CANCELED, SqlState.LOCK_NOT_AVAILABLE, SqlState.DEADLOCK_DETECTED)
 # Migrations are missing, or the server is a read-only standby. SQLite has no error class of its own for these.
-_NOT_USABLE = (UNDEFINED_TABLE, UNDEFINED_COLUMN, READ_ONLY_SQL_TRANSACTION)
+_NOT_USABLE = (SqlState.UNDEFINED_TABLE, SqlState.UNDEFINED_COLUMN, SqlState.READ_ONLY_SQL_TRANSACTION)
 
 R = TypeVar("R")
 S = TypeVar("S", Session, Connection)
@@ -226,8 +218,7 @@ def _translated_errors() -> Iterator[None]:
         _raise_for(error)
     except DBAPIError as error:
         # The plain class stands for a damaged file in SQLite, and for a broken connection in psycopg2.
-        not_usable = getattr(error.orig, "pgcode", None) in _NOT_USABLE
-        if error.connection_invalidated or not_usable or type(error) is DatabaseError:
+        if error.connection_invalidated or has_state(error.orig, *_NOT_USABLE) or type(error) is DatabaseError:
             _raise_for(error)
         raise
 
@@ -243,9 +234,9 @@ def _raise_for(error: DBAPIError) -> NoReturn:
 
 def _has_timed_out(error: BaseException | None) -> bool:
     """Whether a statement, or the wait for a lock, took too long."""
-    if isinstance(error, sqlite3.Error):
-        # Errors of the module itself have no code.
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT or "database is locked" in str(
-            error
-        )
-    return getattr(error, "pgcode", None) in _TIMED_OUT
+    if hasattr(error, "pgcode"):
+        return has_state(error, *_TIMED_OUT)
+    from sqlite3 import SQLITE_INTERRUPT  # With PostgreSQL, nothing imports it.
+
+    # Errors of the module itself have no code.
+    return getattr(error, "sqlite_errorcode", None) == SQLITE_INTERRUPT or "database is locked" in str(error)
