@@ -196,6 +196,22 @@ def test_a_start_imports_no_library_that_it_may_never_need(service: Any, other_d
     assert found.strip() == "set()"
 
 
+@pytest.mark.parametrize(("service", "command"), [("user_service", "create-admin"), ("product_service", "migrate")])
+def test_commands_and_the_parent_of_workers_import_no_application(service: str, command: str) -> None:
+    script = (
+        "import runpy, sys\n"
+        f"sys.argv = [{service!r}, {command!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_module({service!r}, run_name='__main__')\n"
+        "finally:\n"
+        "    loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "    print(loaded & {'aiohttp', 'alembic', 'fastapi', 'httpx', 'starlette', 'uvicorn'}, file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr.strip()) == (0, "set()")
+    assert command in run.stdout
+
+
 def test_no_module_has_a_meaningless_name() -> None:
     meaningless = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc", "app"}
     assert not [module for module in SOURCES if meaningless & set(module.removesuffix(".py").split("/"))]

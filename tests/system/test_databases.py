@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from product_service import main as product_service
+from product_service import composition
 from product_service.settings import Settings
 from testkit.databases import POSTGRESQL, Databases
 from testkit.postgresql import Server
@@ -41,7 +41,7 @@ def on_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def migrate(url: str) -> None:
     """Migrate a database to the schema of the product service."""
-    product_service.migrations(Settings.model_construct(database_url=url)).upgrade()
+    composition.migrations(Settings.model_construct(database_url=url)).upgrade()
 
 
 def read(client: httpx.Client, _: str) -> httpx.Response:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from product_service import main as product_service
+from product_service import composition
 from product_service.settings import Settings as ProductSettings
 from testkit.processes import Service, eventually, problem
 from user_service.settings import SAMPLE_KEYS
@@ -203,7 +203,7 @@ def prepare(what: str, service: Service) -> None:
         _make_newer_database(service.folder, service.name)
     elif what == "a database of the other service":
         url = f"sqlite:///{service.database}"
-        product_service.migrations(ProductSettings.model_construct(database_url=url)).upgrade()
+        composition.migrations(ProductSettings.model_construct(database_url=url)).upgrade()
     elif what == "a file that is not a database":
         service.database.write_bytes(b"This is a text of more than a hundred bytes, and not a database. " * 20)
     elif what == "a data folder that can't be created":

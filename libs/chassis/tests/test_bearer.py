@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from chassis.http.bearer import MAX_TOKEN_LENGTH
+from chassis.text import MAX_TOKEN_LENGTH
 from testkit.library import client_of, make_app
 from testkit.library_api import TOKEN, books, problem
 

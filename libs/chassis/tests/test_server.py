@@ -220,7 +220,7 @@ def documented_app():
 
 
 if __name__ == "__main__":
-    run_command(Settings, migrations, "tiny_service:create_worker_app", documented_app)
+    run_command(Settings, migrations, "tiny_service:create_worker_app", "tiny_service:documented_app")
 """
 
 

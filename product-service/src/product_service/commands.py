@@ -20,8 +20,8 @@ from chassis.ids import LARGEST_ID
 from chassis.process.server import Command
 from chassis.validation import invalid
 from product_service.api.import_export import ImportQuery
+from product_service.composition import Services
 from product_service.files.formats import FORMATS, Format
-from product_service.main import Services
 from product_service.services.import_export import CHUNK_SIZE, OUTCOMES, ImportOptions, ImportReport
 from product_service.settings import Settings
 
@@ -90,7 +90,7 @@ async def _run(
     try:
         await services.imports.run(chunks(), file_format, owner, report, options)
     finally:
-        await services.close()
+        services.close()
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,32 +1,20 @@
-"""Composition root of the product service."""
+"""Composition root of the product service: its application."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI
 
 from auth_client.client import AuthClient
 from chassis import logs
-from chassis.database.migrations import Migrations
 from chassis.database.purge import purge_periodically
-from chassis.database.transactions import Database
 from chassis.http import application, health
-from chassis.rate_limits import IN_MEMORY, RateLimits
 from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as product_service_health
 from product_service.api import import_export, products
-from product_service.domain.rules import Rules
-from product_service.models import Base
-from product_service.models.products import UNMAPPED_OBJECTS
-from product_service.repositories import Repositories
-from product_service.services.idempotency import IdempotencyRecords
-from product_service.services.import_export import Imports
-from product_service.services.products import Products
-from product_service.services.upserts import Upserts
-from product_service.services.write_limit import WriteLimit
+from product_service.composition import Services, migrations
 from product_service.settings import Settings
 
 DESCRIPTION = """A product catalogue. Reads are public; writes require an access token of the user service.
@@ -44,26 +32,9 @@ PURGE_INTERVAL = 600.0
 """Seconds between purges of expired idempotency records."""
 
 
-class Services:
-    """The use cases and the database they run on, for the API and for the command line."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.database = Database.from_settings(settings, Repositories)
-        self.auth = AuthClient.from_settings(settings)
-        rules = Rules(settings.product_write_access, settings.max_description_length, settings.max_products_per_account)
-        self.products = Products(self.database, rules)
-        self.imports = Imports(Upserts(self.database, rules))
-        self.write_limit = WriteLimit(RateLimits(IN_MEMORY), settings.rate_limit_writes)
-        self.idempotency_records = IdempotencyRecords(self.database)
-
-    async def close(self) -> None:
-        await self.auth.close()
-        self.imports.close()
-        self.database.close()
-
-
 def create_app(settings: Settings) -> FastAPI:
     services = Services(settings)
+    auth = AuthClient.from_settings(settings)
     readiness = health.Readiness(services.database, migrations(settings))
 
     @asynccontextmanager
@@ -74,7 +45,8 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
         finally:
             purging.cancel()
-            await services.close()
+            await auth.close()
+            services.close()
 
     app = application.build(
         settings,
@@ -86,19 +58,14 @@ def create_app(settings: Settings) -> FastAPI:
         routers=[
             products.router(services.products, services.write_limit),
             import_export.router(services.products, services.imports, services.write_limit, settings),
-            product_service_health.router(readiness, services.auth, shows_url=settings.environment == "development"),
+            product_service_health.router(readiness, auth, shows_url=settings.environment == "development"),
             health.router(readiness),
         ],
-        authenticate=services.auth.validate,
+        authenticate=auth.validate,
         login_origin=settings.login_origin,
     )
     app.state.services = services
     return app
-
-
-def migrations(settings: Settings) -> Migrations:
-    folder = Path(__file__).parent / "migrations"
-    return Migrations(folder, Base.metadata, settings.database_url, UNMAPPED_OBJECTS)
 
 
 def documented_app() -> FastAPI:

@@ -1,16 +1,31 @@
-"""Command line of the user service; without a command, it runs the service."""
+"""The processes of the user service: its command line, which serves if it gets no command, and its workers."""
 
-from chassis.process.server import run_command
-from user_service.commands import COMMANDS
-from user_service.main import documented_app, migrations, prepare
-from user_service.settings import Settings
+from typing import TYPE_CHECKING
+
+from chassis.process.startup import importing
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def create_worker_app() -> "FastAPI":
+    """The application of one worker process. No other process imports it."""
+    with importing():
+        from user_service import main
+
+        return main.create_worker_app()
+
 
 if __name__ == "__main__":
+    with importing():
+        from chassis.process.server import run_command
+        from user_service.composition import migrations, prepare
+        from user_service.settings import Settings
     run_command(
         Settings,
         migrations,
-        "user_service.main:create_worker_app",
-        documented_app,
+        "user_service.__main__:create_worker_app",
+        "user_service.main:documented_app",
         prepare=prepare,
-        extra_commands=COMMANDS,
+        extra_commands="user_service.commands:COMMANDS",
     )

@@ -18,8 +18,8 @@ from chassis.database.purge import purge
 from chassis.errors import FieldError, Invalid
 from chassis.process.server import Command
 from chassis.validation import error_message
+from user_service.composition import Services
 from user_service.errors import UserNotFound
-from user_service.main import Services
 from user_service.schemas import Registration
 from user_service.services.administration import AccountUpdate
 from user_service.settings import Settings

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
 from pydantic.config import JsonDict
 
-from chassis.http.bearer import MAX_TOKEN_LENGTH
-from chassis.http.problems import Problem
-from chassis.text import Line
+from chassis.text import MAX_TOKEN_LENGTH, Line
 from chassis.times import Time
 from user_service.roles import roles_of
 from user_service.security.passwords import normalize
@@ -197,14 +195,6 @@ class TokenResponse(BaseModel):
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a token type, not a token
     expires_in: int = Field(description="Lifetime of the access token in seconds.")
     refresh_token: str = Field(description="Opaque and valid once: `POST /refresh` replaces it.")
-
-
-class TokenProblem(Problem):
-    """An error in a form, as OAuth2 clients expect it (RFC 6749, section 5.2)."""
-
-    model_config = ConfigDict(title="TokenProblem")
-
-    error: Literal["invalid_request", "invalid_grant", "unsupported_grant_type"]
 
 
 class CookieTokenResponse(BaseModel):

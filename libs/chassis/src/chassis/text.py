@@ -9,6 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+MAX_TOKEN_LENGTH = 8 * 1024
+"""In bytes; no valid access token is longer."""
+
 _LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
 # White space, control and format characters (Cc and Cf), Unicode's Default_Ignorable_Code_Point, and the empty pattern

@@ -22,8 +22,12 @@ RUN_WITHIN = 300.0
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    # The services import the last two when they need them.
-    ["product_service.main", "user_service.main", "chassis.process.server", "alembic.command", "zxcvbn"]
+    [
+        *("product_service.main", "product_service.commands", "user_service.main", "user_service.commands"),
+        *("chassis.process.server", "chassis.process.protocol"),
+        # The services import these when they need them.
+        *("alembic.command", "zxcvbn"),
+    ]
 )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from chassis.database.migrations import Migrations
-from product_service import main
+from product_service import composition
 from product_service.models import Product
 from product_service.settings import Settings
 from testkit.user_service_stub import ADA
@@ -21,7 +21,7 @@ MakeSettings = Callable[..., Settings]
 
 
 def migrations_of(url: str) -> Migrations:
-    return main.migrations(Settings.model_construct(database_url=url))
+    return composition.migrations(Settings.model_construct(database_url=url))
 
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import httpx
 from sqlalchemy import Engine, text
 
 from chassis.database.migrations import Migrations
-from user_service import main
+from user_service import composition
 from user_service.settings import Settings
 
 KEY = b"a key for tests that is long enough to sign with"
@@ -20,7 +20,7 @@ MakeSettings = Callable[..., Settings]
 
 
 def migrations_of(url: str) -> Migrations:
-    return main.migrations(Settings.model_construct(database_url=url))
+    return composition.migrations(Settings.model_construct(database_url=url))
 
 
 @dataclass(frozen=True)

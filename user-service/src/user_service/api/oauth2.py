@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,6 @@ from starlette.responses import Response
 from chassis.errors import DomainError, FieldError
 from chassis.http import bodies, problems, routing
 from user_service.errors import InvalidCredentials, SessionRevoked, UnsupportedGrantType
-from user_service.schemas import TokenProblem
 
 M = TypeVar("M", bound=BaseModel)
 OAuth2Error = Literal["invalid_request", "invalid_grant", "unsupported_grant_type"]
@@ -23,6 +22,14 @@ _ERRORS: dict[str, OAuth2Error] = {
     UnsupportedGrantType.code: "unsupported_grant_type",
 }
 """The errors of RFC 6749, by the code of the problem; `invalid_request` for all others."""
+
+
+class TokenProblem(problems.Problem):
+    """An error in a form, as OAuth2 clients expect it (RFC 6749, section 5.2)."""
+
+    model_config = ConfigDict(title="TokenProblem")
+
+    error: OAuth2Error
 
 
 class Route(routing.Route):

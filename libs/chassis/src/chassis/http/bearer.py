@@ -9,8 +9,8 @@ from fastapi.security import OAuth2
 from starlette.requests import HTTPConnection
 
 from chassis.errors import InvalidToken, NotAuthenticated
+from chassis.text import MAX_TOKEN_LENGTH
 
-MAX_TOKEN_LENGTH = 8 * 1024  # bytes; no valid token is longer
 _CREDENTIALS = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 

@@ -1,7 +1,10 @@
-"""The command line of a service: serve, migrate, write migrations, and print documents."""
+"""The command line of a service: serve, migrate, write migrations, and print documents.
+
+It imports the application only to print its document: that takes most of the time and memory of a service. Each worker
+imports it itself.
+"""
 
 import argparse
-import asyncio
 import errno
 import json
 import socket
@@ -9,16 +12,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar, cast
-
-import uvicorn
-from fastapi import FastAPI
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from chassis import logs
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.errors import DomainError, Invalid
-from chassis.process.protocol import Protocol, within_file_handles
+from chassis.process.startup import importing
 from chassis.settings import ServiceSettings, as_markdown, fail, load
+
+if TYPE_CHECKING:
+    import asyncio
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -52,16 +56,18 @@ def run_command(
     settings_class: type[S],
     migrations_of: Callable[[S], Migrations],
     worker_factory: str,
-    document: Callable[[], FastAPI],
+    document_factory: str,
     prepare: Callable[[S], object] = lambda _: None,
-    extra_commands: Sequence[Command[S]] = (),
+    extra_commands: str | None = None,
 ) -> None:
     """Run the command of the command line; the default is to serve.
 
-    :param worker_factory: the function that creates the application in each worker, as "package.module:function"
-    :param document: creates an application whose OpenAPI document is the same on every machine
+    A name is "package.module:object". Its module is imported only if it is needed.
+
+    :param worker_factory: the name of the function that creates the application in each worker
+    :param document_factory: of one that creates an application whose OpenAPI document is the same on every machine
     :param prepare: runs once, before the workers start; an OSError ends the process with one line
-    :param extra_commands: the service's own commands
+    :param extra_commands: the name of a sequence of `Command`s of the service's own
     """
     parser = argparse.ArgumentParser(prog=f"python -m {settings_class.service.replace('-', '_')}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
@@ -76,14 +82,18 @@ def run_command(
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("settings", help="print the settings and their defaults, as Markdown")
     commands.add_parser("check-settings", help="print what is invalid, unsafe or risky about the present settings")
-    for command in extra_commands:
+    own_commands: Sequence[Command[S]] = ()
+    if extra_commands and sys.argv[1:] and sys.argv[1] not in commands.choices:
+        with importing():
+            own_commands = resolve_name(extra_commands)
+    for command in own_commands:
         subparser = commands.add_parser(command.name, help=command.help, description=command.help)
         command.arguments(subparser)
     arguments = parser.parse_args()
-    chosen = next((command for command in extra_commands if command.name == arguments.command), None)
+    chosen = next((command for command in own_commands if command.name == arguments.command), None)
 
     if arguments.command == "openapi":
-        print(json.dumps(document().openapi(), indent=2, ensure_ascii=False))
+        print(json.dumps(resolve_name(document_factory)().openapi(), indent=2, ensure_ascii=False))
     elif arguments.command == "settings":
         print(as_markdown(settings_class))
     elif arguments.command == "check-settings":
@@ -166,6 +176,12 @@ def _require_free_address(host: str, port: int) -> None:
 
 
 def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]) -> None:
+    with importing():
+        # Other commands need no server.
+        import uvicorn
+
+        from chassis.process.protocol import Protocol, within_file_handles
+
     if reload:
         logs.get("chassis.server").info("restarting when a file changes", folders=" ".join(reload))
     protocol = partial(
