@@ -37,7 +37,7 @@ from tools.services import SERVICES
 
 Action = Callable[[argparse.Namespace], int]
 # Each is a module of bench/.
-BENCHMARKS = ["services", "data-scale", "load-scale", "endpoint-styles", "login-timing", "validation-client"]
+BENCHMARKS = ["services", "files", "data-scale", "load-scale", "endpoint-styles", "login-timing", "validation-client"]
 # Their arguments go to another program as they are; argparse would take its options for those of dev.py.
 PASSING_ALL_ON: tuple[Action, ...] = (
     test,

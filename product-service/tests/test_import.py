@@ -364,7 +364,7 @@ async def test_interrupted_upload_keeps_the_batches_before_it(
 async def test_concurrent_imports_of_a_file_create_no_duplicates(
     make_settings: MakeSettings, database: Engine, skus: str
 ) -> None:
-    lines = [f"{'S' + str(number) if skus == 'with skus' else ''},Cup {number},1,1\n" for number in range(40)]
+    lines = [f"{'S' + str(number) if skus == 'with_skus' else ''},Cup {number},1,1\n" for number in range(40)]
     # One file is reversed, so that the imports meet in uncommitted batches.
     files = [HEADER + "".join(lines), HEADER + "".join(reversed(lines))]
     async with AsyncExitStack() as stack:  # An account can have one import in each process.
@@ -383,16 +383,16 @@ async def test_product_created_concurrently_is_changed(
 ) -> None:
     """By an admin: those of the same account without this role create products one after another."""
     loop = asyncio.get_running_loop()
-    add_all = ProductRepository.add_all
+    create_many = ProductRepository.create_many
     calls = []
 
-    def add_after_conflict(repository: ProductRepository, products: Any) -> None:
+    def create_after_conflict(repository: ProductRepository, products: Any, *arguments: Any) -> Any:
         calls.append(len(products))
         if len(calls) == 1:
             asyncio.run_coroutine_threadsafe(create(client, ROOT, sku="A", price="5"), loop).result(10)
-        add_all(repository, products)
+        return create_many(repository, products, *arguments)
 
-    monkeypatch.setattr(ProductRepository, "add_all", add_after_conflict)
+    monkeypatch.setattr(ProductRepository, "create_many", create_after_conflict)
     assert await run_import(client, HEADER + "A,Lamp,20,3\nB,Cup,1,1\n", token=ROOT) == {"created": 1, "updated": 1}
     # One attempt before the concurrent creation, and one after it.
     assert calls == [2, 1]

@@ -226,6 +226,30 @@ async def test_files_are_decoded_in_one_thread_beside_the_event_loop(
     assert threads == {"import_0"}
 
 
+async def test_next_batch_is_read_while_one_is_stored(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    read_meanwhile: list[int] = []
+    read_line, upsert_many = NdjsonReader._read_line, Upserts.upsert_many
+
+    def record(reader: NdjsonReader, line: bytes) -> Any:
+        read.append(line)
+        return read_line(reader, line)
+
+    async def upsert(*arguments: Any, **options: Any) -> Any:
+        async with asyncio.timeout(20):
+            while len(read) < min(len(read_meanwhile) * 2 + 4, 6):  # noqa: ASYNC110 - another thread reads
+                await asyncio.sleep(0.01)
+        read_meanwhile.append(len(read))
+        return await upsert_many(*arguments, **options)
+
+    monkeypatch.setattr(NdjsonReader, "_read_line", record)
+    monkeypatch.setattr(Upserts, "upsert_many", upsert)
+    assert (await send(client, lines_of(*map(cup, "ABCDEF")))).json()["created"] == 6
+    assert read_meanwhile == [4, 6, 6]
+
+
 def requests_of(pieces: list[int], received: list[int]) -> Request:
     """A request with pieces of these sizes; `received` gets those that were read. Its client stays connected."""
 

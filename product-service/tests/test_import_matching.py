@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from product_service.repositories.products import ProductRepository
 from product_service.services import import_export
 from product_service.services.import_export import REPEATED
 from product_service.services.upserts import NO_SUCH_PRODUCT, NO_SUCH_SKU
@@ -53,6 +54,32 @@ async def test_changed_price_of_a_product_without_a_sku_is_an_update(client: htt
     # Without an id, the line is about another product.
     without = await export(client, format=name)
     assert await run_import(client, without.replace("19.99", "7.00"), media_type) == {"created": 1, "unchanged": 1}
+
+
+async def test_sku_that_is_taken_concurrently_is_refused(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [(await create(client, sku=sku))["id"] for sku in "AB"]
+    taken = (await create(client, BOB, sku="C"))["id"]
+    reads = []
+
+    def without_taken(read: Any) -> Any:
+        def read_before(repository: ProductRepository, ids: Any, skus: Any) -> Any:
+            """As if the other transaction had been committed after the first two reads."""
+            reads.append(ids)
+            return [each for each in read(repository, ids, skus) if len(reads) > 2 or each.id != taken]
+
+        return read_before
+
+    for name in ("find_by_id_or_sku", "lock_by_id_or_sku"):
+        monkeypatch.setattr(ProductRepository, name, without_taken(getattr(ProductRepository, name)))
+    lines = [{"id": first, "sku": "C"}, {"id": second, "price": "5.00"}]
+    assert await run_import(client, "".join(f"{json.dumps(line)}\n" for line in lines), NDJSON) == {
+        "updated": 1,
+        "refused": 1,
+        "errors": {1: "Another product has this SKU."},
+    }
+    assert [(sku, price) for _, sku, price in await skus(client)] == [("A", "19.99"), ("B", "5.00"), ("C", "19.99")]
 
 
 async def test_id_finds_the_product_whatever_its_sku(client: httpx.AsyncClient) -> None:

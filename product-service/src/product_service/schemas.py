@@ -6,10 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model, field_validator
 from pydantic_core import PydanticUndefined
 
+from chassis.errors import FieldError, Invalid
 from chassis.ids import LARGEST_ID
 from chassis.text import NotBlank
 from chassis.times import Time
-from product_service.domain.fields import EXAMPLE, MAX_QUANTITY, OUTPUT_TYPES, ProductFields, snapshot
+from chassis.validation import error_message
+from product_service.domain.fields import (
+    DEFAULTS,
+    EDITABLE_FIELDS,
+    EXAMPLE,
+    MAX_QUANTITY,
+    OUTPUT_TYPES,
+    REQUIRED_FIELDS,
+    ProductFields,
+    snapshot,
+)
 from product_service.domain.history import MAX_REASON_LENGTH, Action
 
 if TYPE_CHECKING:
@@ -39,6 +50,20 @@ class ProductLine(ProductFields):
     """One product of an imported file: sets the fields that are sent. Null clears the nullable ones."""
 
     id: Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """The fields that were sent, in the order of their declaration."""
+        names = self.model_fields_set
+        return {name: value for name, value in self.__dict__.items() if name in names}
+
+    def complete(self) -> dict[str, Any]:
+        """The editable fields of the product that this creates. Raises Invalid if one is missing."""
+        sent = self.sent
+        if not sent.keys() >= REQUIRED_FIELDS:
+            missing = (name for name in EDITABLE_FIELDS if name in REQUIRED_FIELDS and name not in sent)
+            raise Invalid([FieldError(f"/{name}", error_message({"type": "missing"})) for name in missing])
+        return DEFAULTS | sent
 
 
 ReadOnly = Field(json_schema_extra={"readOnly": True})

@@ -4,9 +4,10 @@ The request and response schemas, the history and the columns of both file forma
 docs/add-a-field.md shows how to add a field.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -30,8 +31,8 @@ class Output:
     """How a field is returned to clients, if that differs from the stored value."""
 
     as_type: type
-    convert: Callable[[Any, Any], Any]
-    """Takes the product and the stored value, which is never None."""
+    convert: Callable[[Mapping[str, Any], Any], Any]
+    """Takes the fields of the product and the stored value, which is never None."""
     description: str | None = None
 
 
@@ -76,7 +77,7 @@ Price = Annotated[
     ),
     Output(
         str,
-        lambda product, price: money.format_amount(price, product.currency),
+        lambda fields, price: money.format_amount(price, fields["currency"]),
         "The exact amount, with at least the decimals of its currency.",
     ),
 ]
@@ -146,10 +147,31 @@ DECIMAL_FIELDS = frozenset(name for name, annotation in _ANNOTATIONS.items() if 
 NULLABLE_FIELDS = frozenset(name for name, output_type in OUTPUT_TYPES.items() if NoneType in get_args(output_type))
 
 
+_CONVERTERS = {name: convert for name, (_, convert) in _OUTPUTS.items() if convert}
+_values_of = attrgetter(*EDITABLE_FIELDS)
+
+
+def fields_of(product: Any) -> dict[str, Any]:
+    """The editable fields of a product, as they are stored."""
+    return dict(zip(EDITABLE_FIELDS, _values_of(product), strict=True))
+
+
 def snapshot(product: Any) -> dict[str, Any]:
     """The editable fields of a product, as clients see them."""
-    values = {}
-    for name, (_, convert) in _OUTPUTS.items():
-        value = getattr(product, name)
-        values[name] = value if convert is None or value is None else convert(product, value)
-    return values
+    return as_shown(fields_of(product))
+
+
+def as_shown(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The editable fields, as clients see them."""
+    shown = {**fields}
+    for name, convert in _CONVERTERS.items():
+        if (value := fields[name]) is not None:
+            shown[name] = convert(fields, value)
+    return shown
+
+
+DEFAULTS = {name: field.default for name, field in ProductFields.model_fields.items() if not field.is_required()}
+"""The values of fields that are not sent for a new product."""
+
+REQUIRED_FIELDS = frozenset(EDITABLE_FIELDS) - DEFAULTS.keys()
+"""The fields that have to be sent for a new product."""

@@ -31,7 +31,8 @@ def without_invisible(text: str) -> str | None:
 
 
 def _refuse_invisible(text: str) -> str:
-    for each in text:
+    # Those in ASCII are control characters, which are refused before.
+    for each in () if text.isascii() else text:
         if is_invisible(each):
             raise ValueError(f"The invisible character U+{ord(each):04X} is not allowed")
     return text

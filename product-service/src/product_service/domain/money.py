@@ -21,6 +21,8 @@ CODE_PATTERN = "^[A-Z]{3}$"
 _CODE = re.compile(CODE_PATTERN)
 _AMOUNT = re.compile(PATTERN)
 _UPPER_BOUND = Decimal(10) ** 10
+_LISTED = {currency.code: currency.exponent for currency in Currency}
+_DECIMALS = {**WITHDRAWN, **_LISTED}
 
 
 def parse(value: Any, noun: str = "A price") -> Decimal:
@@ -55,28 +57,20 @@ def require_currency(code: str) -> str:
         meant = code.strip().upper()
         example = f": write {meant}" if decimals(meant) is not None else ", such as USD"
         raise ValueError(f"A currency code has three capital letters{example}")
-    if _is_listed(code):
+    if code in _LISTED:
         raise ValueError(f"ISO 4217 gives {code} no decimals, so a price can't be in it")
     raise ValueError(f"{code} is not a current currency of ISO 4217; it may be misspelled or withdrawn")
 
 
 def decimals(code: str) -> int | None:
     """The number of decimals of a currency; None if the code is unknown or ISO 4217 defines none, as for gold (XAU)."""
-    try:
-        return Currency(code).exponent
-    except ValueError:
-        return WITHDRAWN.get(code)
+    return _DECIMALS.get(code)
 
 
 def format_amount(amount: Decimal, currency: str) -> str:
     """Format with at least the decimals of the currency, and never with an exponent."""
-    places = max(decimals(currency) or 0, -int(amount.normalize().as_tuple().exponent))
-    return f"{amount:.{places}f}"
-
-
-def _is_listed(code: str) -> bool:
-    try:
-        Currency(code)
-    except ValueError:
-        return False
-    return True
+    places = decimals(currency) or 0
+    text = f"{amount:.{DECIMALS}f}"
+    point = len(text) - DECIMALS
+    further = text[point + places :].rstrip("0")
+    return f"{text[: point + places]}{further}" if places or further else text[: point - 1]

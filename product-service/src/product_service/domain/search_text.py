@@ -18,6 +18,7 @@ MAX_SEARCH_WORDS = 8
 MAX_NAME_KEY_LENGTH = 255
 
 _WORD = re.compile(r"[^\W_]+")
+_ASCII_WORD = re.compile("[0-9a-z]+")
 
 _UNSPACED = (
     "\u0e00-\u0eff"  # Thai, Lao
@@ -126,7 +127,15 @@ def _is_unspaced(character: str) -> bool:
 
 
 def _each_word(folded: Iterable[str], *, to_search: bool = False) -> Iterator[str]:
-    for part in _each_part(folded):
+    for text in folded:
+        if text.isascii():
+            yield from (word[:MAX_WORD_LENGTH] for word in _ASCII_WORD.findall(text))
+        else:
+            yield from _each_word_of_any_script(text, to_search=to_search)
+
+
+def _each_word_of_any_script(folded: str, *, to_search: bool) -> Iterator[str]:
+    for part in _each_part([folded]):
         text = part.group()
         if part.lastgroup == "unspaced":
             # A text with the last pair has the last character too. Alone, that would be in many texts.

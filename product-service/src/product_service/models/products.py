@@ -29,7 +29,7 @@ from product_service.domain.fields import (
 from product_service.domain.search_text import MAX_NAME_KEY_LENGTH, fold, name_key, split_words
 from product_service.models.schema import Base
 
-SEARCHED = ("name", "description", "sku")
+SEARCHED = frozenset(("name", "description", "sku"))
 """The fields that a search looks in."""
 
 UNMAPPED_OBJECTS = frozenset(

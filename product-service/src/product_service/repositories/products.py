@@ -6,15 +6,18 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Select, TextClause, false, func, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm.exc import StaleDataError
 
 from chassis.database.repository import BaseRepository, Condition
 from chassis.errors import DomainError
 from chassis.preconditions import Precondition
 from product_service.domain.criteria import Criteria
-from product_service.domain.fields import EDITABLE_FIELDS, MAX_QUANTITY
+from product_service.domain.fields import EDITABLE_FIELDS, MAX_QUANTITY, fields_of
+from product_service.domain.history import FIRST_VERSION
 from product_service.domain.search_text import fold, name_key, search_words
 from product_service.errors import SkuTaken
 from product_service.models import Product
+from product_service.models.products import SEARCHED, search_columns
 
 # The condition, a word, the beginning of a word, and what is between two. Words contain only letters and digits, so a
 # quoted word has no special meaning in either query language.
@@ -36,15 +39,37 @@ class ProductRepository(BaseRepository[Product]):
 
         :param fields: the editable fields, as `domain.fields` declares them
         """
-        product = self.make(fields, owner_id, now)
-        self._session.add(product)
-        self.flush()
-        return product
+        return self.add(Product(**fields, owner_id=owner_id, created_at=now, updated_at=now))
 
-    @staticmethod
-    def make(fields: Mapping[str, Any], owner_id: int, now: datetime) -> Product:
-        """Create a product without storing it; see `add_all`."""
-        return Product(**fields, owner_id=owner_id, created_at=now, updated_at=now)
+    def create_many(self, products: Sequence[Mapping[str, Any]], owner_id: int, now: datetime) -> Sequence[int]:
+        """Insert products, like `create`, and return their ids."""
+        ids = self.next_ids(len(products))
+        rows = [
+            {"id": product_id, **fields, **_search_columns(fields)}
+            for product_id, fields in zip(ids, products, strict=True)
+        ]
+        self.insert_many(rows, {"owner_id": owner_id, "version": FIRST_VERSION, "created_at": now, "updated_at": now})
+        return ids
+
+    def store_changes(self, products: Sequence[Product], names: Collection[str], now: datetime) -> None:
+        """Update products that `lock_by_id_or_sku` has returned. Raises SkuTaken.
+
+        :param names: the editable fields that have changed, in any of the products
+        """
+        searched = not SEARCHED.isdisjoint(names)
+        rows = [
+            {
+                **{name: getattr(each, name) for name in ("id", "version", *names)},
+                **(_search_columns(fields_of(each)) if searched else {}),
+            }
+            for each in products
+        ]
+        common = {"version": Product.version + 1, "updated_at": now}
+        if self.update_many(rows, ("id", "version"), common) != len(rows):
+            raise StaleDataError  # A bug: they are locked.
+        for each in products:
+            each.version += 1
+            each.updated_at = now
 
     def adjust_quantity(self, product_id: int, delta: int, now: datetime, precondition: Precondition) -> Product | None:
         """Add to the quantity in a single statement, and return the updated product.
@@ -70,13 +95,19 @@ class ProductRepository(BaseRepository[Product]):
 
     def find_by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Sequence[Product]:
         """The products with these ids or SKUs."""
-        return self._session.scalars(self._by_id_or_sku(ids, skus)).all() if ids or skus else []
+        return self._session.scalars(self._by_id_or_sku(ids, skus)).all()
 
     def lock_by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Sequence[Product]:
-        """The products with these ids or SKUs, locked until the transaction ends."""
+        """The products with these ids or SKUs, locked until the transaction ends.
+
+        They don't belong to the session: `store_changes` stores their changes.
+        """
         # Ordered, so that two transactions that lock the same products do not deadlock.
         statement = self._by_id_or_sku(ids, skus).order_by(Product.id).with_for_update()
-        return self._session.scalars(statement).all()
+        products = self._session.scalars(statement).all()
+        for each in products:
+            self._session.expunge(each)
+        return products
 
     def count_without_sku(self, owner_id: int, names: Iterable[str]) -> dict[tuple[Any, ...], int]:
         """Count the owner's products without a SKU that have these names, by their editable fields.
@@ -128,7 +159,9 @@ class ProductRepository(BaseRepository[Product]):
         return self._session.scalars(select(func.count()).select_from(matching)).one()
 
     def _by_id_or_sku(self, ids: Collection[int], skus: Collection[str]) -> Select[Product]:
-        return self.base().where(or_(Product.id.in_(ids), Product.sku.in_(skus)))
+        # Without the one that finds nothing, the plan is better.
+        conditions = [self.is_one_of(column, each) for column, each in ((Product.id, ids), (Product.sku, skus)) if each]
+        return self.base().where(or_(false(), *conditions))
 
     def _conditions(self, criteria: Criteria) -> list[Condition]:
         conditions: list[Condition] = []
@@ -156,6 +189,11 @@ class ProductRepository(BaseRepository[Product]):
         condition, word, beginning, conjunction = _SEARCH[self._session.get_bind().dialect.name]
         words = ((word if each.is_whole else beginning).format(each.text) for each in search_words(q))
         return text(condition).bindparams(q=conjunction.join(words))
+
+
+def _search_columns(fields: Mapping[str, Any]) -> dict[str, str]:
+    name_key, words = search_columns(fields["name"], fields["description"], fields["sku"])
+    return {"name_key": name_key, "words": words}
 
 
 def _any_of(column: InstrumentedAttribute[Any], values: Sequence[Any]) -> Condition:

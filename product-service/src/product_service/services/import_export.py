@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -169,12 +169,13 @@ class Imports:
             reader = file_format.reader(options.read)
             report.file = reader.layout
             run = _Import(self._upserts, caller, report, options)
-            async for batch in self._batches(chunks, reader):
-                async with self._batch_lock:
-                    check()
-                    contents = await self._in_thread(run.check, batch)
-                    outcomes = await run.store(contents)
-                    await self._in_thread(run.report, batch, contents, outcomes)
+            async with aclosing(_one_ahead(self._batches(chunks, reader))) as batches:
+                async for batch in batches:
+                    async with self._batch_lock:
+                        check()
+                        contents = await self._in_thread(run.check, batch)
+                        outcomes = await run.store(contents)
+                        await self._in_thread(run.report, batch, contents, outcomes)
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -219,6 +220,18 @@ async def _read(chunks: AsyncIterable[bytes], reader: Reader) -> AsyncIterator[I
             buffer.clear()
     yield reader.feed(bytes(buffer))
     yield reader.end()
+
+
+async def _one_ahead(items: AsyncIterator[T]) -> AsyncGenerator[T]:
+    """The same items: each is made while the caller works on the one before it."""
+    coming = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await coming) is not None:
+            coming = asyncio.ensure_future(anext(items, None))
+            yield item
+    finally:
+        coming.cancel()
+        await asyncio.wait([coming])
 
 
 def _take(records: Iterator[Record], count: int) -> list[Record]:

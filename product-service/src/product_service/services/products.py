@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -114,12 +114,13 @@ class Products(Service["Repositories"]):
         claimed = claim(repos, _idempotent_request(key, owner, "create", draft))
         if isinstance(claimed, Replay):
             return claimed
-        fields = validated(draft, self._rules)
+        fields = draft.model_dump()
+        check_fields(fields, self._rules)
         require_current(draft.currency)
         if room_for_products(repos, owner, self._rules) < 1:
             raise ProductQuotaExceeded(self._rules.max_products)
         product = repos.products.create(fields, owner.user_id, datetime.now(UTC))
-        repos.changes.record_created([product], owner.user_id)
+        repos.changes.record("created", product, owner.user_id, product.created_at, None, snapshot(product))
         claimed.store(product)
         return product
 
@@ -252,8 +253,7 @@ def _idempotent_request(
 
 def changed_fields(patch: ProductLine, product: Product, rules: Rules) -> dict[str, Any]:
     """The fields of the patch that differ from the product's. Raises Invalid if the product can't have these values."""
-    fields = patch.model_dump(exclude_unset=True)
-    fields = {name: value for name, value in fields.items() if value != getattr(product, name)}
+    fields = {name: value for name, value in patch.sent.items() if value != getattr(product, name)}
     if read_only := fields.keys() - set(EDITABLE_FIELDS):
         # A client that sends back what it has read has an old version if another client was faster.
         messages = {"version": STALE, "updated_at": STALE}
@@ -274,9 +274,13 @@ def set_fields(repos: Repositories, product: Product, fields: dict[str, Any], ca
     product.updated_at = datetime.now(UTC)
     repos.products.flush()
     after = snapshot(product)
+    repos.changes.record("changed", product, caller.user_id, product.updated_at, *differences(before, after))
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What differs between two snapshots of a product."""
     changed = [name for name in after if before[name] != after[name]]
-    old, new = {name: before[name] for name in changed}, {name: after[name] for name in changed}
-    repos.changes.record("changed", product, caller.user_id, product.updated_at, old, new)
+    return {name: before[name] for name in changed}, {name: after[name] for name in changed}
 
 
 def room_for_products(repos: Repositories, owner: Caller, rules: Rules) -> int:
@@ -290,11 +294,10 @@ def room_for_products(repos: Repositories, owner: Caller, rules: Rules) -> int:
     return rules.max_products - repos.products.count_of_owner(owner.user_id, rules.max_products)
 
 
-def validated(draft: ProductCreate, rules: Rules) -> dict[str, Any]:
-    """The fields of a new product. Raises Invalid for a description too long, or a price with too many decimals."""
-    rules.check_description(draft.description)
-    _check_decimals(draft.price, draft.currency)
-    return draft.model_dump()
+def check_fields(fields: Mapping[str, Any], rules: Rules) -> None:
+    """Check those of a new product. Raises Invalid for a description too long, or a price with too many decimals."""
+    rules.check_description(fields["description"])
+    _check_decimals(fields["price"], fields["currency"])
 
 
 def require_current(currency: str) -> None:

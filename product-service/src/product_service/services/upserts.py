@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
 from chassis.errors import DomainError, FieldError, Invalid
 from chassis.use_cases import Service, Transactions, reads, writes
-from chassis.validation import invalid
-from product_service.domain.fields import EDITABLE_FIELDS
+from product_service.domain.fields import EDITABLE_FIELDS, snapshot
 from product_service.domain.ownership import may_change
 from product_service.domain.rules import Rules
 from product_service.errors import NotTheOwner, ProductNotFound, ProductQuotaExceeded, SkuTaken
-from product_service.schemas import ProductCreate, ProductLine
-from product_service.services.products import changed_fields, require_current, room_for_products, set_fields, validated
+from product_service.schemas import ProductLine
+from product_service.services.products import (
+    changed_fields,
+    check_fields,
+    differences,
+    require_current,
+    room_for_products,
+)
 
 if TYPE_CHECKING:
     from auth_client.caller import Caller
@@ -158,17 +161,20 @@ class _Checks:
             raise ProductNotFound
         if self.update_only and patch.sku:
             raise Invalid([FieldError("/sku", NO_SUCH_SKU)])
-        fields = validated(_draft(patch), self.rules)
+        fields = patch.complete()
+        check_fields(fields, self.rules)
         if patch.sku:
             require_current(fields["currency"])
         return fields
 
-    def set_sku(self, product: Product, former: str | None = None) -> None:
-        """Find the product by its SKU from now on, and no longer by its former one."""
-        if former is not None:
-            self._by_sku.pop(former, None)
+    def add(self, product: Product) -> None:
+        """Find this product by its id and its SKU from now on."""
+        self._by_id[product.id] = product
         if product.sku is not None:
             self._by_sku[product.sku] = product
+
+    def forget_sku(self, sku: str | None) -> None:
+        self._by_sku.pop(sku or "", None)
 
 
 class _Batch:
@@ -193,56 +199,76 @@ class _Batch:
         names = [patch.name for patch in patches if not patch.id and not patch.sku and "name" in patch.model_fields_set]
         self._copies = repos.products.count_without_sku(self._caller.user_id, names) if names else {}
         self.seen: Counter[int] = Counter()
-        self._new: list[Product] = []
+        self._new: list[dict[str, Any]] = []
+        """The fields of products to create."""
+        self._created_skus: set[str] = set()
+        """The SKUs of products that the checks don't know yet."""
+        self._changed: dict[int, tuple[Product, dict[str, Any]]] = {}
+        """Products whose changes are to be stored, by id, with their former snapshots."""
+        self._changed_fields: set[str] = set()
 
     def apply(self, patch: ProductLine) -> Outcome:
+        if patch.sku in self._created_skus:
+            self.store()
+            for created in self._repos.products.lock_by_id_or_sku((), {patch.sku}):
+                self._checks.add(created)
+            self._created_skus.remove(patch.sku)
         try:
             product = self._checks.product(patch)
-            if product is not None:
-                return "updated" if self._change(product, patch) else "unchanged"
-            return self._create(patch)
+            fields = self._checks.new_fields(patch) if product is None else self._checks.changed_fields(patch, product)
+            if product is None:
+                return self._create(fields)
         except REFUSALS as error:
             return error
+        if not fields:
+            return "unchanged"
+        self._change(product, fields)
+        return "updated"
 
     def store(self) -> None:
-        """Insert the new products."""
-        self._repos.products.add_all(self._new)
-        self._repos.changes.record_created(self._new, self._caller.user_id)
-        self._new = []
+        """Store new and changed products, and their history. Raises SkuTaken."""
+        user_id = self._caller.user_id
+        if self._changed:
+            now = datetime.now(UTC)
+            products = [product for product, _ in self._changed.values()]
+            self._repos.products.store_changes(products, self._changed_fields, now)
+            changes = [(product, *differences(before, snapshot(product))) for product, before in self._changed.values()]
+            self._repos.changes.record_changed(changes, user_id, now)
+        if self._new:
+            ids = self._repos.products.create_many(self._new, user_id, self._now)
+            self._repos.changes.record_created(ids, self._new, user_id, self._now)
+        self._new, self._changed, self._changed_fields = [], {}, set()
 
-    def _change(self, product: Product, patch: ProductLine) -> bool:
-        fields = self._checks.changed_fields(patch, product)
-        if not fields:
-            return False
-        if product.id is None:  # Created by an earlier patch.
+    def _change(self, product: Product, fields: dict[str, Any]) -> None:
+        # Changes of one product are stored one by one. So are those of SKUs, which others may be waiting for.
+        if product.id in self._changed or "sku" in fields:
             self.store()
-        sku = product.sku
-        set_fields(self._repos, product, fields, self._caller)
-        self._checks.set_sku(product, sku)
-        return True
+        self._changed[product.id] = product, snapshot(product)
+        self._changed_fields |= fields.keys()
+        former_sku = product.sku
+        for name, value in fields.items():
+            setattr(product, name, value)
+        if "sku" in fields:
+            self.store()
+            self._checks.forget_sku(former_sku)
+            self._checks.add(product)
 
-    def _create(self, patch: ProductLine) -> Outcome:
-        product = self._repos.products.make(self._checks.new_fields(patch), self._caller.user_id, self._now)
-        if product.sku is None:
-            values = tuple(getattr(product, name) for name in EDITABLE_FIELDS)
+    def _create(self, fields: dict[str, Any]) -> Outcome:
+        sku = fields["sku"]
+        if sku is None:
+            values = tuple(fields[name] for name in EDITABLE_FIELDS)
             self.seen[hash(values)] += 1
             if self._seen_before.get(hash(values), 0) + self.seen[hash(values)] <= self._copies.get(values, 0):
                 return "unchanged"
             if self._checks.update_only:
                 raise Invalid([FieldError(None, NO_SUCH_PRODUCT)])
-            require_current(product.currency)
+            require_current(fields["currency"])
         if self._room is None:
             self._room = room_for_products(self._repos, self._caller, self._checks.rules) - self._created_before
         if self._room < 1:
             raise ProductQuotaExceeded(self._checks.rules.max_products)
         self._room -= 1
-        self._checks.set_sku(product)
-        self._new.append(product)
+        self._new.append(fields)
+        if sku is not None:
+            self._created_skus.add(sku)
         return "created"
-
-
-def _draft(patch: ProductLine) -> ProductCreate:
-    try:
-        return ProductCreate.model_validate(patch.model_dump(exclude_unset=True))
-    except ValidationError as error:
-        raise invalid(error) from None

@@ -1,13 +1,15 @@
 """The base of all repositories."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, TextClause, bindparam, delete, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Table, TextClause, bindparam, delete, select, tuple_, union_all
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
+from chassis.database import bulk
 from chassis.errors import DomainError
 
 M = TypeVar("M", bound=DeclarativeBase)
@@ -117,6 +119,29 @@ class BaseRepository(Generic[M]):
         self._session.add_all(rows)
         self.flush()
 
+    def next_ids(self, count: int) -> Sequence[int]:
+        """Ids for `insert_many`, in ascending order."""
+        return bulk.next_ids(self._session, self._table, count)
+
+    def insert_many(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> None:
+        """Insert rows without objects of the model, which takes a fraction of the time. Raises like `add`.
+
+        :param rows: the values of each; all have the same columns
+        :param common: the values that are the same in all rows
+        """
+        if rows:
+            with self._translated_conflicts():
+                bulk.insert(self._session, self._table, rows, common)
+
+    def update_many(self, rows: Sequence[Mapping[str, Any]], keys: Sequence[str], common: Mapping[str, Any]) -> int:
+        """Set the values of the rows that are found by their `keys`, like `insert_many`; returns their number."""
+        with self._translated_conflicts():
+            return bulk.update(self._session, self._table, rows, keys, common)
+
+    def is_one_of(self, column: InstrumentedAttribute[Any], values: Collection[Any]) -> Condition:
+        """The condition that a column has one of these values. It is made for hundreds of them."""
+        return bulk.is_one_of(self._session, column, values)
+
     def delete(self, row: M) -> None:
         self._session.delete(row)
         self.flush()
@@ -130,8 +155,13 @@ class BaseRepository(Generic[M]):
 
     def flush(self) -> None:
         """Send pending changes. Raises the domain error of a violated constraint."""
-        try:
+        with self._translated_conflicts():
             self._session.flush()
+
+    @contextmanager
+    def _translated_conflicts(self) -> Iterator[None]:
+        try:
+            yield
         except IntegrityError as error:
             # PostgreSQL's message is in the language of the server, so use the constraint's name.
             diagnostics = getattr(error.orig, "diag", None)
@@ -147,8 +177,12 @@ class BaseRepository(Generic[M]):
             raise
 
     @property
+    def _table(self) -> Table:
+        return cast("Table", self.model.__table__)
+
+    @property
     def _id(self) -> Any:
-        return self.model.__table__.c.id
+        return self._table.c.id
 
     def _one(self, statement: Select[M], parameters: Mapping[str, Any] | None = None) -> M | None:
         return self._session.scalars(statement, parameters).one_or_none()
