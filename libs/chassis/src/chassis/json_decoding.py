@@ -14,6 +14,7 @@ MAX_FIELDS = 100  # in an object or a form
 _MAX_NAME_LENGTH = 100  # in a message
 MAX_VALUES = 1_000
 """Objects and fractions in one text. Each costs a call, and a short text could have thousands."""
+_SHORTEST_VALUE = 3  # characters, as in [{},{}]
 _MAX_EXPONENT = 1_000  # larger than any field allows, so that smaller numbers get the 422 of their field
 
 
@@ -23,14 +24,8 @@ class NotJson(ValueError):
 
 def decode_json(text: str) -> Any:
     """Decode JSON, with non-integer numbers as Decimal; raises NotJson."""
-    values = _Values()
     try:
-        decoded = json.loads(
-            text,
-            parse_float=values.decimal,
-            parse_constant=_reject_constant,
-            object_pairs_hook=values.object,
-        )
+        decoded = (_SHORT if len(text) < _SHORTEST_VALUE * MAX_VALUES else _decoder(_Values())).decode(text)
         # Only an escape can put a surrogate into a string: the bytes themselves are UTF-8.
         if "\\ud" in text or "\\uD" in text:
             _reject_surrogates(decoded)
@@ -81,6 +76,13 @@ class _Values:
             raise _Rejected(f"it has more than {MAX_VALUES} objects and fractions")
 
 
+class _FewValues(_Values):
+    """Those of a text that is too short for too many of them."""
+
+    def _add(self) -> None:
+        pass
+
+
 def _reject_constant(name: str) -> None:
     raise _Rejected(f"{name} is not a JSON number")
 
@@ -89,6 +91,15 @@ def repeated_name(pairs: Sequence[tuple[str, Any]]) -> str:
     """The name that comes more than once, quoted for a message."""
     [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
     return repr(name[:_MAX_NAME_LENGTH])
+
+
+def _decoder(values: _Values) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        parse_float=values.decimal, parse_constant=_reject_constant, object_pairs_hook=values.object
+    )
+
+
+_SHORT = _decoder(_FewValues())
 
 
 def _reject_surrogates(decoded: Any) -> None:

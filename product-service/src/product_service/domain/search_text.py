@@ -114,6 +114,9 @@ def split_words(*folded: str) -> list[str]:
     In scripts without spaces, a word is each character with the one after it. So a search finds what is in the middle
     of a text, as the beginning of such a word, or as several of them.
     """
+    text = " ".join(folded)
+    if text.isascii():  # The usual case, which takes a fraction of the time.
+        return list(dict.fromkeys([word[:MAX_WORD_LENGTH] for word in _ASCII_WORD.findall(text)]))
     return list(dict.fromkeys(_each_word(folded)))
 
 
@@ -127,15 +130,7 @@ def _is_unspaced(character: str) -> bool:
 
 
 def _each_word(folded: Iterable[str], *, to_search: bool = False) -> Iterator[str]:
-    for text in folded:
-        if text.isascii():
-            yield from (word[:MAX_WORD_LENGTH] for word in _ASCII_WORD.findall(text))
-        else:
-            yield from _each_word_of_any_script(text, to_search=to_search)
-
-
-def _each_word_of_any_script(folded: str, *, to_search: bool) -> Iterator[str]:
-    for part in _each_part([folded]):
+    for part in _each_part(folded):
         text = part.group()
         if part.lastgroup == "unspaced":
             # A text with the last pair has the last character too. Alone, that would be in many texts.

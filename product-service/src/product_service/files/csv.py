@@ -99,9 +99,10 @@ class CsvReader(Reader):
             self._record, self._size = [], 0
         self._record.append(line)
         self._size += len(line) + 1
-        # Quotation marks are found even if the rest of the line is not valid UTF-8.
-        opening = _OPENING_QUOTES.get(self.layout.delimiter or "", _ANY_OPENING_QUOTE)
-        self._in_quotes = _ends_in_quotes(line.decode(errors="replace"), opening, in_quotes=self._in_quotes)
+        if b'"' in line:
+            # Quotation marks are found even if the rest of the line is not valid UTF-8.
+            opening = _OPENING_QUOTES.get(self.layout.delimiter or "", _ANY_OPENING_QUOTE)
+            self._in_quotes = _ends_in_quotes(line.decode(errors="replace"), opening, in_quotes=self._in_quotes)
         if self._size > MAX_RECORD_SIZE:
             yield from self._fail(f"does not end within {MAX_RECORD_SIZE} bytes")
         elif not self._in_quotes:
@@ -187,7 +188,7 @@ class CsvReader(Reader):
             # An empty cell of a field that is not nullable is omitted: changes keep the value, and creations report it.
             if name is None or not (cell or name in NULLABLE_FIELDS):
                 continue
-            text = _unescaped(cell)
+            text = _unescaped(cell) if cell.startswith("'") else cell
             if not cell:
                 fields[name] = None
             elif name == "sku" and not self._allow_scientific_sku and _SCIENTIFIC_NUMBER.fullmatch(cell):
@@ -238,9 +239,8 @@ def _ends_in_quotes(text: str, opening: re.Pattern[str], *, in_quotes: bool) -> 
 
 
 def _unescaped(cell: str) -> str:
-    if cell.startswith("'") and (_NEEDS_APOSTROPHE.match(cell, 1) or _CONVERTED.fullmatch(cell, 1)):
-        return cell[1:]
-    return cell
+    """A cell without the apostrophe that it begins with, if the export would have put one there."""
+    return cell[1:] if _NEEDS_APOSTROPHE.match(cell, 1) or _CONVERTED.fullmatch(cell, 1) else cell
 
 
 def header(options: WriteOptions) -> str:
