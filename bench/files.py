@@ -9,7 +9,6 @@ per row of the product service, and of all processes of a PostgreSQL server on t
 product service in a step, above that of the idle service.
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from time import perf_counter
 
 import psutil
 
-from bench.services import TITLES, machine
+from bench import report
 from product_service.demo import large_catalogue
 from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.files.formats import FORMATS
@@ -140,18 +139,20 @@ def results_on(backend: str, rows: int, steps: Sequence[str], formats: Iterable[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="dev.py bench files", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--database", choices=list(TITLES), action="append", help="the default is both")
+    parser = report.parser("files", __doc__)
     parser.add_argument("--format", choices=list(FORMATS), action="append", help="the default is both")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--step", choices=STEPS, action="append", help="the default is all; the first must be new")
     args = parser.parse_args()
-    print(f"{args.rows:,} rows; {machine()}.")
-    for backend in args.database or TITLES:
-        for line in ("", f"## {TITLES[backend]}", ""):
-            print(line)
-        for line in results_on(backend, args.rows, args.step or STEPS, args.format or FORMATS):
-            print(line, flush=True)
+    rows = 100 if args.short else args.rows
+
+    def lines() -> Iterator[str]:
+        yield f"{rows:,} rows; {report.machine()}."
+        for backend in args.database or report.TITLES:
+            yield from ("", f"## {report.TITLES[backend]}", "")
+            yield from results_on(backend, rows, args.step or STEPS, args.format or FORMATS)
+
+    report.report("files", lines(), write=args.write)
 
 
 if __name__ == "__main__":

@@ -48,20 +48,9 @@ class _Verdict(BaseModel):
     model_config = ConfigDict(strict=True)
 
     valid: bool
-
-
-class _Valid(_Verdict):
-    user_id: int = Field(ge=1, le=LARGEST_ID)
-    username: str = Field(min_length=1)
-    roles: list[str]
-
-
-class _Invalid(_Verdict):
-    """Names no account: a response that rejects the token and says whose it is contradicts itself."""
-
-    user_id: None = None
-    username: None = None
-    roles: None = None
+    user_id: int | None = Field(default=None, ge=1, le=LARGEST_ID)
+    username: str | None = Field(default=None, min_length=1)
+    roles: list[str] | None = None
 
 
 async def read_caller(response: Response, request_id: str | None) -> Caller | None:
@@ -99,13 +88,16 @@ def _parse(body: bytes, status: int) -> Caller | None:
     try:
         # Decoded explicitly: json.loads would also accept bytes in UTF-16.
         content = json.loads(body.decode(), object_pairs_hook=_reject_duplicate_keys)
-        if not _Verdict.model_validate(content).valid:
-            _Invalid.model_validate(content)
-            return None
-        valid = _Valid.model_validate(content)
+        verdict = _Verdict.model_validate(content)
     except (ValueError, RecursionError):
         raise UnexpectedResponse("unexpected content", status) from None
-    return Caller(valid.user_id, valid.username, tuple(valid.roles))
+    user_id, username, roles = verdict.user_id, verdict.username, verdict.roles
+    if verdict.valid and user_id is not None and username is not None and roles is not None:
+        return Caller(user_id, username, tuple(roles))
+    # A response that rejects the token and says whose it is contradicts itself.
+    if verdict.valid or (user_id, username, roles) != (None, None, None):
+        raise UnexpectedResponse("unexpected content", status)
+    return None
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

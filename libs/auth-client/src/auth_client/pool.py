@@ -6,9 +6,8 @@ a half of the CPU of httpx's own; docs/decisions/0019 has the figures.
 
 import asyncio
 import ssl
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -89,17 +88,19 @@ class ConnectionPool:
         :param headers: sent with every request
         """
         self._url = url
-        self._headers = headers
+        # A compressed response could be a thousand times as large as the bytes that are read of it.
+        self._headers = {"Accept-Encoding": "identity", **headers}
         self._tls = _tls_context(url)
         self._connector: _Connector | None = None
-        self._reusing = self._client(keep_alive=True)
-        self._fresh = self._client(keep_alive=False)
+        self._reusing = self._transport(keep_alive=True)
+        self._fresh = self._transport(keep_alive=False)
 
     def address(self, path: str) -> httpx.URL:
         """The parsed URL of a path. To be kept: parsing it for each call would be a tenth of the call's cost."""
         return httpx.URL(f"{self._url}{path}")
 
-    def request(
+    @asynccontextmanager
+    async def request(
         self,
         method: str,
         address: httpx.URL,
@@ -107,13 +108,20 @@ class ConnectionPool:
         json: object = None,
         *,
         new_connection: bool = False,
-    ) -> AbstractAsyncContextManager[httpx.Response]:
+    ) -> AsyncIterator[httpx.Response]:
         """Send a request; its response is read within the context. Raises one of CALL_ERRORS.
 
         :param new_connection: use none of the pool's connections, and close this one afterwards
         """
-        client = self._fresh if new_connection else self._reusing
-        return client.stream(method, address, headers=headers, json=json)
+        # Without httpx.AsyncClient, which would cost as much again, there are no redirects, cookies, proxies from the
+        # environment or timeouts: neither may see a token, and the caller's deadline covers the whole call.
+        request = httpx.Request(method, address, headers={**self._headers, **headers}, json=json)
+        transport = self._fresh if new_connection else self._reusing
+        response = await transport.handle_async_request(request)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     def distrust(self) -> None:
         """Use none of the present connections again: if one of them is dead, the others may be as well."""
@@ -124,7 +132,7 @@ class ConnectionPool:
         await self._reusing.aclose()
         await self._fresh.aclose()
 
-    def _client(self, *, keep_alive: bool) -> httpx.AsyncClient:
+    def _transport(self, *, keep_alive: bool) -> AiohttpTransport:
         def session() -> aiohttp.ClientSession:  # The transport calls it at its first use, when an event loop runs.
             connector = _Connector(
                 # The call slots limit how many there are: waiting here would count as connecting.
@@ -137,17 +145,7 @@ class ConnectionPool:
                 self._connector = connector
             return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-        return httpx.AsyncClient(
-            transport=AiohttpTransport(verify=self._tls, client=session),
-            # A compressed response could be a thousand times as large as the bytes that are read of it.
-            headers={"Accept-Encoding": "identity", **self._headers},
-            # The caller's deadline covers the whole call; httpx's own timeouts apply to each read.
-            timeout=None,  # noqa: S113 - see above.
-            # Neither a proxy from the environment nor the target of a redirect may see a token. Cookies are not kept.
-            trust_env=False,
-            follow_redirects=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        )
+        return AiohttpTransport(verify=self._tls, client=session)
 
 
 def _tls_context(url: str) -> ssl.SSLContext:

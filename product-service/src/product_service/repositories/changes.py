@@ -24,18 +24,18 @@ class ProductChangeRepository(BaseRepository[ProductChange]):
         reason: str | None = None,
     ) -> None:
         """Add an entry for a change that has already been applied to the product."""
-        self.add(
-            ProductChange(
-                product_id=product.id,
-                owner_id=product.owner_id,
-                version=product.version,
-                action=action,
-                changed_by=changed_by,
-                changed_at=changed_at,
-                reason=reason,
-                before=before,
-                after=after,
-            )
+        self.insert(
+            {
+                "product_id": product.id,
+                "owner_id": product.owner_id,
+                "version": product.version,
+                "action": action,
+                "changed_by": changed_by,
+                "changed_at": changed_at,
+                "reason": reason,
+                "before": before,
+                "after": after,
+            }
         )
 
     def record_created(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import Select, TextClause, false, func, or_, select, text, update
+from sqlalchemy import BigInteger, Integer, Select, TextClause, bindparam, false, func, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -29,6 +29,15 @@ _SEARCH = {
     "postgresql": ("products.search @@ CAST(:q AS tsquery)", "'{}'", "'{}':*", " & "),
 }
 
+# These two run with each creation, so they are built once.
+_LOCK_OF_OWNER = select(func.pg_advisory_xact_lock(bindparam("owner_id", type_=BigInteger)))
+_COUNT_OF_OWNER = select(func.count()).select_from(
+    select(Product.id)
+    .where(Product.owner_id == bindparam("owner_id"))
+    .limit(bindparam("maximum", type_=Integer))
+    .subquery()
+)
+
 
 class ProductRepository(BaseRepository[Product]):
     model = Product
@@ -39,7 +48,7 @@ class ProductRepository(BaseRepository[Product]):
 
         :param fields: the editable fields, as `domain.fields` declares them
         """
-        return self.add(Product(**fields, owner_id=owner_id, created_at=now, updated_at=now))
+        return self.insert({**fields, **_search_columns(fields), **_as_new(owner_id, now)})
 
     def create_many(self, products: Sequence[Mapping[str, Any]], owner_id: int, now: datetime) -> Sequence[int]:
         """Insert products, like `create`, and return their ids."""
@@ -48,7 +57,7 @@ class ProductRepository(BaseRepository[Product]):
             {"id": product_id, **fields, **_search_columns(fields)}
             for product_id, fields in zip(ids, products, strict=True)
         ]
-        self.insert_many(rows, {"owner_id": owner_id, "version": FIRST_VERSION, "created_at": now, "updated_at": now})
+        self.insert_many(rows, _as_new(owner_id, now))
         return ids
 
     def store_changes(self, products: Sequence[Product], names: Collection[str], now: datetime) -> None:
@@ -133,13 +142,12 @@ class ProductRepository(BaseRepository[Product]):
         Blocks other transactions that call this for the same owner, until this transaction ends.
         """
         self._lock_owner(owner_id)
-        owned = select(Product.id).where(Product.owner_id == owner_id).limit(maximum)
-        return self._session.scalars(select(func.count()).select_from(owned.subquery())).one()
+        return self._session.connection().scalars(_COUNT_OF_OWNER, {"owner_id": owner_id, "maximum": maximum}).one()
 
     def _lock_owner(self, owner_id: int) -> None:
         if self._session.get_bind().dialect.name == "postgresql":
             # There may be no rows to lock yet. SQLite has a single writer anyway.
-            self._session.execute(select(func.pg_advisory_xact_lock(owner_id)))
+            self._session.connection().execute(_LOCK_OF_OWNER, {"owner_id": owner_id})
 
     def selected(
         self, criteria: Criteria, limit: int, *, skip: int = 0, after: Sequence[Any] | None = None
@@ -189,6 +197,10 @@ class ProductRepository(BaseRepository[Product]):
         condition, word, beginning, conjunction = _SEARCH[self._session.get_bind().dialect.name]
         words = ((word if each.is_whole else beginning).format(each.text) for each in search_words(q))
         return text(condition).bindparams(q=conjunction.join(words))
+
+
+def _as_new(owner_id: int, now: datetime) -> dict[str, Any]:
+    return {"owner_id": owner_id, "version": FIRST_VERSION, "created_at": now, "updated_at": now}
 
 
 def _search_columns(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, Table, TextClause, bindparam, delete, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Table, TextClause, bindparam, delete, insert, select, tuple_, union_all
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from chassis.database import bulk
 from chassis.errors import DomainError
@@ -28,6 +29,7 @@ class BaseRepository(Generic[M]):
     model: type[M]
     _by_id: Select[M]
     _locked_by_id: Select[M]
+    _insert: ReturningInsert[Any]
     conflicts: ClassVar[dict[str, type[DomainError]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -38,6 +40,8 @@ class BaseRepository(Generic[M]):
         cls._by_id = cls.base().where(cls.model.__table__.c.id == bindparam("row_id"))
         # Reload the row after locking, even if this transaction has already read it.
         cls._locked_by_id = cls._by_id.with_for_update().execution_options(populate_existing=True)
+        table = cast("Table", cls.model.__table__)
+        cls._insert = insert(table).returning(*table.columns)
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -118,6 +122,11 @@ class BaseRepository(Generic[M]):
         """Insert many rows at once, like `add`."""
         self._session.add_all(rows)
         self.flush()
+
+    def insert(self, values: Mapping[str, Any]) -> M:
+        """Insert a row and return it like a read, without an object of the model. Raises like `add`."""
+        with self._translated_conflicts():
+            return cast("M", self._session.connection().execute(self._insert, values).one())
 
     def next_ids(self, count: int) -> Sequence[int]:
         """Ids for `insert_many`, in ascending order."""
