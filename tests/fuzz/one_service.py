@@ -91,9 +91,12 @@ def _as_integer(value: Any) -> Any:
 
 @schemathesis.hook
 def filter_query(context: schemathesis.HookContext, query: dict[str, Any] | None) -> bool:
-    """Skip lists that are not sent, or sent as an empty parameter, which counts as absent: the request is valid."""
+    """Skip parameters that are not sent, or sent empty, which counts as absent: the request may be valid without."""
     values = (query or {}).values()
-    return not any(value == {} or (isinstance(value, list) and all(each == "" for each in value)) for value in values)
+    return not any(
+        all(each in ("", None) for each in value) if isinstance(value, list) else value in ({}, "", None)
+        for value in values
+    )
 
 
 @schemathesis.hook
