@@ -59,6 +59,9 @@ CALLS = (
     VALIDATION,
     Call("products", "POST", "/products", 201, json.dumps(DRAFT).encode(), is_protected=True, share=0.5),
 )
+PUBLIC = CALLS[0]
+PROTECTED = Call("products", "GET", "/products/500/history?limit=1", 200, is_protected=True)
+"""Only for ours. The rest of its work is that of PUBLIC, and one more query."""
 LOGIN = Call("users", "POST", "/login", 200, json.dumps(CREDENTIALS).encode())
 
 
@@ -129,8 +132,8 @@ class Starter:
         folder.mkdir(exist_ok=True)
         command = ["-m", MODULES[service]]
         if name != OURS:
-            # The floor logs its requests itself.
-            options = ["--no-access-log"] if name == FLOOR else []
+            # uvicorn without extras. The floor logs its requests itself.
+            options = ["--http", "h11", "--loop", "asyncio", "--no-access-log"] if name == FLOOR else []
             command = ["-m", "uvicorn", f"bench.{name}:{service}", "--port", port, *options]
         settings = {
             "DATA_DIR": "data",

@@ -22,7 +22,20 @@ from statistics import median
 import bcrypt
 
 from bench import report
-from bench.contenders import CALLS, FLOOR, LOGIN, OURS, USUAL, VALIDATION, Contender, Starter, starter
+from bench.contenders import (
+    CALLS,
+    FLOOR,
+    LOGIN,
+    OURS,
+    PROTECTED,
+    PUBLIC,
+    USUAL,
+    VALIDATION,
+    Call,
+    Contender,
+    Starter,
+    starter,
+)
 from bench.http_load import Load, percentile, request_bytes, send, watch
 from tests.proof.prove import databases
 
@@ -61,6 +74,24 @@ def table_of_calls(found: Measurements) -> Iterator[str]:
                 f"| {f'`{call.name}`' if name == FLOOR else ''} | {name} | {rate:,.0f} | {cost * 1e6:,.0f} "
                 f"| {cost / costs[FLOOR]:.1f} | {cost / costs[USUAL]:.2f} | {p50:.1f} | {p99:.1f} |"
             )
+
+
+async def validation_cost(ours: Contender, rounds: int, count: int, floor: float) -> str:
+    """What a validation adds to a request.
+
+    :param floor: the CPU seconds of PUBLIC at the floor
+    """
+    costs: dict[Call, list[float]] = {PUBLIC: [], PROTECTED: [], VALIDATION: []}
+    for _ in range(rounds):
+        for call, measured_costs in costs.items():
+            measured_costs.append((await ours.measure(call, count, CONNECTIONS))[1])
+    added = median(costs[PROTECTED]) - median(costs[PUBLIC])
+    rest = added - median(costs[VALIDATION])
+    return (
+        f"A validation adds at most {added * 1e6:,.0f} µs to a request, in both services together: "
+        f"{median(costs[VALIDATION]) * 1e6:,.0f} µs for `{VALIDATION.name}` by itself, "
+        f"and {rest * 1e6:,.0f} µs for the call, {rest / floor:.1f} x the floor's `{PUBLIC.name}`."
+    )
 
 
 async def login_cost(ours: Contender, rounds: int) -> float:
@@ -112,9 +143,12 @@ def results_on(backend: str, rounds: int, count: int) -> Iterator[str]:
         for call in CALLS:
             fields = [each.fields(call) for each in contenders]
             assert fields[0] == fields[1] == fields[2], f"{call.name}: the responses differ: {fields}"
-        yield from table_of_calls(asyncio.run(measured(contenders, rounds, count)))
+        found = asyncio.run(measured(contenders, rounds, count))
+        yield from table_of_calls(found)
         ours = contenders[-1]
         yield ""
+        floor = median(cpu for _, cpu in found[PUBLIC.name, FLOOR])
+        yield asyncio.run(validation_cost(ours, rounds, count, floor))
         yield f"A login takes {asyncio.run(login_cost(ours, rounds)):.2f} times the CPU time of one bcrypt hash."
         yield asyncio.run(storm(ours))
         yield from restart(processes, ours)
