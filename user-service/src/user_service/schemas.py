@@ -153,14 +153,8 @@ class UserRead(BaseModel):
 
     @classmethod
     def of(cls, user: "User") -> Self:
-        return cls(
-            id=user.id,
-            username=user.username,
-            roles=roles_of(user),
-            is_active=user.is_active,
-            created_at=user.created_at,
-            updated_at=user.updated_at,
-        )
+        columns = {name: getattr(user, name) for name in cls.model_fields if name != "roles"}
+        return cls(**columns, roles=roles_of(user))
 
 
 def _unset() -> Any:
