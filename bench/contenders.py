@@ -59,9 +59,9 @@ CALLS = (
     VALIDATION,
     Call("products", "POST", "/products", 201, json.dumps(DRAFT).encode(), is_protected=True, share=0.5),
 )
-PUBLIC = CALLS[0]
-PROTECTED = Call("products", "GET", "/products/500/history?limit=1", 200, is_protected=True)
-"""Only for ours. The rest of its work is that of PUBLIC, and one more query."""
+PUBLIC = Call("products", "GET", "/products?limit=0", 422)
+PROTECTED = Call("products", "POST", "/products", 422, b"{}", is_protected=True)
+"""Both are refused without a query to the database. They differ in the validation of the token, and in the body."""
 LOGIN = Call("users", "POST", "/login", 200, json.dumps(CREDENTIALS).encode())
 
 
@@ -134,6 +134,8 @@ class Starter:
         if name != OURS:
             # uvicorn without extras. The floor logs its requests itself.
             options = ["--http", "h11", "--loop", "asyncio", "--no-access-log"] if name == FLOOR else []
+            # The client of the floor keeps connections longer than uvicorn does by default.
+            options += ["--timeout-keep-alive", "75"]
             command = ["-m", "uvicorn", f"bench.{name}:{service}", "--port", port, *options]
         settings = {
             "DATA_DIR": "data",

@@ -79,7 +79,7 @@ def table_of_calls(found: Measurements) -> Iterator[str]:
 async def validation_cost(ours: Contender, rounds: int, count: int, floor: float) -> str:
     """What a validation adds to a request.
 
-    :param floor: the CPU seconds of PUBLIC at the floor
+    :param floor: the CPU seconds of a read at the floor
     """
     costs: dict[Call, list[float]] = {PUBLIC: [], PROTECTED: [], VALIDATION: []}
     for _ in range(rounds):
@@ -90,7 +90,7 @@ async def validation_cost(ours: Contender, rounds: int, count: int, floor: float
     return (
         f"A validation adds at most {added * 1e6:,.0f} µs to a request, in both services together: "
         f"{median(costs[VALIDATION]) * 1e6:,.0f} µs for `{VALIDATION.name}` by itself, "
-        f"and {rest * 1e6:,.0f} µs for the call, {rest / floor:.1f} x the floor's `{PUBLIC.name}`."
+        f"and {rest * 1e6:,.0f} µs for the call, {rest / floor:.1f} x the floor's `{CALLS[0].name}`."
     )
 
 
@@ -147,7 +147,7 @@ def results_on(backend: str, rounds: int, count: int) -> Iterator[str]:
         yield from table_of_calls(found)
         ours = contenders[-1]
         yield ""
-        floor = median(cpu for _, cpu in found[PUBLIC.name, FLOOR])
+        floor = median(cpu for _, cpu in found[CALLS[0].name, FLOOR])
         yield asyncio.run(validation_cost(ours, rounds, count, floor))
         yield f"A login takes {asyncio.run(login_cost(ours, rounds)):.2f} times the CPU time of one bcrypt hash."
         yield asyncio.run(storm(ours))
