@@ -280,9 +280,7 @@ def main() -> None:
             f"CPU is that of the service processes per request at the largest size, in ms. Each ratio is that of the "
             f"largest size to the smallest; those above {MOST_GROWTH:g} are bold. {report.machine()}."
         )
-        for backend in args.database or report.TITLES:
-            yield from ("", f"## {report.TITLES[backend]}", "")
-            yield from results_on(backend, sizes, rounds)
+        yield from report.by_database(args.database, lambda backend: results_on(backend, sizes, rounds))
 
     report.report("data-scale", lines(), write=args.write)
 

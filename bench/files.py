@@ -148,9 +148,9 @@ def main() -> None:
 
     def lines() -> Iterator[str]:
         yield f"{rows:,} rows; {report.machine()}."
-        for backend in args.database or report.TITLES:
-            yield from ("", f"## {report.TITLES[backend]}", "")
-            yield from results_on(backend, rows, args.step or STEPS, args.format or FORMATS)
+        yield from report.by_database(
+            args.database, lambda backend: results_on(backend, rows, args.step or STEPS, args.format or FORMATS)
+        )
 
     report.report("files", lines(), write=args.write)
 

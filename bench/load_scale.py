@@ -148,7 +148,7 @@ async def patience(site: Site, idle: int, slow: int, seconds: float) -> list[str
 
 
 async def bystander(site: Site, beside: str, memory_before: int, seconds: float) -> str:
-    """A row about somebody who reads and writes, each over a new connection, and about the services meanwhile."""
+    """A table row: the latencies of a client with a new connection per request, and what the services use meanwhile."""
     url, read = site.requests()[READ]
     _, write = site.requests()[WRITE]
     memory, cpu = memory_of(site.services) - memory_before, cpu_of(site.services)

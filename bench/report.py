@@ -3,7 +3,7 @@
 import argparse
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from testkit.databases import POSTGRESQL, SQLITE
@@ -25,6 +25,13 @@ def parser(name: str, description: str | None, databases: str = "both") -> argpa
     made.add_argument("--short", action="store_true", help="few requests, which show only that it works")
     made.add_argument("--write", action="store_true", help=f"write bench/{_file(name).name} as well")
     return made
+
+
+def by_database(chosen: Iterable[str] | None, results_on: Callable[[str], Iterable[str]]) -> Iterator[str]:
+    """The results on each of the chosen databases, or on both, below its title."""
+    for backend in chosen or TITLES:
+        yield from ("", f"## {TITLES[backend]}", "")
+        yield from results_on(backend)
 
 
 def report(name: str, lines: Iterable[str], *, write: bool) -> None:

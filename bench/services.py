@@ -164,9 +164,7 @@ def main() -> None:
     def lines() -> Iterator[str]:
         numbers = f"medians of {rounds} rounds of {count} requests; {report.machine()}."
         yield f"{CONNECTIONS} connections, one worker a service, {numbers}"
-        for backend in args.database or report.TITLES:
-            yield from ("", f"## {report.TITLES[backend]}", "")
-            yield from results_on(backend, rounds, count)
+        yield from report.by_database(args.database, lambda backend: results_on(backend, rounds, count))
 
     report.report("services", lines(), write=args.write)
 

@@ -115,13 +115,9 @@ class BaseRepository(Generic[M]):
 
     def add(self, row: M) -> M:
         """Insert the row, which gives it an id. Raises the domain error of a violated constraint."""
-        self.add_all([row])
-        return row
-
-    def add_all(self, rows: Sequence[M]) -> None:
-        """Insert many rows at once, like `add`."""
-        self._session.add_all(rows)
+        self._session.add(row)
         self.flush()
+        return row
 
     def insert(self, values: Mapping[str, Any]) -> M:
         """Insert a row and return it like a read, without an object of the model. Raises like `add`."""
