@@ -13,6 +13,7 @@ from tools.commands import (
     fix,
     fuzz,
     lock,
+    make_secrets,
     manage,
     migrate,
     openapi,
@@ -75,8 +76,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
             return argparse.Namespace(action=action, arguments=words[1:])
 
-    ports, data, reload, service, message, upgrade, benchmark, rest, products = (
-        argparse.ArgumentParser(add_help=False) for _ in range(9)
+    ports, data, reload, service, message, upgrade, benchmark, rest, products, folder = (
+        argparse.ArgumentParser(add_help=False) for _ in range(10)
     )
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} by default"
@@ -104,6 +105,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         default=BENCHMARKS[0],
         help=f"{' or '.join(BENCHMARKS)}; the first by default",
     )
+    folder.add_argument("folder", metavar="FOLDER", nargs="?", default="secrets", help="the default is secrets")
     rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on unchanged")
 
     takes: dict[Action, list[argparse.ArgumentParser]] = {
@@ -130,6 +132,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         screenshots: [],
         seed: [ports, data, products],
         lock: [upgrade],
+        make_secrets: [folder],
         pin_images: [],
     }
     parser = argparse.ArgumentParser(prog="dev.py", description="Runs, tests and maintains the services.")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tools import compatibility, images, postman, processes
+from tools import compatibility, images, postman, processes, production
 from tools.console import PROGRAM, CommandError, say
 from tools.environment import (
     BIN,
@@ -34,6 +34,8 @@ from tools.services import (
     libraries_of,
     services_present,
 )
+
+PRODUCTION = "compose.production.yml"
 
 POSTMAN_COLLECTION = "twinlatch.postman_collection.json"
 
@@ -333,9 +335,18 @@ def lock(args: argparse.Namespace) -> int:
     return 0
 
 
+def make_secrets(args: argparse.Namespace) -> int:
+    """Write the secrets of compose.production.yml that do not exist yet, one file each."""
+    folder = Path(args.folder)
+    for name in production.write_secrets(folder):
+        say(f"Wrote {folder / name}.")
+    say(f"{folder} has all secrets. Keep a copy where the backups are not.")
+    return 0
+
+
 def pin_images(_: argparse.Namespace) -> int:
     """Pin the base images of the containers to the digests that the registry has for their tags; needs Docker."""
-    files = [ROOT / path for path in (*_relative("*-service/Dockerfile"), "docker-compose.yml")]
+    files = [ROOT / path for path in (*_relative("*-service/Dockerfile"), "docker-compose.yml", PRODUCTION)]
     pinned = {file: images.pinned(file.read_text(encoding="utf-8"), images.registry_digest) for file in files}
     for file, text in pinned.items():
         file.write_text(text, encoding="utf-8", newline="\n")

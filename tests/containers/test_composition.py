@@ -122,12 +122,6 @@ def test_the_sample_passwords_and_the_missing_key_are_refused_in_production(comp
     for service, given, expected in (
         ("user-service", {}, ("database password", "SECRET_KEY")),
         ("user-service", {"SECRET_KEY": key}, (password,)),
-        ("user-service", {"USER_DATABASE_PASSWORD": "one-of-our-own"}, ("cannot start: SECRET_KEY must be set",)),
-        (
-            "user-service",
-            {"USER_DATABASE_PASSWORD": "one-of-our-own", "SECRET_KEY": key},
-            ("cannot start: SERVICE_KEYS contains the key from docker-compose.yml. Generate your own key",),
-        ),
         ("product-service", {}, (password,)),
     ):
         said = composed.compose(*run, service, check=False, ENVIRONMENT="production", **given)
@@ -197,18 +191,6 @@ def is_ready(service: Endpoint) -> bool:
     with service.client() as client, suppress(httpx.TransportError):
         return client.get("/health/ready").status_code == 200
     return False
-
-
-def test_a_database_password_may_have_any_characters_and_a_wrong_one_is_named(clean_copy: Path) -> None:
-    with composition(clean_copy, USER_DATABASE_PASSWORD="p@ss/w:rd 100%41#?&'") as made:
-        made.compose("up", "--detach", "--build", "--wait", "user-service")
-        made.services.sign_up()
-        said = made.compose("run", "--rm", "-T", "user-service", check=False, USER_DATABASE_PASSWORD="another")
-        (line,) = [line for line in said.splitlines() if line.startswith("cannot start: ")]
-        assert line == (
-            "cannot start: the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
-            "The volume of a PostgreSQL container keeps the password that it was created with"
-        )
 
 
 def test_settings_come_from_the_environment_and_from_the_env_file_of_a_service(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.composition import SERVICES, Composition, attempt, composition, docker
+from tests.containers.composition import SERVICES, Composition, attempt, docker
 
 KEY = "a key of more than thirty-two bytes for the tests"
 OWN_DATABASE = "postgresql://service:a-password-of-our-own@127.0.0.1:1/service"
@@ -112,14 +112,3 @@ def test_a_change_of_our_own_code_makes_a_small_layer(composed: Composition, ser
     own, dependencies = ((int(size), command) for size, command in copied)
     assert "COPY /opt/packages " in own[1]
     assert own[0] < 2_000_000 < dependencies[0]
-
-
-def test_with_a_key_and_passwords_of_its_own_the_system_runs_in_production(composed: Composition) -> None:
-    passwords = {"USER_DATABASE_PASSWORD": "one-of-our-own", "PRODUCT_DATABASE_PASSWORD": "another-of-our-own"}
-    keys = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY[::-1].replace(" ", "-")}
-    with composition(composed.folder, ENVIRONMENT="production", **keys, **passwords) as production:
-        production.up()
-        owner = production.services.sign_up()
-        assert production.services.create_product(owner)["owner_id"] == owner.id
-        assert production.run_inside("user-service", "ls", "-A", "/data").stdout == ""
-        assert KEY not in production.compose("logs")

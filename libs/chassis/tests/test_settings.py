@@ -46,6 +46,31 @@ def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.allowed_origins == []
 
 
+def test_secrets_are_files_that_environment_variables_override(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("chassis.settings.SECRETS", tmp_path)
+    for name, content in (("database_password", "p@ss word\n"), ("host", "0.0.0.0"), ("workers", ""), ("other", "x")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    set_all(monkeypatch, DATABASE_URL="postgresql://ada@host/name", HOST="127.0.0.2")
+    settings = load(LibrarySettings)
+    assert make_url(settings.database_url).password == "p@ss word"
+    assert (settings.host, settings.workers) == ("127.0.0.2", 1)
+
+
+def test_errors_about_a_secret_do_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("chassis.settings.SECRETS", tmp_path)
+    (tmp_path / "port").write_text("not-a-port", encoding="utf-8")
+    (tmp_path / "database_password").write_text("hidden", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        load(LibrarySettings)
+    error = capsys.readouterr().err
+    assert "cannot start: PORT: " in error
+    assert "cannot start: DATABASE_PASSWORD needs a DATABASE_URL" in error
+    assert "hidden" not in error
+    assert "not-a-port" not in error
+
+
 def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, ALLOWED_ORIGINS=" https://a.example ,https://b.example:8443,, ")
     assert load(LibrarySettings).allowed_origins == ["https://a.example", "https://b.example:8443"]

@@ -1,4 +1,6 @@
-"""The settings that all services share, read from environment variables, then from `.env` in the current folder.
+"""The settings that all services share.
+
+They are read from environment variables, then from `.env` in the current folder, then from the files in `SECRETS`.
 
 An empty value counts as unset, and lists are separated by commas. A service starts only if all settings are valid, and
 in production safe. Otherwise, `load` prints one line per error and warning, without the values, and ends the process.
@@ -29,6 +31,9 @@ CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
 SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # Likewise.
+
+SECRETS = Path("/run/secrets")
+"""Where Docker mounts secrets: a file for each setting, such as `secret_key`."""
 
 # The other values of libpq permit a connection without TLS.
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
@@ -166,6 +171,12 @@ class ServiceSettings(BaseSettings):
         description="Seconds between SIGTERM, when `/health/ready` becomes 503, and the end of accepting requests.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_empty(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`env_ignore_empty` is not for secrets."""
+        return {name: value for name, value in values.items() if value != ""}
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: Any) -> Any:
@@ -278,7 +289,7 @@ def load(settings_class: type[S]) -> S:
     Every error is printed at once, with the warnings of a start in production.
     """
     try:
-        return settings_class()
+        return _read(settings_class)
     except ValidationError as error:
         reasons, warnings = _findings(settings_class, error)
         fail(*reasons, warnings=warnings)
@@ -286,6 +297,11 @@ def load(settings_class: type[S]) -> S:
         fail(".env: is not UTF-8 text")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
+
+
+def _read(settings_class: type[S], **values: Any) -> S:
+    # pydantic-settings warns of a missing folder.
+    return settings_class(_secrets_dir=SECRETS if SECRETS.is_dir() else None, **values)
 
 
 def fail(*lines: str, warnings: Sequence[str] = ()) -> NoReturn:
@@ -321,7 +337,7 @@ def _findings(settings_class: type[ServiceSettings], error: ValidationError) -> 
         return errors, []
     # The other settings can only be checked together with valid values.
     try:
-        settings = settings_class(**{name: field.get_default() for name, field in invalid.items()})
+        settings = _read(settings_class, **{name: field.get_default() for name, field in invalid.items()})
     except ValidationError as error_of_others:
         reasons, warnings = _findings(settings_class, error_of_others)
     else:
