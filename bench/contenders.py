@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import psutil
@@ -106,7 +107,8 @@ class Contender:
 class Starter:
     """Starts the processes of contenders, and stops them when its context ends."""
 
-    def __init__(self, folder: Path, new_database: NewDatabase) -> None:
+    def __init__(self, folder: Path, new_database: NewDatabase, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._folder = folder
         self._new_database = new_database
         self._cleanup = ExitStack()
@@ -146,6 +148,7 @@ class Starter:
             "SECRET_KEY": SECRET,
             "USER_SERVICE_URL": contender.urls["users"],
             **UNLIMITED,
+            **self._environment,
             **environment,
         }
         inherited = {name: value for name, value in os.environ.items() if name.upper() not in SETTINGS}
@@ -165,8 +168,13 @@ class Starter:
 
 
 @contextmanager
-def starter(folder: Path, new_database: NewDatabase) -> Iterator[Starter]:
-    starter = Starter(folder, new_database)
+def starter(
+    folder: Path, new_database: NewDatabase, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Starter]:
+    """
+    :param environment: further settings of the services
+    """
+    starter = Starter(folder, new_database, environment)
     try:
         yield starter
     finally:

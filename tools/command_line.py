@@ -30,6 +30,7 @@ from tools.commands import (
     test_installation,
     test_large,
     test_windows,
+    traces,
     up,
 )
 from tools.console import CommandError, say
@@ -38,7 +39,16 @@ from tools.services import SERVICES
 
 Action = Callable[[argparse.Namespace], int]
 # Each is a module of bench/.
-BENCHMARKS = ["services", "files", "data-scale", "load-scale", "endpoint-styles", "login-timing", "validation-client"]
+BENCHMARKS = [
+    "services",
+    "files",
+    "data-scale",
+    "load-scale",
+    "endpoint-styles",
+    "login-timing",
+    "validation-client",
+    "tracing",
+]
 # Their arguments go to another program as they are; argparse would take its options for those of dev.py.
 PASSING_ALL_ON: tuple[Action, ...] = (
     test,
@@ -76,8 +86,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
             return argparse.Namespace(action=action, arguments=words[1:])
 
-    ports, data, reload, service, message, upgrade, benchmark, rest, products, folder = (
-        argparse.ArgumentParser(add_help=False) for _ in range(10)
+    ports, data, reload, service, message, upgrade, benchmark, rest, products, folder, collector = (
+        argparse.ArgumentParser(add_help=False) for _ in range(11)
     )
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} by default"
@@ -97,6 +107,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         default=[],
         help="add N more products directly to the database of the product service",
     )
+    collector.add_argument("--port", metavar="N", type=port_number, default=4318, help="the port, 4318 by default")
     benchmark.add_argument(
         "benchmark",
         metavar="BENCHMARK",
@@ -122,6 +133,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         prove: [rest],
         fuzz: [rest],
         attack: [rest],
+        traces: [collector],
         check: [],
         fix: [],
         bench: [benchmark, rest],

@@ -130,6 +130,12 @@ def attack(args: argparse.Namespace) -> int:
     become([PYTHON, "-m", "tests.attack.attack", *args.arguments])
 
 
+def traces(args: argparse.Namespace) -> int:
+    """Receive the spans of services with OTEL_EXPORTER_OTLP_ENDPOINT, and print each trace as text."""
+    install_for_development()
+    become([PYTHON, "-m", "testkit.traces", f"--port={args.port}"])
+
+
 def test(args: argparse.Namespace) -> int:
     """Run the test suite; all further arguments go to pytest."""
     install_for_development()
@@ -359,9 +365,15 @@ def _lock_files() -> Mapping[str, Sequence[str]]:
     packages = [f"{folder}/pyproject.toml" for folder in (*all_libraries(), *SERVICES)]
     targets = {
         BUILD_REQUIREMENTS: ["--group", "build"],
-        DEVELOPMENT_REQUIREMENTS: ["--group", "dev", *packages],
+        DEVELOPMENT_REQUIREMENTS: ["--group", "dev", *packages, "--all-extras"],
     }
     for folder in SERVICES:
-        # The versions are those of the development requirements, so that production runs what was tested.
-        targets[f"{folder}/requirements.txt"] = [f"{folder}/pyproject.toml", "-c", DEVELOPMENT_REQUIREMENTS]
+        # The versions are those of the development requirements, so that production runs what was tested. With the
+        # extras, an image needs only a setting to export traces.
+        targets[f"{folder}/requirements.txt"] = [
+            f"{folder}/pyproject.toml",
+            "--all-extras",
+            "-c",
+            DEVELOPMENT_REQUIREMENTS,
+        ]
     return targets

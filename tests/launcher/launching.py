@@ -33,7 +33,7 @@ SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
 COMMANDS = (
     *("up", "serve", "manage", "test", "test-clients", "test-browser", "test-installation", "test-large"),
     *("test-containers", "test-windows", "prove", "fuzz", "attack", "check", "fix", "bench", "migrate"),
-    *("revision", "openapi", "diagrams", "screenshots", "seed", "lock", "pin-images", "make-secrets"),
+    *("revision", "openapi", "diagrams", "screenshots", "seed", "lock", "pin-images", "make-secrets", "traces"),
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(

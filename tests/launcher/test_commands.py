@@ -233,9 +233,9 @@ def test_lock_compiles_every_lock_file_for_all_platforms_with_hashes(standin: Pa
     packages = [f"{folder}/pyproject.toml" for folder in (*STANDIN_LIBRARIES, *SERVICES)]
     commands = [
         f"pip compile --group build {flags} requirements-build.txt",
-        f"pip compile --group dev {' '.join(packages)} {flags} requirements-dev.txt",
+        f"pip compile --group dev {' '.join(packages)} --all-extras {flags} requirements-dev.txt",
     ] + [
-        f"pip compile {name}/pyproject.toml -c requirements-dev.txt {flags} {name}/requirements.txt"
+        f"pip compile {name}/pyproject.toml --all-extras -c requirements-dev.txt {flags} {name}/requirements.txt"
         for name in SERVICES
     ]
     assert ran == [command.split() for command in commands]

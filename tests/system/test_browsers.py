@@ -26,7 +26,7 @@ EXPOSED_HEADERS = {
 }
 ALLOWED_HEADERS = {
     *("authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "x-request-id"),
-    *("x-requested-with", "traceparent"),
+    *("x-requested-with", "traceparent", "tracestate"),
 }
 
 

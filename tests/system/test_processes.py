@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -15,6 +16,8 @@ import pytest
 from product_service import composition
 from product_service.settings import Settings as ProductSettings
 from testkit.processes import Service, eventually, problem
+from testkit.traces import receiving
+from user_service import __version__
 from user_service.settings import SAMPLE_KEYS
 
 SECRET = "hunter2-must-never-be-printed-anywhere"
@@ -48,7 +51,20 @@ def workers_of(service: Service) -> list[int]:
 
 
 def test_two_workers_both_answer_and_stop_and_the_parent_migrates_once(make: Make) -> None:
-    service = make("user-service", WORKERS="2").start().wait_ready()
+    with receiving() as receiver:
+        _use_two_workers(make("user-service", WORKERS="2", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url))
+    # Each has exported its spans, the last ones when it stopped.
+    validations = Counter(
+        (span.service, span.resource["service.version"], span.resource["service.instance.id"])
+        for span in receiver.spans
+        if span.name == "POST /validate-token"
+    )
+    assert [each[:2] for each in validations] == [("user-service", __version__)] * 2
+    assert min(validations.values()) >= 2
+
+
+def _use_two_workers(service: Service) -> None:
+    service.start().wait_ready()
     workers = eventually(lambda: pids if len(pids := workers_of(service)) == 2 else None, 20, "two workers")
     assert service.pid not in workers
     migrated = [line["message"] for line in service.log_lines if line["message"].startswith("database ")]

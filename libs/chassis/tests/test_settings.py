@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
@@ -80,6 +81,41 @@ def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_log_levels_are_case_insensitive(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     set_all(monkeypatch, LOG_LEVEL=level)
     assert load(LibrarySettings).log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("url", ["http://localhost:4318", "https://collector.example/otlp", "http://[::1]:4318"])
+def test_the_url_of_a_collector_has_no_slash_at_its_end(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    set_all(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=f"{url}/")
+    assert load(LibrarySettings).otel_exporter_otlp_endpoint == url
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:4318", "grpc://localhost:4317", "http://", "http://a:b", "http://a?b", "http://a:0"]
+)
+def test_an_unusable_url_of_a_collector_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    set_all(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    with pytest.raises(SystemExit):
+        load(LibrarySettings)
+    assert capsys.readouterr().err == "cannot start: OTEL_EXPORTER_OTLP_ENDPOINT: must be like http://localhost:4318\n"
+
+
+def test_tracing_without_its_packages_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find_nothing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", find_nothing)
+    assert load(LibrarySettings).otel_exporter_otlp_endpoint == ""
+    set_all(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318")
+    with pytest.raises(SystemExit):
+        load(LibrarySettings)
+    assert capsys.readouterr().err == (
+        "cannot start: OTEL_EXPORTER_OTLP_ENDPOINT: needs packages that are not installed: "
+        "install twinlatch-chassis[tracing], or unset it\n"
+    )
 
 
 LOOPBACK_ORIGINS = ["http://localhost:5174", "http://127.0.0.1:8002", "http://[::1]:3000", "https://localhost"]

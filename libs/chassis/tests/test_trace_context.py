@@ -2,9 +2,10 @@
 
 import httpx
 import pytest
+from opentelemetry import trace
 from starlette.datastructures import Headers
 
-from chassis.http.trace_context import MAX_TRACESTATE_LENGTH, read
+from chassis.http.trace_context import MAX_TRACESTATE_LENGTH, Propagator, read
 from testkit.library import logged
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -103,3 +104,16 @@ def test_a_long_tracestate_is_dropped_without_its_trace(length: int, is_sent_on:
     assert trace is not None
     assert trace[0] == "a" * 32
     assert trace[1].get("tracestate") == (state if is_sent_on else None)
+
+
+@pytest.mark.parametrize("states", [["rojo=1"], [f"rojo={'x' * 250}", f"congo={'x' * 250}", "a=1"], []])
+@pytest.mark.parametrize("parents", [0, 1, 2])
+def test_spans_have_the_parent_that_would_be_sent_on(parents: int, states: list[str]) -> None:
+    """With tracing, FastAPI reads the trace by the propagator; without, `read` does."""
+    received = [("traceparent", f"00-{TRACE}-{PARENT}-01")] * parents + [("tracestate", state) for state in states]
+    headers = Headers(raw=[(name.encode(), value.encode()) for name, value in received])
+    carrier = {name: headers.getlist(name) for name in headers}
+    span = trace.get_current_span(Propagator().extract(carrier)).get_span_context()
+    expected = read(headers)
+    assert span.is_valid == (expected is not None) == (parents == 1)
+    assert span.trace_state.to_header() == (expected[1].get("tracestate", "") if expected else "")

@@ -21,6 +21,7 @@ from auth_client.pool import CALL_ERRORS, ConnectionPool, disconnected_before_re
 from auth_client.settings import AuthClientSettings
 from chassis import logs
 from chassis.errors import InvalidToken
+from chassis.http import trace_context
 from chassis.http.middleware import REQUEST_ID_HEADER, context_headers
 
 CALL_SLOTS = 20  # calls at the same time; further ones wait for a slot, until the queue timeout
@@ -28,6 +29,7 @@ FAILURES_TO_OPEN = 5  # consecutive
 OPEN_FOR = 1.0  # seconds; a request may be rejected for that long although the user service is back
 HEALTH_INTERVAL = 5  # seconds between two health checks of the user service
 _HEALTH_TIMEOUT = 1.0  # seconds
+_VALIDATION = "POST /validate-token"  # in logs and traces
 
 
 class AuthClient:
@@ -74,7 +76,7 @@ class AuthClient:
             # Checked before the wait as well, because calls that hang may hold all the call slots.
             self._breaker.check()
             async with self._call_slot(started + self._queue_timeout):
-                with self._breaker.attempt():
+                with self._breaker.attempt(), trace_context.call_span(_VALIDATION):
                     caller = await self._call(token, started + self._timeout)
         except AttemptRefused as refusal:
             raise AuthUnavailable(timedelta(seconds=refusal.retry_in)) from None
@@ -151,9 +153,12 @@ class AuthClient:
             raise AuthUnavailable from None
         finally:
             normal = outcome in ("valid", "refused", "interrupted")
+            trace_context.set_outcome(
+                {"validation.outcome": outcome, "validation.tries": tries}, error=None if normal else outcome
+            )
             (self._log.info if normal else self._log.warning)(
                 "called user-service",
-                **{logs.JSON_ONLY: {"call": "POST /validate-token"}},
+                **{logs.JSON_ONLY: {"call": _VALIDATION}},
                 status=status,
                 outcome=outcome,
                 tries=tries,

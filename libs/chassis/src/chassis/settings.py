@@ -10,8 +10,10 @@ import ipaddress
 import re
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -76,6 +78,11 @@ class ServiceSettings(BaseSettings):
         default="INFO", description="The lowest level that is logged. The audit log ignores it."
     )
     log_format: LogFormat = Field(default="console", description="`console` for people, `json` for log processing.")
+    otel_exporter_otlp_endpoint: str = Field(
+        default="",
+        description="URL of an OpenTelemetry collector, such as `http://localhost:4318`, that gets the spans of "
+        "requests by OTLP over HTTP. If unset, none are recorded.",
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="The folder of the SQLite database and of the generated development secret.",
@@ -190,6 +197,26 @@ class ServiceSettings(BaseSettings):
             if not separator or scheme not in ("http", "https") or not rest or "/" in rest:
                 raise ValueError("each must be like https://shop.example, without a path or trailing slash")
         return origins
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _is_collector(cls, url: str) -> str:
+        if not url:
+            return url
+        try:
+            parts = urlsplit(url)
+            is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_usable = False
+        if not is_usable or set("?# ") & set(url):
+            raise ValueError("must be like http://localhost:4318")
+        try:
+            metadata.version("opentelemetry-exporter-otlp-proto-http")
+        except metadata.PackageNotFoundError:
+            raise ValueError(
+                "needs packages that are not installed: install twinlatch-chassis[tracing], or unset it"
+            ) from None
+        return url.rstrip("/")
 
     @field_validator("trusted_proxies")
     @classmethod

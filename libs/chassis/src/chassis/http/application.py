@@ -1,7 +1,7 @@
 """Builds the FastAPI application of a service; `create_app` of each service calls `build`."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,7 +10,7 @@ from fastapi.middleware import Middleware
 from chassis.http import openapi, pages, problems
 from chassis.http.bearer import Authenticate, no_authentication
 from chassis.http.limits import BodyTimeout
-from chassis.http.middleware import CatchAll, Cors, HeadAsGet, RequestContext
+from chassis.http.middleware import HEALTH_PATH, CatchAll, Cors, HeadAsGet, RequestContext
 from chassis.http.proxies import TrustedProxies
 from chassis.http.routing import Router
 from chassis.settings import ServiceSettings
@@ -37,8 +37,12 @@ ALLOWED_HEADERS = [
     "X-Request-ID",
     "X-Requested-With",
     "traceparent",
+    "tracestate",
 ]
 """Request headers that scripts of other origins may send."""
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class Application(FastAPI):
@@ -63,7 +67,7 @@ def build(
     title: str,
     version: str,
     description: str,
-    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    lifespan: Lifespan,
     routers: Sequence[Router],
     tags: dict[str, str] | None = None,
     authenticate: Authenticate = no_authentication,
@@ -78,6 +82,7 @@ def build(
     :param allow_credentials: whether scripts of allowed origins may send and receive cookies
     """
     documented = settings.documentation == "on"
+    is_traced = bool(settings.otel_exporter_otlp_endpoint)
     site = pages.router(
         title=title, version=version, description=description, login_origin=login_origin, documented=documented
     )
@@ -91,7 +96,16 @@ def build(
         # Relative to the document's own URL, so that a proxy may add a prefix.
         root_path_in_servers=False,
         servers=[{"url": ".", "description": "The service that serves this document."}],
-        lifespan=lifespan,
+        lifespan=_exporting_spans(settings, version, lifespan) if is_traced else lifespan,
+        telemetry={
+            "tracing": is_traced,
+            "exclude": _is_health_check,
+            # One span for each request. FastAPI's own exporters would send paths and the messages of errors.
+            "operation_spans": False,
+            "auto_configure": False,
+            "metrics": False,
+            "logs": False,
+        },
         openapi_url="/openapi.json" if documented else None,
         docs_url=None,
         redoc_url=None,
@@ -122,3 +136,24 @@ def build(
     problems.install(app)
     app.login_origin = login_origin
     return app
+
+
+def _exporting_spans(settings: ServiceSettings, version: str, lifespan: Lifespan) -> Lifespan:
+    """The lifespan of an application whose spans are exported, until everything else is closed."""
+
+    @asynccontextmanager
+    async def exporting_spans(app: FastAPI) -> AsyncIterator[None]:
+        # Imported only here, because it imports much that is not even installed everywhere.
+        from chassis.http import tracing
+
+        with tracing.exporting(settings.service, version, settings.otel_exporter_otlp_endpoint):
+            async with lifespan(app):
+                yield
+
+    return exporting_spans
+
+
+def _is_health_check(scope: MutableMapping[str, Any]) -> bool:
+    """Probes ask every few seconds; their spans would be most of what is exported."""
+    path: str = scope["path"]
+    return path.startswith(HEALTH_PATH)

@@ -41,7 +41,9 @@ _context_headers: ContextVar[dict[str, str]] = ContextVar("context_headers")
 
 def context_headers() -> dict[str, str]:
     """What tells another service which request a call is made for: its id, and its trace where it has one."""
-    return dict(_context_headers.get({}))
+    headers = dict(_context_headers.get({}))
+    trace_context.write(headers)
+    return headers
 
 
 def quoted_path(scope: Scope) -> str:
