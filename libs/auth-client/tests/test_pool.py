@@ -1,10 +1,13 @@
 """The connections of the client: which are reused, which are discarded, and who may see a token."""
 
 import asyncio
+import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -14,6 +17,7 @@ from auth_client.caller import Caller
 from auth_client.client import AuthClient
 from auth_client.errors import AuthUnavailable
 from testkit.faulty_user_service import FaultyUserService, Request, answer, valid
+from testkit.library import logged
 from testkit.user_service_stub import ADA, UserServiceStub
 
 CERTIFICATE = Path(__file__).parent / "files" / "localhost.pem"
@@ -48,6 +52,62 @@ async def test_no_connection_is_reused_after_one_of_them_timed_out() -> None:
         assert (await client.validate(ADA)).user_id == 1
         assert user_service.connections == 3
         await client.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
+async def test_a_new_instance_behind_the_same_name_gets_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are replaced while they are in use, and no call fails or is repeated."""
+    monkeypatch.setattr(pool, "MAX_AGE", 1)
+    monkeypatch.setattr(pool, "DNS_CACHE_TTL", 0)
+    addresses = ["127.0.0.1"]
+    getaddrinfo = socket.getaddrinfo
+
+    def resolve(host: str, *args: Any, **kwargs: Any) -> list[Any]:
+        names = addresses if host == "user-service.test" else [host]
+        return [found for name in names for found in getaddrinfo(name, *args, **kwargs)]
+
+    async def script(request: Request) -> None:
+        await asyncio.sleep(0.005)
+        await request.send(answer(valid()))
+
+    stopping = asyncio.Event()
+
+    async def call() -> None:
+        while not stopping.is_set():
+            await client.validate(ADA)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with logged() as log:
+        async with (
+            FaultyUserService(script) as first,
+            FaultyUserService(script, host="127.0.0.2", port=first.port) as new,
+        ):
+            client = AuthClient(f"http://user-service.test:{first.port}", timeout=10)
+            async with asyncio.TaskGroup() as callers:
+                for _ in range(5):
+                    callers.create_task(call())
+                async with asyncio.timeout(30):
+                    while first.connections < 20:
+                        await client.validate(ADA)
+                    assert new.requests == 0
+                    addresses.append("127.0.0.2")
+                    while new.requests < 50:
+                        await client.validate(ADA)
+                stopping.set()
+            await client.close()
+    calls = [line for line in log.lines if line["message"] == "called user-service"]
+    assert len(calls) == first.requests + new.requests
+    assert {(line["outcome"], line["tries"]) for line in calls} == {("valid", 1)}
+    assert first.requests > 5 * first.connections
+
+
+async def test_the_addresses_of_a_name_are_tried_in_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may sort them, so that every process would call the same instance."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 80)) for number in range(3)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    resolver = pool._Resolver()
+    firsts = {(await resolver.resolve("user-service.test", 80))[0]["host"] for _ in range(100)}
+    assert firsts == {"192.0.2.0", "192.0.2.1", "192.0.2.2"}
 
 
 @pytest.mark.parametrize(

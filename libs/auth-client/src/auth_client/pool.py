@@ -5,13 +5,16 @@ a half of the CPU of httpx's own; docs/decisions/0019 has the figures.
 """
 
 import asyncio
+import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
+import aiohttp.abc
 import httpx
 from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
@@ -20,6 +23,9 @@ CONNECT_TIMEOUT = 0.5  # seconds; includes the DNS lookup, but not the wait for 
 _CONNECT_STEPS = 10
 # The user service closes connections that were idle for 75 seconds; the client does so well before.
 KEEP_ALIVE = 30  # seconds
+# New instances of the user service behind the same name get their share within that time. Each connection is replaced
+# after half of it at the earliest, at random, so that not all are opened at the same moment.
+MAX_AGE = 60  # seconds
 DNS_CACHE_TTL = 1  # seconds, so that a user service that moved to another address is found soon
 
 CALL_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
@@ -34,22 +40,22 @@ class _Connector(aiohttp.TCPConnector):
     """A pool that discards connections on which data arrived unasked.
 
     aiohttp would take that data for the response to the next request on the connection, that is, to another token. The
-    pool also discards the connections that it had when it was told to distrust them.
+    pool also discards the connections that it had when it was told to distrust them, and those that are old.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._trusted: WeakSet[ResponseHandler] = WeakSet()
+        self._kept_until: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
 
     def distrust(self) -> None:
-        self._trusted.clear()
+        self._kept_until.clear()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol
-        if protocol is None or protocol.should_close or protocol not in self._trusted:
+        if protocol is None or protocol.should_close or protocol not in self._kept_until:
             connection.close()
             # Handled like a connection that the server has closed: the call is retried on a new one.
             raise aiohttp.ServerDisconnectedError
@@ -69,11 +75,30 @@ class _Connector(aiohttp.TCPConnector):
                 done, _pending = await asyncio.wait({connecting}, timeout=CONNECT_TIMEOUT / _CONNECT_STEPS)
                 if done:
                     protocol = connecting.result()
-                    self._trusted.add(protocol)
+                    age = random.uniform(MAX_AGE / 2, MAX_AGE)  # noqa: S311 - no secret
+                    self._kept_until[protocol] = self._loop.time() + age
                     return protocol
             raise aiohttp.ConnectionTimeoutError
         finally:
             connecting.cancel()
+
+    def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        """Close an old connection after its call, when nobody waits for it, instead of keeping it."""
+        is_old = self._loop.time() >= self._kept_until.get(protocol, 0)
+        super()._release(key, protocol, should_close=should_close or is_old)
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Returns the addresses of a name in random order, so that each gets its share of the connections.
+
+    The system may sort them, always alike, and most calls would use the first.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        addresses = await super().resolve(host, port, family)
+        return random.sample(addresses, len(addresses))
 
 
 class ConnectionPool:
@@ -139,6 +164,7 @@ class ConnectionPool:
                 limit=0,
                 ssl=self._tls,
                 ttl_dns_cache=DNS_CACHE_TTL,
+                resolver=_Resolver(),
                 **({"keepalive_timeout": KEEP_ALIVE} if keep_alive else {"force_close": True}),
             )
             if keep_alive:

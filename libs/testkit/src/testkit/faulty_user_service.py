@@ -61,19 +61,22 @@ def valid(**changes: Any) -> bytes:
 
 
 class FaultyUserService:
-    def __init__(self, script: Script, greeting: bytes = b"") -> None:
+    def __init__(self, script: Script, greeting: bytes = b"", host: str = "127.0.0.1", port: int = 0) -> None:
         """
         :param greeting: sent on each connection before the first request
+        :param port: 0 for a free one
         """
         self.script = script
+        self._address = (host, port)
         self._greeting = greeting
         self.connections = 0
         self.requests = 0
 
     async def __aenter__(self) -> Self:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, *self._address)
+        host, self.port = self._server.sockets[0].getsockname()
+        self.url = f"http://{host}:{self.port}"
         return self
 
     async def __aexit__(
