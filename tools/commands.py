@@ -190,6 +190,12 @@ def test_large(args: argparse.Namespace) -> int:
     _become_pytest("tests/large", *args.arguments)
 
 
+def test_gateways(args: argparse.Namespace) -> int:
+    """Restart services behind real gateways, under load, on Linux; all further arguments go to pytest."""
+    install_for_development()
+    _become_pytest("tests/gateways", "-n", "0", "-s", *args.arguments)
+
+
 def test_browser(args: argparse.Namespace) -> int:
     """Test the pages and the browser client in Chromium; all further arguments go to pytest."""
     _require_chromium()

@@ -160,13 +160,13 @@ def test_a_container_stops_at_once_at_any_time(composed: Composition, options: l
     words = (*options, "--read-only", *sqlite, "--cap-drop", "ALL", image)
     with detached(*words) as container:  # While it is being imported, or before.
         status, log = stopped(container)
-        assert status == 143
+        assert status in (0, 143)
         assert "Traceback" not in log
     with detached(*words) as container:
         check = ("exec", container, "python", "-m", "chassis.process.probe")
         eventually(lambda: attempt(*check).returncode == 0, 60, "ready")
         status, log = stopped(container)
-        assert status == 143
+        assert status == 0
         assert "Application shutdown complete" in log
         assert [line for line in log.splitlines() if not line.startswith("{")] == []
 

@@ -1,5 +1,6 @@
 """Processes: start, several workers, shutdown, and invalid configurations."""
 
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from product_service import composition
 from product_service.settings import Settings as ProductSettings
-from testkit.processes import Service, eventually, problem
+from testkit.processes import Service, eventually, problem, running_services
 from testkit.traces import receiving
 from user_service import __version__
 from user_service.settings import SAMPLE_KEYS
@@ -52,7 +53,9 @@ def workers_of(service: Service) -> list[int]:
 
 def test_two_workers_both_answer_and_stop_and_the_parent_migrates_once(make: Make) -> None:
     with receiving() as receiver:
-        _use_two_workers(make("user-service", WORKERS="2", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url))
+        _use_two_workers(
+            make("user-service", WORKERS="2", DRAIN_SECONDS="300", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
+        )
     # Each has exported its spans, the last ones when it stopped.
     validations = Counter(
         (span.service, span.resource["service.version"], span.resource["service.instance.id"])
@@ -91,7 +94,8 @@ def _use_two_workers(service: Service) -> None:
         finally:
             os.kill(paused, signal.SIGCONT)
 
-    service.stop()
+    os.killpg(service.pid, signal.SIGINT)  # As Ctrl-C in a terminal does: there is no load balancer to wait for.
+    assert service.wait_ended() == 0
     eventually(lambda: not any(is_alive(pid) for pid in workers), 10, "the workers have stopped")
     with closing(socket.socket()) as reused:
         reused.bind(("127.0.0.1", service.port))
@@ -132,8 +136,9 @@ def test_processes_that_start_at_once_on_a_new_database_all_work(make: Make, tmp
         assert first.get("/me", headers={"Authorization": f"Bearer {token}"}).json() == account
 
 
-def test_after_sigterm_requests_finish_and_readiness_is_draining(make: Make) -> None:
-    service = make("user-service", DRAIN_SECONDS="1").start().wait_ready()
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_after_sigterm_requests_finish_and_readiness_is_draining(make: Make, workers: str) -> None:
+    service = make("user-service", DRAIN_SECONDS="1", WORKERS=workers).start().wait_ready()
     body = b'{"username": "ada", "password": "correct horse battery staple"}'
     head = (
         f"POST /register HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -143,6 +148,7 @@ def test_after_sigterm_requests_finish_and_readiness_is_draining(make: Make) -> 
         slow.sendall(head.encode())
         # The service sends this when it begins to read the body: now the request is in progress.
         assert slow.recv(1000).startswith(b"HTTP/1.1 100")
+        assert "connection" not in client.get("/health/live").headers
         service.process.terminate()
 
         def draining() -> httpx.Response | None:
@@ -152,11 +158,13 @@ def test_after_sigterm_requests_finish_and_readiness_is_draining(make: Make) -> 
         not_ready = eventually(draining, 10, "draining")
         problem(not_ready, 503, "draining")
         assert not_ready.headers["retry-after"]
-        assert client.get("/health/live").status_code == 200
+        alive = client.get("/health/live")
+        # A client that keeps its connection would be cut off later, maybe in the middle of a request.
+        assert (alive.status_code, alive.headers["connection"]) == (200, "close")
         service.wait_for_log_line("Shutting down")
         slow.sendall(body)
         assert slow.recv(1000).startswith(b"HTTP/1.1 201")
-    service.wait_ended()
+    assert service.wait_ended() == 0
     with closing(sqlite3.connect(service.database)) as connection:
         assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
 
@@ -165,8 +173,34 @@ def test_sigterm_stops_an_idle_service_with_open_connections(make: Make) -> None
     service = make("product-service").start().wait_ready()
     with service.client() as client:
         assert client.get("/products").json() == []
-        service.stop(within=10)
+        assert service.stop(within=10) == 0
     assert not list(service.data.glob("*.db-wal"))
+
+
+def test_an_export_that_has_begun_is_completed_after_sigterm(tmp_path: Path) -> None:
+    with running_services(tmp_path, DRAIN_SECONDS="0.2") as services:
+        owner = services.sign_up()
+        draft = {"name": "Lamp", "description": "d" * 10_000, "price": "1", "quantity": 1}
+        lines = "".join(json.dumps({**draft, "sku": f"S{number}"}) + "\n" for number in range(1500))
+        with services.products.client(headers=owner.bearer, timeout=60) as client:
+            headers = {"Content-Type": "application/x-ndjson"}
+            assert client.post("/products/import", content=lines, headers=headers).json()["created"] == 1500
+            with client.stream("GET", "/products/export?format=ndjson") as answer:
+                # 15 MB do not fit into the buffers, so the service can't end the response before it is read.
+                content = answer.iter_raw()
+                exported = next(content)
+                services.products.process.terminate()
+                services.products.wait_for_log_line("Shutting down")
+                exported += b"".join(content)
+        assert services.products.wait_ended() == 0
+        assert {json.loads(line)["sku"] for line in exported.splitlines()} == {f"S{number}" for number in range(1500)}
+        assert not list(services.products.data.glob("*.db-wal"))
+
+
+def test_ctrl_c_does_not_drain(make: Make) -> None:
+    service = make("product-service", DRAIN_SECONDS="300").start().wait_ready()
+    os.kill(service.pid, signal.SIGINT)
+    assert service.wait_ended() == 0
 
 
 def _make_newer_database(folder: Path, name: str) -> None:

@@ -199,6 +199,14 @@ def test_production_needs_a_database_url(monkeypatch: pytest.MonkeyPatch, capsys
     assert load(LibrarySettings).database_url == "sqlite:////data/library.db"
 
 
+def test_production_drains_for_five_seconds_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(LibrarySettings).drain_seconds == 0
+    set_all(monkeypatch, ENVIRONMENT="production", DATABASE_URL="sqlite:////data/library.db")
+    assert load(LibrarySettings).drain_seconds == 5
+    set_all(monkeypatch, DRAIN_SECONDS="0")
+    assert load(LibrarySettings).drain_seconds == 0
+
+
 @pytest.mark.parametrize("folder", ["with space", "100%", "%20", "what?", "a#b", "naïve"])
 def test_the_default_database_is_in_the_data_folder(folder: str) -> None:
     assert make_url(make_settings(data_dir=Path(folder)).database_url).database == f"{folder}/library.db"

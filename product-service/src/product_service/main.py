@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
             product_service_health.router(readiness, auth, shows_url=settings.environment == "development"),
             health.router(readiness),
         ],
+        is_draining=readiness.is_draining,
         authenticate=auth.validate,
         login_origin=settings.login_origin,
     )

@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
             user_service_health.router(readiness),
             health.router(readiness),
         ],
+        is_draining=readiness.is_draining,
         authenticate=services.sessions.identify,
         allow_credentials=settings.refresh_token_cookie,
     )

@@ -31,6 +31,9 @@ def _split(value: Any) -> Any:
 CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 """A list of strings, separated by commas."""
 
+PRODUCTION_DEFAULTS = {"drain_seconds": 5.0}
+"""Defaults that development replaces with those of the fields: a developer does not wait for a load balancer."""
+
 SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
 SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # Likewise.
 
@@ -175,7 +178,8 @@ class ServiceSettings(BaseSettings):
         default=0.0,
         ge=0,
         le=300,
-        description="Seconds between SIGTERM, when `/health/ready` becomes 503, and the end of accepting requests.",
+        description="Seconds between SIGTERM, when `/health/ready` becomes 503, and the end of accepting requests. "
+        "In production, the default is 5.",
     )
 
     @model_validator(mode="before")
@@ -249,6 +253,13 @@ class ServiceSettings(BaseSettings):
             url = URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
         # A frozen model can only be changed through __dict__.
         self.__dict__["database_url"] = as_text(url)
+        return self
+
+    @model_validator(mode="after")
+    def _use_defaults_of_production(self) -> Self:
+        if self.environment == "production":
+            unset = PRODUCTION_DEFAULTS.keys() - self.model_fields_set
+            self.__dict__.update({name: PRODUCTION_DEFAULTS[name] for name in unset})
         return self
 
     @model_validator(mode="after")

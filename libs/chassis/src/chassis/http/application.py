@@ -73,6 +73,7 @@ def build(
     authenticate: Authenticate = no_authentication,
     login_origin: str | None = None,
     allow_credentials: bool = False,
+    is_draining: Callable[[], bool] = lambda: False,
 ) -> Application:
     """Assemble middleware, error handlers, documentation pages and routers.
 
@@ -80,6 +81,7 @@ def build(
     :param authenticate: identifies the caller by the token; raises InvalidToken, or another error if it can't
     :param login_origin: the origin that issues tokens to the documentation page, if it is another service
     :param allow_credentials: whether scripts of allowed origins may send and receive cookies
+    :param is_draining: whether the service is about to stop; then each response closes its connection
     """
     documented = settings.documentation == "on"
     is_traced = bool(settings.otel_exporter_otlp_endpoint)
@@ -114,7 +116,7 @@ def build(
         routes=[route for router in (*routers, site) for route in router.routes],
         middleware=[
             *([Middleware(TrustedProxies, proxies=settings.trusted_proxies)] if settings.trusted_proxies else []),
-            Middleware(RequestContext, hsts_seconds=settings.hsts_seconds),
+            Middleware(RequestContext, hsts_seconds=settings.hsts_seconds, is_draining=is_draining),
             Middleware(
                 Cors,
                 reject=problems.rejected_preflight,

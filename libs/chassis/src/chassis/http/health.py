@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chassis import logs
 from chassis.database.migrations import Migrations
 from chassis.database.transactions import Database
 from chassis.errors import READ_ERRORS, Draining, Unavailable
@@ -54,6 +55,11 @@ class Readiness:
         self._database = database
         self._migrations = migrations
         self._draining = False
+        self._log = logs.get("chassis.health")
+
+    def is_draining(self) -> bool:
+        """Whether SIGTERM has arrived."""
+        return self._draining
 
     async def check(self) -> None:
         """Return if the service is ready; otherwise raise Draining, MigrationsBehind or a database error."""
@@ -81,8 +87,12 @@ class Readiness:
 
         def drain(number: int, frame: FrameType | None) -> None:
             self._draining = True
+            loop.call_soon_threadsafe(stop_later, number, frame)
+
+        def stop_later(number: int, frame: FrameType | None) -> None:
+            self._log.info("draining", seconds=seconds)
             if callable(stop):
-                loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
+                loop.call_later(seconds, stop, number, frame)
 
         signal.signal(signal.SIGTERM, drain)
         try:

@@ -52,11 +52,13 @@ def quoted_path(scope: Scope) -> str:
 
 
 class RequestContext:
-    def __init__(self, app: ASGIApp, hsts_seconds: int = 0) -> None:
+    def __init__(self, app: ASGIApp, hsts_seconds: int = 0, is_draining: Callable[[], bool] = lambda: False) -> None:
         """
         :param hsts_seconds: how long browsers must use HTTPS for this host; 0 for no such rule
+        :param is_draining: whether the service is about to stop, so that clients have to connect to another instance
         """
         self._app = app
+        self._is_draining = is_draining
         self._log = logs.get("chassis.requests")
         self._security_headers = [(b"x-content-type-options", b"nosniff")]
         if hsts_seconds:
@@ -84,6 +86,8 @@ class RequestContext:
                 response_headers[REQUEST_ID_HEADER] = request_id
                 if not is_public:
                     response_headers.setdefault("Cache-Control", "no-store")
+                if self._is_draining():
+                    response_headers["Connection"] = "close"
             await send(message)
 
         to_be_logged, to_be_sent_on = {"request_id": request_id}, {REQUEST_ID_HEADER: request_id}

@@ -7,6 +7,7 @@ imports it itself.
 import argparse
 import errno
 import json
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -176,6 +177,8 @@ def _require_free_address(host: str, port: int) -> None:
 
 
 def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]) -> None:
+    # uvicorn raises the signal again once it has stopped, and would end with the status of a process that was killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with importing():
         # Other commands need no server.
         import uvicorn
