@@ -1,5 +1,6 @@
 """Health checks, documentation pages and the command line; in a real process where that matters."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -21,8 +22,9 @@ from sqlalchemy import make_url
 from chassis.http import health
 from testkit import library_api, preloaded
 from testkit.applications import running
-from testkit.library import client_of, make_app, opened, rows
+from testkit.library import BlockedWork, client_of, make_app, opened, rows
 from testkit.library_migrations import FIRST, SECOND, make_migrations, write_migrations
+from testkit.postgresql_proxy import Proxy
 from testkit.processes import eventually
 
 TIMEOUT = 300  # seconds to wait for a process
@@ -69,6 +71,33 @@ async def test_an_unavailable_database_makes_the_service_unready_but_alive(tmp_p
         assert "missing_database" not in answer.text
         alive = await client.get("/health/live")
         assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
+
+
+@pytest.mark.postgresql
+async def test_a_service_that_was_ready_stays_ready_without_its_database(tmp_path: Path, empty_url: str) -> None:
+    make_migrations(tmp_path, empty_url).upgrade()
+    with Proxy(empty_url) as proxy:
+        async with health_of(tmp_path, proxy.url) as client:
+            assert (await client.get("/health/ready")).status_code == 200
+            proxy.hang()
+            async with asyncio.timeout(2):  # Without a limit, the check would take longer than probes wait.
+                assert (await client.get("/health/ready")).status_code == 200
+            proxy.resume_without_old_connections()
+
+
+async def test_waiting_requests_do_not_make_the_service_unready(tmp_path: Path, empty_url: str) -> None:
+    """The other instances would get its share, and become unready next."""
+    make_migrations(tmp_path, empty_url).upgrade()
+    with opened(empty_url, pool_size=2, pool_timeout=60) as database:
+        readiness = health.Readiness(database, make_migrations(tmp_path, empty_url))
+        await readiness.check()
+        work = BlockedWork(lambda _: None)
+        task = asyncio.create_task(database.read(work))
+        await work.entered()
+        async with asyncio.timeout(10):
+            await readiness.check()
+        work.release()
+        await task
 
 
 async def test_database_answers_never_raises(tmp_path: Path, empty_url: str) -> None:

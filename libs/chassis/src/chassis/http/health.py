@@ -48,13 +48,22 @@ class MigrationsBehind(NotReady):
     detail = "The database has not been migrated to this version of the service yet."
 
 
+CHECK_TIMEOUT = 0.5
+"""Seconds that a service that was ready waits for its database in a check: less than a probe waits for the check."""
+
+
 class Readiness:
-    """Whether the service is ready: its database responds and is migrated, and the service is not shutting down."""
+    """Whether the service is ready: its database has answered and is migrated, and the service is not shutting down.
+
+    A service that was ready stays so while its database does not answer: all instances lose it together, and a load
+    balancer without any ready instance would answer instead of them. docs/decisions/0044 has the reasons.
+    """
 
     def __init__(self, database: Database[Any], migrations: Migrations) -> None:
         self._database = database
         self._migrations = migrations
         self._draining = False
+        self._was_ready = False
         self._log = logs.get("chassis.health")
 
     def is_draining(self) -> bool:
@@ -65,8 +74,16 @@ class Readiness:
         """Return if the service is ready; otherwise raise Draining, MigrationsBehind or a database error."""
         if self._draining:
             raise Draining
-        if not await self._database.inspect(self._migrations.is_current):
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT if self._was_ready else None):
+                is_current = await self._database.inspect(self._migrations.is_current)
+        except (*READ_ERRORS, TimeoutError):
+            if not self._was_ready:
+                raise
+            return
+        if not is_current:
             raise MigrationsBehind
+        self._was_ready = True
 
     async def database_answers(self) -> bool:
         try:
@@ -119,7 +136,7 @@ def router(readiness: Readiness) -> Router:
         responses=documented,
     )
     async def show_readiness() -> Ready:
-        """503 while the database is unavailable or not migrated, and after SIGTERM."""
+        """503 until the database answers and is migrated, and after SIGTERM. `/health` shows later outages."""
         await readiness.check()
         return Ready()
 
