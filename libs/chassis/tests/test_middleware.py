@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from chassis import logs
 from chassis.http.middleware import MAX_LOGGED_ORIGIN_LENGTH, MAX_LOGGED_ORIGINS, context_headers
-from testkit.library import client_of, logged
+from testkit import library_api
+from testkit.library import client_of, logged, make_app
 from testkit.library_api import ORIGIN, TOKEN
 
 PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "If-Match"}
@@ -266,3 +267,24 @@ async def test_refused_origins_that_are_logged_have_a_limit(client: httpx.AsyncC
             await client.get("/books", headers={"Origin": f"https://{'x' * 1000}{number}.test"})
     assert len(log.lines) == MAX_LOGGED_ORIGINS
     assert {len(line["origin"]) for line in log.lines} == {MAX_LOGGED_ORIGIN_LENGTH}
+
+
+async def test_a_slow_request_is_logged_with_its_route_only() -> None:
+    async with client_of(make_app(library_api.books(), slow_request_seconds=1e-9)) as client:
+        with logged("WARNING") as log:
+            await client.get("/books/1?colour=hunter2", headers=TOKEN)
+            await client.get("/hunter2")
+    fields = [{key: line[key] for key in ("level", "message", "method", "route", "status")} for line in log.lines]
+    slow = {"level": "warning", "message": "slow request", "method": "GET"}
+    assert fields == [{**slow, "route": "/books/{book_id}", "status": 422}, {**slow, "route": None, "status": 404}]
+    assert all(line["duration_ms"] >= 0 and line["request_id"] for line in log.lines)
+    assert "hunter2" not in log.text
+    assert TOKEN["Authorization"].split()[1] not in log.text
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+async def test_a_request_below_the_limit_is_not_slow(seconds: int) -> None:
+    async with client_of(make_app(library_api.books(), slow_request_seconds=seconds)) as client:
+        with logged() as log:
+            await client.get("/books/1")
+    assert [line["message"] for line in log.lines] == ["request"]

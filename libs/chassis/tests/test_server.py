@@ -348,6 +348,7 @@ def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) ->
         assert "server" not in headers
         with pytest.raises(http.client.IncompleteRead):
             ask(port, "GET", "/truncated")
+        assert ask(port, "G@T", "/")[0] == 400
 
         process.terminate()
         stopped = time.monotonic()
@@ -362,8 +363,14 @@ def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) ->
         with pytest.raises(ConnectionRefusedError):
             ask(port, "GET", "/health/live")
 
-    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
-    assert all(line["service"] == "tiny-service" for line in lines)
+    # Those of uvicorn as well: of its start and stop, of the connection, and of the exception.
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert all(line["service"] == "tiny-service" and line["level"] and line["time"] for line in lines)
+    messages = [line["message"] for line in lines]
+    for expected in ("Application startup complete.", "Shutting down", "Invalid HTTP request received."):
+        assert expected in messages
+    (failed,) = (line for line in lines if line["message"].startswith("Exception in ASGI application"))
+    assert "LookupError" in failed["exception"]
     assert [line["route"] for line in lines if line["message"] == "request"][:2] == ["/health/ready"] * 2
     # uvicorn's own access log would contain the URL.
     assert not [line for line in lines if "HTTP/1.1" in line["message"]]

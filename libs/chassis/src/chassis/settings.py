@@ -86,6 +86,19 @@ class ServiceSettings(BaseSettings):
         description="URL of an OpenTelemetry collector, such as `http://localhost:4318`, that gets the spans of "
         "requests by OTLP over HTTP. If unset, none are recorded.",
     )
+    slow_request_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="A request that takes this many seconds or more is logged as slow, with its route; 0 to log none.",
+    )
+    slow_statement_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="A database statement that takes this many seconds or more is logged as slow, without its values; "
+        "0 to log none.",
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="The folder of the SQLite database and of the generated development secret.",

@@ -123,13 +123,23 @@ Library = Database[Session]
 """A database whose use cases get the session instead of repositories."""
 
 
-def open_library(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Library:
-    return Database(url, lambda session: session, pool_size=pool_size, pool_timeout=pool_timeout, timeout=timeout)
+def open_library(
+    url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10, slow_statement: float = 0
+) -> Library:
+    return Database(
+        url,
+        lambda session: session,
+        pool_size=pool_size,
+        pool_timeout=pool_timeout,
+        timeout=timeout,
+        slow_statement=slow_statement,
+    )
 
 
 @contextmanager
-def opened(url: str, *, pool_size: int = 5, pool_timeout: float = 5, timeout: float = 10) -> Iterator[Library]:
-    database = open_library(url, pool_size=pool_size, pool_timeout=pool_timeout, timeout=timeout)
+def opened(url: str, **options: Any) -> Iterator[Library]:
+    """The same as `open_library`, closed when the context ends."""
+    database = open_library(url, **options)
     yield database
     database.close()
 

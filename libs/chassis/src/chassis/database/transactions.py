@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from chassis import logs
 from chassis.database.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite_engine
+from chassis.database.slow_statements import log_slow_statements
 from chassis.database.sqlstates import SqlState, has_state
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
 from chassis.thread_pool import BoundedThreadPool
@@ -77,6 +78,7 @@ class Database(Generic[R]):
         pool_size: int,
         pool_timeout: float,
         timeout: float = DEFAULT_TIMEOUT,
+        slow_statement: float = 0,
     ) -> None:
         """No connection is opened until the first read or write.
 
@@ -85,6 +87,7 @@ class Database(Generic[R]):
         :param pool_size: maximum number of connections; writes get one on SQLite, and half of them on PostgreSQL
         :param pool_timeout: seconds to wait for a connection (on SQLite: for the write lock) before DatabaseBusy
         :param timeout: seconds that one read or write may take once it has a connection
+        :param slow_statement: seconds after which a statement is logged as slow; 0 to log none
         """
         timeouts = Timeouts(pool_timeout, timeout)
         sqlite = make_url(url).get_backend_name() == "sqlite"
@@ -96,6 +99,9 @@ class Database(Generic[R]):
         self._ping = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
         self._read_engine = make(url, readers, timeouts, writes=False)
         self._write_engine = make(url, writers, timeouts, writes=True)
+        if slow_statement:
+            for engine in (self._read_engine, self._write_engine):
+                log_slow_statements(engine, slow_statement)
         self._reads, self._writes = (
             BoundedThreadPool(name, threads, timeouts.pool_timeout, DatabaseBusy, timeouts.run_timeout)
             for name, threads in (("database-read", readers), ("database-write", writers))
@@ -110,6 +116,7 @@ class Database(Generic[R]):
             pool_size=settings.database_pool_size,
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
+            slow_statement=settings.slow_statement_seconds,
         )
 
     async def read(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -116,7 +116,12 @@ def build(
         routes=[route for router in (*routers, site) for route in router.routes],
         middleware=[
             *([Middleware(TrustedProxies, proxies=settings.trusted_proxies)] if settings.trusted_proxies else []),
-            Middleware(RequestContext, hsts_seconds=settings.hsts_seconds, is_draining=is_draining),
+            Middleware(
+                RequestContext,
+                hsts_seconds=settings.hsts_seconds,
+                slow_seconds=settings.slow_request_seconds,
+                is_draining=is_draining,
+            ),
             Middleware(
                 Cors,
                 reject=problems.rejected_preflight,

@@ -52,12 +52,20 @@ def quoted_path(scope: Scope) -> str:
 
 
 class RequestContext:
-    def __init__(self, app: ASGIApp, hsts_seconds: int = 0, is_draining: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hsts_seconds: int = 0,
+        slow_seconds: float = 0,
+        is_draining: Callable[[], bool] = lambda: False,
+    ) -> None:
         """
         :param hsts_seconds: how long browsers must use HTTPS for this host; 0 for no such rule
+        :param slow_seconds: the duration from which a request is logged as slow; 0 to log none
         :param is_draining: whether the service is about to stop, so that clients have to connect to another instance
         """
         self._app = app
+        self._slow_seconds = slow_seconds
         self._is_draining = is_draining
         self._log = logs.get("chassis.requests")
         self._security_headers = [(b"x-content-type-options", b"nosniff")]
@@ -103,6 +111,8 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
+            seconds = time.perf_counter() - started
+            duration = round(seconds * 1000, 1)
             route = scope.get("route")
             if status >= 500:
                 log = self._log.warning
@@ -114,7 +124,7 @@ class RequestContext:
                 logs.REQUEST,
                 method=scope["method"],
                 status=status,
-                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                duration_ms=duration,
                 user_id=state.get("user_id"),
                 **({"asked_by": state["asked_by"]} if "asked_by" in state else {}),
                 # JSON logs, which are collected and kept, have no path: it may contain private data.
@@ -126,6 +136,11 @@ class RequestContext:
                 },
                 **{logs.CONSOLE_ONLY: {"path": quoted_path(scope), "code": state.get("code")}},
             )
+            if self._slow_seconds and seconds >= self._slow_seconds:
+                name = route.path_format if route is not None else None
+                self._log.warning(
+                    "slow request", method=scope["method"], route=name, status=status, duration_ms=duration
+                )
             structlog.contextvars.reset_contextvars(**tokens)
             _context_headers.reset(sent_on)
 
