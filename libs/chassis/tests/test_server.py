@@ -1,6 +1,5 @@
-"""Health checks, documentation pages and the command line; in a real process where that matters."""
+"""Documentation pages and the command line; in a real process where that matters."""
 
-import asyncio
 import http.client
 import json
 import os
@@ -10,100 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import make_url
 
-from chassis.http import health
 from testkit import library_api, preloaded
-from testkit.applications import running
-from testkit.library import BlockedWork, client_of, make_app, opened, rows
-from testkit.library_migrations import FIRST, SECOND, make_migrations, write_migrations
-from testkit.postgresql_proxy import Proxy
+from testkit.library import client_of, make_app, rows
+from testkit.library_migrations import FIRST, SECOND, write_migrations
 from testkit.processes import eventually
 
 TIMEOUT = 300  # seconds to wait for a process
-
-
-@asynccontextmanager
-async def health_of(tmp_path: Path, url: str) -> AsyncIterator[httpx.AsyncClient]:
-    with opened(url, pool_size=2, pool_timeout=0.5) as database:
-        readiness = health.Readiness(database, make_migrations(tmp_path, url))
-        async with running(make_app(health.router(readiness))) as client:
-            yield client
-
-
-async def test_a_migrated_database_makes_the_service_ready(tmp_path: Path, empty_url: str) -> None:
-    make_migrations(tmp_path, empty_url).upgrade()
-    async with health_of(tmp_path, empty_url) as client:
-        answer = await client.get("/health/ready")
-        assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
-
-
-async def test_the_service_is_unready_until_migrated(tmp_path: Path, empty_url: str) -> None:
-    migrations = make_migrations(tmp_path, empty_url)
-    async with health_of(tmp_path, empty_url) as client:
-        for revision in ("0001", "0002"):
-            answer = await client.get("/health/ready")
-            assert (answer.status_code, answer.json()["code"]) == (503, "migrations-behind")
-            assert answer.headers["retry-after"] == "2"
-            migrations.upgrade(revision)
-        assert (await client.get("/health/ready")).status_code == 200
-
-
-def missing_database(url: str, tmp_path: Path) -> str:
-    """A similar address without a database."""
-    if make_url(url).get_backend_name() == "sqlite":
-        (tmp_path / "missing_database").write_bytes(b"no database " * 1000)
-        return f"sqlite:///{tmp_path / 'missing_database'}"
-    return make_url(url).set(database="missing_database").render_as_string(hide_password=False)
-
-
-async def test_an_unavailable_database_makes_the_service_unready_but_alive(tmp_path: Path, empty_url: str) -> None:
-    async with health_of(tmp_path, missing_database(empty_url, tmp_path)) as client:
-        answer = await client.get("/health/ready")
-        assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
-        assert "missing_database" not in answer.text
-        alive = await client.get("/health/live")
-        assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
-
-
-@pytest.mark.postgresql
-async def test_a_service_that_was_ready_stays_ready_without_its_database(tmp_path: Path, empty_url: str) -> None:
-    make_migrations(tmp_path, empty_url).upgrade()
-    with Proxy(empty_url) as proxy:
-        async with health_of(tmp_path, proxy.url) as client:
-            assert (await client.get("/health/ready")).status_code == 200
-            proxy.hang()
-            async with asyncio.timeout(2):  # Without a limit, the check would take longer than probes wait.
-                assert (await client.get("/health/ready")).status_code == 200
-            proxy.resume_without_old_connections()
-
-
-async def test_waiting_requests_do_not_make_the_service_unready(tmp_path: Path, empty_url: str) -> None:
-    """The other instances would get its share, and become unready next."""
-    make_migrations(tmp_path, empty_url).upgrade()
-    with opened(empty_url, pool_size=2, pool_timeout=60) as database:
-        readiness = health.Readiness(database, make_migrations(tmp_path, empty_url))
-        await readiness.check()
-        work = BlockedWork(lambda _: None)
-        task = asyncio.create_task(database.read(work))
-        await work.entered()
-        async with asyncio.timeout(10):
-            await readiness.check()
-        work.release()
-        await task
-
-
-async def test_database_answers_never_raises(tmp_path: Path, empty_url: str) -> None:
-    for url, answers in ((empty_url, True), (missing_database(empty_url, tmp_path), False)):
-        with opened(url, pool_size=2, pool_timeout=0.5) as database:
-            assert await health.Readiness(database, make_migrations(tmp_path, url)).database_answers() is answers
 
 
 @pytest.fixture
@@ -182,6 +102,7 @@ async def test_pages_work_behind_a_proxy_prefix(pages: FastAPI) -> None:
 # A service in one file, which runs like the real ones.
 TINY = """
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -196,6 +117,7 @@ from chassis.database.transactions import Database
 from chassis.database.migrations import Migrations
 from chassis.http.routing import Router
 from chassis.process.server import run_command
+from chassis.process.watchdog import watched_loop
 from chassis.settings import ServiceSettings, load
 
 
@@ -214,7 +136,7 @@ def create_app(settings):
 
     @asynccontextmanager
     async def lifespan(_):
-        with readiness.draining_on_sigterm(settings.drain_seconds):
+        with readiness.draining_on_sigterm(settings.drain_seconds), watched_loop(settings.watchdog_seconds):
             yield
         database.close()
 
@@ -227,6 +149,10 @@ def create_app(settings):
             raise LookupError
 
         return StreamingResponse(half())
+
+    @router.get("/blocked")
+    async def block_the_loop() -> None:
+        time.sleep(300)
 
     @router.get("/unexpected")
     async def unexpected() -> None:
@@ -374,6 +300,30 @@ def test_a_process_serves_head_closes_failed_responses_and_drains(tiny: Path) ->
     assert [line["route"] for line in lines if line["message"] == "request"][:2] == ["/health/ready"] * 2
     # uvicorn's own access log would contain the URL.
     assert not [line for line in lines if "HTTP/1.1" in line["message"]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process group")
+def test_a_worker_whose_event_loop_stands_still_is_replaced(tiny: Path) -> None:
+    with serving(tiny, WATCHDOG_SECONDS="2", WORKERS="2") as (process, port, output):
+
+        def messages() -> list[dict[str, Any]]:
+            return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+
+        def count(message: str) -> int:
+            return sum(line["message"].startswith(message) for line in messages())
+
+        eventually(lambda: count("Application startup complete.") >= 2, TIMEOUT, "both workers")
+        started = count("Application startup complete.")
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask(port, "GET", "/blocked")
+        (last,) = (line for line in messages() if line["message"].startswith("the event loop stands still"))
+        assert (last["level"], last["seconds"]) == ("critical", 2)
+        assert "in block_the_loop" in last["stack"]
+        eventually(lambda: count("Application startup complete.") > started, TIMEOUT, "another worker")
+        assert ask(port, "GET", "/health/ready")[0] == 200
+        process.terminate()
+        process.join(TIMEOUT)
+        assert process.exitcode == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the process group is stopped otherwise")

@@ -199,12 +199,16 @@ def test_production_needs_a_database_url(monkeypatch: pytest.MonkeyPatch, capsys
     assert load(LibrarySettings).database_url == "sqlite:////data/library.db"
 
 
-def test_production_drains_for_five_seconds_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load(LibrarySettings).drain_seconds == 0
+def test_production_has_a_drain_time_and_a_watchdog_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded() -> tuple[float, float]:
+        settings = load(LibrarySettings)
+        return settings.drain_seconds, settings.watchdog_seconds
+
+    assert loaded() == (0, 0)
     set_all(monkeypatch, ENVIRONMENT="production", DATABASE_URL="sqlite:////data/library.db")
-    assert load(LibrarySettings).drain_seconds == 5
-    set_all(monkeypatch, DRAIN_SECONDS="0")
-    assert load(LibrarySettings).drain_seconds == 0
+    assert loaded() == (5, 30)
+    set_all(monkeypatch, DRAIN_SECONDS="0", WATCHDOG_SECONDS="0")
+    assert loaded() == (0, 0)
 
 
 @pytest.mark.parametrize("folder", ["with space", "100%", "%20", "what?", "a#b", "naïve"])

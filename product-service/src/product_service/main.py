@@ -10,6 +10,7 @@ from auth_client.client import AuthClient
 from chassis import logs
 from chassis.database.purge import purge_periodically
 from chassis.http import application, health
+from chassis.process.watchdog import watched_loop
 from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as product_service_health
@@ -41,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         purging = asyncio.create_task(purge_periodically(services.idempotency_records.purge, PURGE_INTERVAL))
         try:
-            with readiness.draining_on_sigterm(settings.drain_seconds):
+            with readiness.draining_on_sigterm(settings.drain_seconds), watched_loop(settings.watchdog_seconds):
                 yield
         finally:
             purging.cancel()

@@ -11,6 +11,7 @@ from chassis import logs
 from chassis.database.purge import purge_periodically
 from chassis.errors import READ_ERRORS
 from chassis.http import application, health
+from chassis.process.watchdog import watched_loop
 from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, sessions, tokens, users, validation
@@ -51,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         purging = asyncio.create_task(purge_periodically(services.sessions.purge, PURGE_INTERVAL))
         learning = asyncio.create_task(learn_costs(services))
         try:
-            with readiness.draining_on_sigterm(settings.drain_seconds):
+            with readiness.draining_on_sigterm(settings.drain_seconds), watched_loop(settings.watchdog_seconds):
                 yield
         finally:
             purging.cancel()

@@ -31,8 +31,8 @@ def _split(value: Any) -> Any:
 CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 """A list of strings, separated by commas."""
 
-PRODUCTION_DEFAULTS = {"drain_seconds": 5.0}
-"""Defaults that development replaces with those of the fields: a developer does not wait for a load balancer."""
+PRODUCTION_DEFAULTS = {"drain_seconds": 5.0, "watchdog_seconds": 30.0}
+"""Instead of those of the fields: a developer does not wait for a load balancer, and may stop in a debugger."""
 
 SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
 SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # Likewise.
@@ -193,6 +193,13 @@ class ServiceSettings(BaseSettings):
         le=300,
         description="Seconds between SIGTERM, when `/health/ready` becomes 503, and the end of accepting requests. "
         "In production, the default is 5.",
+    )
+    watchdog_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="Seconds that the event loop may stand still before the process ends, to be started again; 0 for "
+        "any time. In production, the default is 30.",
     )
 
     @model_validator(mode="before")
