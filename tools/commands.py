@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tools import compatibility, images, postman, processes, production
+from tools import compatibility, expanding, images, postman, processes, production
 from tools.console import PROGRAM, CommandError, say
 from tools.environment import (
     BIN,
@@ -222,7 +222,7 @@ def _become_pytest(*arguments: str) -> NoReturn:
 
 
 def check(_: argparse.Namespace) -> int:
-    """Run the linters, the formatter and the type checker, and look for breaking changes; change nothing."""
+    """Run the linters, the formatter and the type checker, look for breaking changes of the API and in migrations."""
     install_for_development()
     dockerfiles = _relative("*-service/Dockerfile")
     ruff, mypy = [PYTHON, "-m", "ruff"], [PYTHON, "-m", "mypy"]
@@ -235,6 +235,11 @@ def check(_: argparse.Namespace) -> int:
     if failed:
         names = [" ".join(command).removeprefix(f"{PYTHON} -m ") for command in failed]
         raise CommandError(f"Failed: {', '.join(names)}.")
+    contracting = expanding.problems(ROOT)
+    for problem in contracting:
+        say(problem)
+    if contracting:
+        raise CommandError("A migration takes something away from the version that still runs during an upgrade.")
     _require_compatibility()
     return 0
 

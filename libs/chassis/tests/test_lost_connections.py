@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from chassis.database.migrations import SchemaState
 from chassis.errors import DatabaseUnavailable, DomainError, OutcomeUnknown
 from testkit.library import BlockedWork, Library, Shelf, add_shelf, connections_to, eventually, names, opened, rows
 from testkit.library_migrations import make_migrations
@@ -66,13 +67,13 @@ async def test_a_change_flushed_on_commit_is_stored_once_after_a_disconnect(libr
     assert rows(library_url, "SELECT name FROM shelves") == [("poems",)]
 
 
-async def test_is_current_works_after_a_disconnect(tmp_path: Any, empty_url: str) -> None:
+async def test_the_state_can_be_read_after_a_disconnect(tmp_path: Any, empty_url: str) -> None:
     migrations = make_migrations(tmp_path, empty_url)
     migrations.upgrade()
     with opened(empty_url, pool_size=2) as library:
-        assert await library.inspect(migrations.is_current)
+        assert await library.inspect(migrations.state) is SchemaState.USABLE
         assert terminate_all(empty_url) == 1
-        assert await library.inspect(migrations.is_current)
+        assert await library.inspect(migrations.state) is SchemaState.USABLE
 
 
 class Sleeping:

@@ -97,7 +97,7 @@ def test_a_locked_database_is_refused(migrations: Migrations, file: Path, monkey
             migrations.upgrade()
 
 
-async def test_is_current_raises_if_the_database_is_unavailable_or_locked(
+async def test_the_state_is_an_error_if_the_database_is_unavailable_or_locked(
     file: Path, url: str, migrations: Migrations
 ) -> None:
     with opened(url, pool_size=2, pool_timeout=0.2) as database:
@@ -105,10 +105,10 @@ async def test_is_current_raises_if_the_database_is_unavailable_or_locked(
             other.execute("PRAGMA journal_mode = DELETE")
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(DatabaseBusy):
-                await database.inspect(migrations.is_current)
+                await database.inspect(migrations.state)
         await asyncio.to_thread(file.write_bytes, b"no database " * 1000)
         with pytest.raises(DatabaseUnavailable):
-            await database.inspect(migrations.is_current)
+            await database.inspect(migrations.state)
 
 
 async def test_writes_are_busy_during_a_migration(url: str, migrations: Migrations) -> None:

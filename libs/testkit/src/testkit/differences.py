@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, settings
 from sqlalchemy import Engine, MetaData, NullPool, create_engine
 
+from chassis.database.migrations import OWN_TABLES
 from testkit.applications import running
 from testkit.databases import POSTGRESQL, SQLITE, Databases, MigrationsOf
 
@@ -66,7 +67,8 @@ class Both:
         self._tables = MetaData()
         # The tables of PostgreSQL: SQLite has additional ones for full-text search.
         self._tables.reflect(databases[1])
-        self._tables.remove(self._tables.tables["alembic_version"])
+        for name in OWN_TABLES:
+            self._tables.remove(self._tables.tables[name])
 
     async def assert_equal_answers(self, calls: Sequence[Call]) -> None:
         """Make the calls one after another, starting with empty tables; raise AssertionError on a difference."""

@@ -8,6 +8,7 @@ import psycopg2
 from psycopg2.extensions import cursor
 from sqlalchemy import make_url
 
+from chassis.database.migrations import OWN_TABLES
 from chassis.database.url import as_text
 
 Shape = list[tuple[str]]
@@ -27,7 +28,10 @@ SELECT version_num FROM alembic_version
 ORDER BY 1
 """
 _CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-_TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+_TABLES = (
+    "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' "
+    f"AND tablename NOT IN ({', '.join(map(repr, OWN_TABLES))})"
+)
 
 
 def shape_of(address: str) -> Shape:

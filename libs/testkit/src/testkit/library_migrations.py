@@ -71,6 +71,8 @@ def downgrade() -> None:
         shelves.alter_column("name", type_=sa.String(length=50))
 '''
 
+CONTRACTING = SECOND.replace('down_revision = "0001"', 'down_revision = "0001"\nfloor = "0002"')
+
 BROKEN = '''"""Leaves books without their shelf."""
 
 from alembic import op

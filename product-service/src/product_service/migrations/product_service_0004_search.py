@@ -8,6 +8,7 @@ from product_service.models.products import search_columns
 
 revision = "product_service_0004"
 down_revision = "product_service_0003"
+floor = "product_service_0004"
 branch_labels = None
 depends_on = None
 

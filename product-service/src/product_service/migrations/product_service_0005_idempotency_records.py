@@ -5,6 +5,7 @@ from alembic import op
 
 revision = "product_service_0005"
 down_revision = "product_service_0004"
+floor = "product_service_0005"
 branch_labels = None
 depends_on = None
 

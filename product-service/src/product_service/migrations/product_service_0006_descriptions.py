@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         # Changes the catalogue only; the table is not rewritten.
-        op.alter_column("products", "description", type_=sa.Text())
+        op.alter_column("products", "description", existing_type=sa.String(length=1000), type_=sa.Text())
 
 
 def downgrade() -> None:

@@ -5,6 +5,7 @@ from alembic import op
 
 revision = "user_service_0006"
 down_revision = "user_service_0005"
+floor = "user_service_0006"
 branch_labels = None
 depends_on = None
 

@@ -3,6 +3,8 @@
 Each service has its migrations in its own package, so that an installed wheel can migrate its database. All services
 share the Alembic environment: `alembic_environment`.
 
+The database may be newer than the code: `compatibility` says when that code can use it.
+
 Functions import Alembic when they need it. A service whose database is up to date never does: it only compares the
 revision of the database with `head`. Alembic would take a tenth of its start, and 7 MB of its memory.
 """
@@ -12,6 +14,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum, auto
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import URL, Column, Connection, MetaData, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
+from chassis.database import compatibility
 from chassis.database.engines import SECURE_DELETE, make_file, make_folder
 from chassis.database.sqlstates import SqlState, has_state
 
@@ -33,6 +37,9 @@ _LOCK_TIMEOUT = 60  # seconds to wait for a migration by another process
 _REVISION_TABLE = "alembic_version"
 _CURRENT_REVISION = text(f"SELECT version_num FROM {_REVISION_TABLE}")  # noqa: S608 - a constant
 
+OWN_TABLES = (_REVISION_TABLE, compatibility.TABLE_NAME)
+"""The tables that describe the schema, and hold nothing of a service."""
+
 _REVISION = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*["'](.+)["']""", re.MULTILINE)
 """The lines of a migration that name it and its predecessor."""
 
@@ -40,6 +47,19 @@ _REVISION = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*["'](.+)["']"""
 def _same_default(_: object, __: object, column: Column[Any], *___: object) -> Literal[False] | None:
     """Ignore identity columns, which SQLite does not have; leave other columns to Alembic's own comparison."""
     return False if column.identity is not None else None
+
+
+class SchemaState(Enum):
+    """How a database relates to this version of its service."""
+
+    BEHIND = auto()
+    """It has not been migrated to this version."""
+
+    USABLE = auto()
+    """It is at the revision of this version, or at a newer one that still supports this version."""
+
+    TOO_NEW = auto()
+    """A newer version that no longer supports this one has migrated it, or it belongs to another service."""
 
 
 class MigrationRefused(Exception):
@@ -69,7 +89,7 @@ class Migrations:
         self._comparison: dict[str, Any] = {
             "compare_type": True,
             "compare_server_default": _same_default if self._is_sqlite else True,
-            "include_name": lambda name, _kind, _parents: name not in made_by_migrations,
+            "include_name": lambda name, _kind, _parents: name not in {*made_by_migrations, *OWN_TABLES},
         }
         self._service = folder.parent.name
         self._metadata = metadata
@@ -96,25 +116,37 @@ class Migrations:
     def upgrade(self, revision: str = "head", *, dry_run: bool = False) -> bool:
         """Upgrade the database to `revision` in one transaction; return whether anything changed.
 
-        Raises MigrationRefused if the database belongs to a newer version or to another service, or if a migration
-        refuses its content.
+        A newer database that supports this version stays as it is. The lock is only taken if there is something to do,
+        so a process can start while another one migrates. Raises MigrationRefused if the database is too new or
+        belongs to another service, or if a migration refuses its content.
 
         :param dry_run: run the migrations, but roll them back; refused if there is no SQLite file
         """
+        target = self.head if revision == "head" else revision
         if dry_run:
             self._require_file()
+        with _readable_errors():
+            self._prepare_file()
+        with self._connected() as connection:
+            if not self._is_upgrade(self._revision(connection), target):
+                return False
         changed = False
         with suppress(_DryRun), self._locked() as connection:
+            # Another process may have migrated in the meantime.
             before = self._revision(connection)
-            if before != (self.head if revision == "head" else revision):
+            if self._is_upgrade(before, target):
                 from alembic import command
 
                 with _tables_intact(connection):
                     command.upgrade(self._config_on(connection), revision)
+                self._record_floor(connection)
                 changed = before != self._revision(connection)
             if dry_run:
                 raise _DryRun
         return changed
+
+    def _is_upgrade(self, found: str | None, target: str | None) -> bool:
+        return found != target and not self._is_unknown(found)
 
     def downgrade(self, revision: str) -> None:
         """Downgrade the database to `revision` in one transaction; `base` drops everything."""
@@ -122,14 +154,22 @@ class Migrations:
 
         with self._locked() as connection, _tables_intact(connection):
             command.downgrade(self._config_on(connection), revision)
+            self._record_floor(connection)
 
     def write_revision(self, message: str) -> Path:
-        """Write the next migration, from the differences between the models and the migrated database."""
+        """Write the next migration, from the differences between the models and the migrated database.
+
+        Raises MigrationRefused if the database has migrations that this version does not know.
+        """
         from alembic import command
 
         # With the service's name in it, a revision can't be confused with one of another service.
         revision = f"{self._service}_{len(self.revisions()) + 1:04}"
         with self._locked() as connection:
+            if self._is_unknown(self._revision(connection)):
+                raise MigrationRefused(
+                    "the database is newer than this version, so it can't be compared with the models"
+                )
             script = command.revision(self._config_on(connection), message, autogenerate=True, rev_id=revision)
         if script is None or isinstance(script, list):
             raise MigrationRefused("no migration was written")
@@ -145,17 +185,14 @@ class Migrations:
             return list(compare_metadata(context, self._metadata))
 
     def require_current(self) -> None:
-        """Raise MigrationRefused unless the database exists and is at the latest revision. Creates nothing."""
+        """Raise MigrationRefused unless the database exists, is migrated and supports this version. Creates nothing."""
         self._require_file()
-        engine = create_engine(
-            self._url, poolclass=NullPool, connect_args={} if self._is_sqlite else {"connect_timeout": 10}
-        )
         try:
-            with _readable_errors(), engine.connect() as connection:
-                revision = self._revision(connection)
+            with self._connected() as connection:
+                is_behind = self._is_upgrade(self._revision(connection), self.head)
         except MigrationRefused as error:
             raise MigrationRefused(f"{error} (at {self._address})") from error
-        if revision != self.head:
+        if is_behind:
             raise MigrationRefused(f"the database at {self._address} is not migrated to this version")
 
     def _require_file(self) -> None:
@@ -170,8 +207,8 @@ class Migrations:
             return str(Path(url.database or "").absolute())
         return url.set(drivername="postgresql", password=None, query={}).render_as_string()
 
-    def is_current(self, connection: Connection) -> bool:
-        """Whether the database is at the revision that this version requires."""
+    def state(self, connection: Connection) -> SchemaState:
+        """How the database relates to this version. Takes one query, or two if the database is newer."""
         try:
             revision: str | None = connection.scalar(_CURRENT_REVISION)
         except DBAPIError:
@@ -180,8 +217,10 @@ class Migrations:
             connection.rollback()
             if inspect(connection).has_table(_REVISION_TABLE):
                 raise
-            return False
-        return revision == self.head
+            return SchemaState.BEHIND
+        if revision == self.head or (self._is_unknown(revision) and self._is_supported(connection, revision)):
+            return SchemaState.USABLE
+        return SchemaState.TOO_NEW if self._is_unknown(revision) else SchemaState.BEHIND
 
     @cached_property
     def _config(self) -> "Config":
@@ -210,15 +249,39 @@ class Migrations:
         return ScriptDirectory.from_config(self._config)
 
     def _revision(self, connection: Connection) -> str | None:
+        """The revision of the database. Raises MigrationRefused if the database does not support this version."""
         if not inspect(connection).has_table(_REVISION_TABLE):
             return None
         revision: str | None = connection.scalar(_CURRENT_REVISION)
-        if revision is not None and revision not in self._named["revision"]:
+        if self._is_unknown(revision) and not self._is_supported(connection, revision):
             raise MigrationRefused(
                 f"the database is at revision {revision}, which this version does not know: "
-                "it was migrated by a newer version or belongs to another service"
+                "it was migrated by a newer version that no longer supports this one, or belongs to another service"
             )
         return revision
+
+    def _is_unknown(self, revision: str | None) -> bool:
+        return revision is not None and revision not in self._named["revision"]
+
+    def _is_supported(self, connection: Connection, revision: str | None) -> bool:
+        """Whether the database, at a revision that this version does not know, supports this version."""
+        floor = compatibility.find_floor(connection)
+        if revision is None or floor is None or floor not in self._named["revision"]:
+            return False
+        compatibility.report_newer(revision, floor, self.head)
+        return True
+
+    def _record_floor(self, connection: Connection) -> None:
+        revision = connection.scalar(_CURRENT_REVISION) or "base"
+        compatibility.record_floor(connection, [*self._scripts.iterate_revisions(revision, "base")][::-1])
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection without the lock."""
+        options = {"timeout": _LOCK_TIMEOUT} if self._is_sqlite else {"connect_timeout": 10}
+        engine = create_engine(self._url, poolclass=NullPool, connect_args=options)
+        with _readable_errors(), engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
@@ -236,9 +299,7 @@ class Migrations:
                 yield connection
             return
 
-        make_folder(self._url)
-        _require_writable_folder(url)
-        make_file(self._url)
+        self._prepare_file()
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT})
 
         @event.listens_for(engine, "connect")
@@ -255,6 +316,13 @@ class Migrations:
 
         with engine.begin() as connection:
             yield connection
+
+    def _prepare_file(self) -> None:
+        """Create the file of a SQLite database, and its folder, unless they exist."""
+        if self._is_sqlite:
+            make_folder(self._url)
+            _require_writable_folder(make_url(self._url))
+            make_file(self._url)
 
 
 @contextmanager

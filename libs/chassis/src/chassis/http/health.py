@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import logs
-from chassis.database.migrations import Migrations
+from chassis.database.migrations import Migrations, SchemaState
 from chassis.database.transactions import Database
 from chassis.errors import READ_ERRORS, Draining, Unavailable
 from chassis.http import problems
@@ -48,6 +48,11 @@ class MigrationsBehind(NotReady):
     detail = "The database has not been migrated to this version of the service yet."
 
 
+class MigrationsAhead(NotReady):
+    code = "migrations-ahead"
+    detail = "A newer version of the service has migrated the database, which no longer supports this version."
+
+
 CHECK_TIMEOUT = 0.5
 """Seconds that a service that was ready waits for its database in a check: less than a probe waits for the check."""
 
@@ -71,18 +76,20 @@ class Readiness:
         return self._draining
 
     async def check(self) -> None:
-        """Return if the service is ready; otherwise raise Draining, MigrationsBehind or a database error."""
+        """Return if the service is ready; otherwise raise Draining, NotReady or a database error."""
         if self._draining:
             raise Draining
         try:
             async with asyncio.timeout(CHECK_TIMEOUT if self._was_ready else None):
-                is_current = await self._database.inspect(self._migrations.is_current)
+                state = await self._database.inspect(self._migrations.state)
         except (*READ_ERRORS, TimeoutError):
             if not self._was_ready:
                 raise
             return
-        if not is_current:
+        if state is SchemaState.BEHIND:
             raise MigrationsBehind
+        if state is SchemaState.TOO_NEW:
+            raise MigrationsAhead
         self._was_ready = True
 
     async def database_answers(self) -> bool:
@@ -127,7 +134,9 @@ def router(readiness: Readiness) -> Router:
         """Uses neither the database nor another service."""
         return Alive()
 
-    documented: dict[int | str, dict[str, Any]] = problems.documented(Draining, MigrationsBehind, *READ_ERRORS)
+    documented: dict[int | str, dict[str, Any]] = problems.documented(
+        Draining, MigrationsBehind, MigrationsAhead, *READ_ERRORS
+    )
 
     @health.get(
         "/health/ready",
@@ -136,7 +145,9 @@ def router(readiness: Readiness) -> Router:
         responses=documented,
     )
     async def show_readiness() -> Ready:
-        """503 until the database answers and is migrated, and after SIGTERM. `/health` shows later outages."""
+        """503 until the database answers and has the schema of this version, or a newer one that supports it, and after
+        SIGTERM. `/health` shows later outages.
+        """
         await readiness.check()
         return Ready()
 

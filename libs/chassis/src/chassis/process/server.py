@@ -10,7 +10,8 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pkgutil import resolve_name
@@ -110,7 +111,8 @@ def run_command(
             _migrate(migrations, dry_run=arguments.dry_run)
         elif arguments.command == "revision":
             _migrate(migrations)
-            print(migrations.write_revision(arguments.message))
+            with _exit_if_refused():
+                print(migrations.write_revision(arguments.message))
         elif chosen:
             _run(chosen, settings, arguments, migrations)
         else:
@@ -128,12 +130,18 @@ def run_command(
 
 
 def _migrate(migrations: Migrations, *, dry_run: bool = False) -> None:
-    try:
+    with _exit_if_refused():
         changed = migrations.upgrade(dry_run=dry_run)
-    except MigrationRefused as error:
-        fail(*str(error).splitlines())
     result = "database can be migrated" if dry_run else "database migrated"
     logs.get("chassis.server").info(result if changed else "database is up to date", revision=migrations.head)
+
+
+@contextmanager
+def _exit_if_refused() -> Iterator[None]:
+    try:
+        yield
+    except MigrationRefused as error:
+        fail(*str(error).splitlines())
 
 
 def _run(command: Command[S], settings: S, arguments: argparse.Namespace, migrations: Migrations) -> None:
