@@ -30,6 +30,7 @@ from tools.commands import (
     test_gateways,
     test_installation,
     test_large,
+    test_upgrade,
     test_windows,
     traces,
     up,
@@ -88,8 +89,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
             return argparse.Namespace(action=action, arguments=words[1:])
 
-    ports, data, reload, service, message, upgrade, benchmark, rest, products, folder, collector = (
-        argparse.ArgumentParser(add_help=False) for _ in range(11)
+    ports, data, reload, service, message, upgrade, benchmark, rest, products, folder, collector, revision_option = (
+        argparse.ArgumentParser(add_help=False) for _ in range(12)
     )
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} by default"
@@ -101,6 +102,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     service.add_argument("service", metavar="SERVICE", choices=list(SERVICES), help=" or ".join(SERVICES))
     message.add_argument("message", metavar="MESSAGE", help="what the migration does, in a few words")
     upgrade.add_argument("--upgrade", action="store_true", help="upgrade to the newest versions allowed")
+    revision_option.add_argument(
+        "--from", metavar="REVISION", dest="revision", help="a tag, branch or commit; the newest tag v* by default"
+    )
     products.add_argument(
         "--products",
         metavar="N",
@@ -129,6 +133,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         test_clients: [rest],
         test_installation: [rest],
         test_large: [rest],
+        test_upgrade: [revision_option],
         test_browser: [rest],
         test_containers: [rest],
         test_gateways: [rest],

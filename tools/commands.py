@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tools import compatibility, expanding, images, postman, processes, production
+from tools import compatibility, expanding, images, postman, processes, production, upgrade
 from tools.console import PROGRAM, CommandError, say
 from tools.environment import (
     BIN,
@@ -194,6 +194,16 @@ def test_gateways(args: argparse.Namespace) -> int:
     """Restart services behind real gateways, under load, on Linux; all further arguments go to pytest."""
     install_for_development()
     _become_pytest("tests/gateways", "-n", "0", "-s", *args.arguments)
+
+
+def test_upgrade(args: argparse.Namespace) -> int:
+    """Run the tests of an older version on the present schema: --from REVISION, the last release by default."""
+    revision = args.revision or compatibility.last_release(ROOT)
+    if revision is None:
+        say("No tag v* yet: there is no release whose tests could run on the present schema. Choose one with --from.")
+        return 0
+    install(services_present())
+    return upgrade.run_suites(revision)
 
 
 def test_browser(args: argparse.Namespace) -> int:

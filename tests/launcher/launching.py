@@ -32,20 +32,9 @@ STANDIN_LIBRARIES = {"libs/auth-client": ["../chassis"], "libs/chassis": [], "li
 SOURCES_OF_A_SERVICE = ["../libs/auth-client"]
 COMMANDS = (
     *("up", "serve", "manage", "test", "test-clients", "test-browser", "test-installation", "test-large"),
-    *("test-containers", "test-gateways", "test-windows", "prove", "fuzz", "attack", "check", "fix"),
-    *(
-        "bench",
-        "migrate",
-        "revision",
-        "openapi",
-        "diagrams",
-        "screenshots",
-        "seed",
-        "lock",
-        "pin-images",
-        "make-secrets",
-        "traces",
-    ),
+    *("test-containers", "test-gateways", "test-upgrade", "test-windows", "prove", "fuzz", "attack", "check", "fix"),
+    *("bench", "migrate", "revision", "openapi", "diagrams", "screenshots", "seed", "lock", "pin-images"),
+    *("make-secrets", "traces"),
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(
