@@ -104,7 +104,7 @@ def test_import_on_the_command_line_has_no_quota(
     file = tmp_path / "products.csv"
     file.write_text("name,price,quantity\nLamp,1,1\nCup,1,1\n")
     parser = argparse.ArgumentParser()
-    [chosen] = COMMANDS
+    chosen = COMMANDS[0]
     chosen.arguments(parser)
     chosen.run(make_settings(max_products_per_account=1), parser.parse_args([str(file)]))
     assert "2 created, 0 updated, 0 unchanged, 0 refused." in capsys.readouterr().out

@@ -101,7 +101,7 @@ def test_options_are_those_of_the_api(
     file = tmp_path / "shop.csv"
     file.write_text("Variant SKU;Title;Price;Quantity;Note\nA;Lamp;1,501;1;x\n")
     parser = argparse.ArgumentParser()
-    [chosen] = COMMANDS
+    chosen = COMMANDS[0]
     chosen.arguments(parser)
     words = ["--columns", "Variant SKU:sku,Title:name", "--unknown-columns", "ignore", "--delimiter", ";"]
     with pytest.raises(SystemExit):  # A line is refused.
@@ -137,7 +137,7 @@ def test_invalid_arguments_are_reported_in_one_line(
 
 def run(settings: Settings, file: Path) -> None:
     """Run the import command in this process."""
-    [chosen] = COMMANDS
+    chosen = COMMANDS[0]
     chosen.run(settings, argparse.Namespace(file=file, format=None, owner=1, dry_run=False))
 
 

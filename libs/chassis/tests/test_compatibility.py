@@ -135,7 +135,7 @@ def test_a_process_can_start_while_another_one_migrates(
     older.upgrade()
     monkeypatch.setattr("chassis.database.migrations._LOCK_TIMEOUT", 0.2)
     newer = make_migrations(tmp_path / "new", empty_url)
-    with newer._locked() as connection:
+    with newer.locked() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
         assert not make_migrations(tmp_path / "old", empty_url, [FIRST]).upgrade()
         older.require_current()

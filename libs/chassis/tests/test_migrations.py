@@ -234,7 +234,7 @@ async def test_empty_and_older_databases_are_behind(database: Library, migration
 async def test_reads_work_during_a_migration(database: Library, migrations: Migrations) -> None:
     migrations.upgrade()
     await database.ping()  # the service has run before: on SQLite its first connection makes the write-ahead log
-    with migrations._locked():
+    with migrations.locked():
         assert await asyncio.wait_for(database.inspect(migrations.state), 5) is SchemaState.USABLE
 
 
@@ -302,7 +302,7 @@ class TestOnPostgreSQL:
         self, tmp_path: Path, empty_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("chassis.database.migrations._LOCK_TIMEOUT", 0.2)
-        with make_migrations(tmp_path / "one", empty_url)._locked():
+        with make_migrations(tmp_path / "one", empty_url).locked():
             other = make_migrations(tmp_path / "other", empty_url)
             with pytest.raises(MigrationRefused, match=r"^[^\n]*lock timeout$"):
                 other.upgrade()

@@ -115,7 +115,7 @@ async def test_writes_are_busy_during_a_migration(url: str, migrations: Migratio
     migrations.upgrade()
     with opened(url, pool_size=2, pool_timeout=0.2) as database:
         await database.ping()
-        with migrations._locked(), pytest.raises(DatabaseBusy):
+        with migrations.locked(), pytest.raises(DatabaseBusy):
             await database.write(lambda session: session.execute(text("SELECT 1")))
 
 

@@ -17,10 +17,11 @@ from chassis import logs
 from chassis.errors import FieldError, Invalid
 from chassis.http.routing import Flag
 from chassis.ids import LARGEST_ID
+from chassis.process.backups import backup_commands
 from chassis.process.server import Command
 from chassis.validation import invalid
 from product_service.api.import_export import ImportQuery
-from product_service.composition import Services
+from product_service.composition import Services, migrations
 from product_service.files.formats import FORMATS, Format
 from product_service.services.import_export import CHUNK_SIZE, OUTCOMES, ImportOptions, ImportReport
 from product_service.settings import Settings
@@ -131,4 +132,7 @@ def _account_id(text: str) -> int:
     return int(text)
 
 
-COMMANDS = [Command("import", "create and change products from a file", _import, _import_arguments)]
+COMMANDS = [
+    Command("import", "create and change products from a file", _import, _import_arguments),
+    *backup_commands(migrations),
+]

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from chassis import logs
 from chassis.database.purge import purge
 from chassis.errors import FieldError, Invalid
+from chassis.process.backups import backup_commands
 from chassis.process.server import Command
 from chassis.validation import error_message
-from user_service.composition import Services
+from user_service.composition import Services, migrations
 from user_service.errors import UserNotFound
 from user_service.schemas import Registration
 from user_service.services.administration import AccountUpdate
@@ -99,6 +100,7 @@ COMMANDS = [
     Command("sessions", "list an account's active sessions, newest first, at most 100", _sessions, _add_username),
     Command("revoke", "revoke all sessions of an account", _revoke, _add_username),
     Command("prune", "delete expired sessions and networks, as the service does periodically", _prune),
+    *backup_commands(migrations, revoked=["sessions"]),
 ]
 
 

@@ -92,7 +92,7 @@ class Migrations:
             "include_name": lambda name, _kind, _parents: name not in {*made_by_migrations, *OWN_TABLES},
         }
         self._service = folder.parent.name
-        self._metadata = metadata
+        self.metadata = metadata
         self._url = database_url
 
     @cached_property
@@ -125,22 +125,21 @@ class Migrations:
         target = self.head if revision == "head" else revision
         if dry_run:
             self._require_file()
-        with _readable_errors():
-            self._prepare_file()
+        self._prepare_file()
         with self._connected() as connection:
-            if not self._is_upgrade(self._revision(connection), target):
+            if not self._is_upgrade(self.revision(connection), target):
                 return False
         changed = False
-        with suppress(_DryRun), self._locked() as connection:
+        with suppress(_DryRun), self.locked() as connection:
             # Another process may have migrated in the meantime.
-            before = self._revision(connection)
+            before = self.revision(connection)
             if self._is_upgrade(before, target):
                 from alembic import command
 
                 with _tables_intact(connection):
                     command.upgrade(self._config_on(connection), revision)
                 self._record_floor(connection)
-                changed = before != self._revision(connection)
+                changed = before != self.revision(connection)
             if dry_run:
                 raise _DryRun
         return changed
@@ -152,9 +151,25 @@ class Migrations:
         """Downgrade the database to `revision` in one transaction; `base` drops everything."""
         from alembic import command
 
-        with self._locked() as connection, _tables_intact(connection):
+        with self.locked() as connection, _tables_intact(connection):
             command.downgrade(self._config_on(connection), revision)
             self._record_floor(connection)
+
+    def move_to(self, connection: Connection, revision: str = "head") -> None:
+        """Upgrade or downgrade the database to `revision`, in a transaction of `locked`.
+
+        Raises MigrationRefused if the database has migrations that this version does not know.
+        """
+        from alembic import command
+
+        before = self.revision(connection)
+        if self._is_unknown(before):
+            raise MigrationRefused(f"the database is at revision {before}, which this version does not know")
+        known = [None, *self.revisions(), "head"]
+        is_older = known.index(before) > known.index(revision)
+        with _tables_intact(connection):
+            (command.downgrade if is_older else command.upgrade)(self._config_on(connection), revision)
+        self._record_floor(connection)
 
     def write_revision(self, message: str) -> Path:
         """Write the next migration, from the differences between the models and the migrated database.
@@ -165,8 +180,8 @@ class Migrations:
 
         # With the service's name in it, a revision can't be confused with one of another service.
         revision = f"{self._service}_{len(self.revisions()) + 1:04}"
-        with self._locked() as connection:
-            if self._is_unknown(self._revision(connection)):
+        with self.locked() as connection:
+            if self._is_unknown(self.revision(connection)):
                 raise MigrationRefused(
                     "the database is newer than this version, so it can't be compared with the models"
                 )
@@ -180,16 +195,16 @@ class Migrations:
         from alembic.autogenerate import compare_metadata
         from alembic.runtime.migration import MigrationContext
 
-        with self._locked() as connection:
+        with self.locked() as connection:
             context = MigrationContext.configure(connection, opts=self._comparison)
-            return list(compare_metadata(context, self._metadata))
+            return list(compare_metadata(context, self.metadata))
 
     def require_current(self) -> None:
         """Raise MigrationRefused unless the database exists, is migrated and supports this version. Creates nothing."""
         self._require_file()
         try:
             with self._connected() as connection:
-                is_behind = self._is_upgrade(self._revision(connection), self.head)
+                is_behind = self._is_upgrade(self.revision(connection), self.head)
         except MigrationRefused as error:
             raise MigrationRefused(f"{error} (at {self._address})") from error
         if is_behind:
@@ -235,7 +250,7 @@ class Migrations:
         ):
             # The option parser interpolates percent signs.
             config.set_main_option(option, value.replace("%", "%%"))
-        config.attributes.update(metadata=self._metadata, comparison=self._comparison)
+        config.attributes.update(metadata=self.metadata, comparison=self._comparison)
         return config
 
     def _config_on(self, connection: Connection) -> "Config":
@@ -248,7 +263,7 @@ class Migrations:
 
         return ScriptDirectory.from_config(self._config)
 
-    def _revision(self, connection: Connection) -> str | None:
+    def revision(self, connection: Connection) -> str | None:
         """The revision of the database. Raises MigrationRefused if the database does not support this version."""
         if not inspect(connection).has_table(_REVISION_TABLE):
             return None
@@ -280,12 +295,13 @@ class Migrations:
         """A connection without the lock."""
         options = {"timeout": _LOCK_TIMEOUT} if self._is_sqlite else {"connect_timeout": 10}
         engine = create_engine(self._url, poolclass=NullPool, connect_args=options)
-        with _readable_errors(), engine.connect() as connection:
+        with readable_errors(), engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _locked(self) -> Iterator[Connection]:
-        with _readable_errors(), self._transaction() as connection:
+    def locked(self) -> Iterator[Connection]:
+        """A transaction that keeps others from migrating. Raises MigrationRefused if the database is unavailable."""
+        with readable_errors(), self._transaction() as connection:
             yield connection
 
     @contextmanager
@@ -319,20 +335,24 @@ class Migrations:
 
     def _prepare_file(self) -> None:
         """Create the file of a SQLite database, and its folder, unless they exist."""
-        if self._is_sqlite:
+        if not self._is_sqlite:
+            return
+        try:
             make_folder(self._url)
-            _require_writable_folder(make_url(self._url))
-            make_file(self._url)
+        except OSError as error:
+            raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
+        _require_writable_folder(make_url(self._url))
+        make_file(self._url)
 
 
 @contextmanager
-def _readable_errors() -> Iterator[None]:
-    """Turn errors of the database and of its folder into MigrationRefused."""
+def readable_errors() -> Iterator[None]:
+    """Turn errors of the database into MigrationRefused."""
     try:
         yield
     except DatabaseError as error:
         if has_state(error.orig, SqlState.INSUFFICIENT_PRIVILEGE):
-            raise MigrationRefused(f"the database user lacks a permission: {_first_line(error)}") from error
+            raise MigrationRefused(f"the database user lacks a permission: {first_line(error)}") from error
         # SQLite raises the plain class for a damaged file, and for a file that is not a database.
         if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
             raise
@@ -341,9 +361,7 @@ def _readable_errors() -> Iterator[None]:
                 "the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
                 "The volume of a PostgreSQL container keeps the password that it was created with"
             ) from error
-        raise MigrationRefused(f"the database is unavailable or locked: {_first_line(error)}") from error
-    except OSError as error:
-        raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
+        raise MigrationRefused(f"the database is unavailable or locked: {first_line(error)}") from error
 
 
 def _require_writable_folder(url: URL) -> None:
@@ -393,5 +411,6 @@ def _restore_used_ids(connection: Connection, used: dict[str, int]) -> None:
         )
 
 
-def _first_line(error: DBAPIError) -> str:
+def first_line(error: DBAPIError) -> str:
+    """What the driver says, without the lines that may contain values."""
     return str(error.orig).strip().splitlines()[0]

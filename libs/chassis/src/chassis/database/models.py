@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Identity, Integer
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Identity, Integer, MetaData, Table
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -51,3 +51,11 @@ class Numbered:
     id: Mapped[int] = mapped_column(
         BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, sort_order=-1
     )
+
+
+BACKUPS = "backups"
+
+
+def backups_table(metadata: MetaData) -> Table:
+    """The table with the time of the last backup: no row, or one."""
+    return Table(BACKUPS, metadata, Column("finished_at", UtcDateTime(), primary_key=True))

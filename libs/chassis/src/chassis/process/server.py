@@ -52,6 +52,8 @@ class Command(Generic[S]):
     """Runs on a database that is migrated. A DomainError ends the process with status 1 and its message."""
     arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None
     """Adds the arguments of the command."""
+    creates_database: bool = False
+    """Whether it also runs without a migrated database."""
 
 
 def run_command(
@@ -145,19 +147,22 @@ def _exit_if_refused() -> Iterator[None]:
 
 
 def _run(command: Command[S], settings: S, arguments: argparse.Namespace, migrations: Migrations) -> None:
+    hint = (
+        ". Use the settings of the service, such as DATA_DIR or DATABASE_URL; "
+        "start it or run `migrate` to create or migrate its database."
+    )
     try:
-        # A command with the wrong settings must not create a database beside the one of the service.
-        migrations.require_current()
+        if not command.creates_database:
+            # A command with the wrong settings must not create a database beside the one of the service.
+            migrations.require_current()
+        hint = ""
         command.run(settings, arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except MigrationRefused as error:
-        print(
-            f"{command.name}: {error}. Use the settings of the service, such as DATA_DIR or DATABASE_URL; "
-            "start it or run `migrate` to create or migrate its database.",
-            file=sys.stderr,
-        )
+        for line in str(error).splitlines():
+            print(logs.for_terminal(f"{command.name}: {line}{hint}"), file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
         print(f"{command.name}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)

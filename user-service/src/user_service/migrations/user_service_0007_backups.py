@@ -1,0 +1,21 @@
+"""The time of the last backup."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "user_service_0007"
+down_revision = "user_service_0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "backups",
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("finished_at", name=op.f("pk_backups")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("backups")
