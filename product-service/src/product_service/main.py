@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from auth_client.client import AuthClient
-from chassis import logs
+from chassis import logs, metrics
 from chassis.database.purge import purge_periodically
 from chassis.http import application, health
 from chassis.process.watchdog import watched_loop
@@ -79,4 +79,6 @@ def create_worker_app() -> FastAPI:
     """The application of one worker process, which loads its own settings."""
     settings = load(Settings)
     logs.configure(settings.service, settings.log_level, settings.log_format)
+    if settings.metrics_port is not None:
+        metrics.record()
     return create_app(settings)

@@ -58,6 +58,10 @@ class SessionRevoked(Unauthenticated):
     detail = "The session was revoked or has expired. Please log in again."
 
 
+class RefreshTokenReused(SessionRevoked):
+    """For clients the same: one with a stolen copy learns nothing."""
+
+
 class NoRefreshCookie(SessionRevoked):
     """The cookie may never have been sent, or may have expired: clients must log in again in either case."""
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from chassis import logs
+from chassis import logs, metrics
 from chassis.database.purge import purge_periodically
 from chassis.errors import READ_ERRORS
 from chassis.http import application, health
@@ -95,4 +95,6 @@ def create_worker_app() -> FastAPI:
     """The application of one worker process, which loads the settings itself."""
     settings = load(Settings)
     logs.configure(settings.service, settings.log_level, settings.log_format)
+    if settings.metrics_port is not None:
+        metrics.record()
     return create_app(settings)

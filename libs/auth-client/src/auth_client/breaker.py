@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from chassis import logs
+from chassis import logs, metrics
 
 State = Literal["closed", "open", "half-open"]
+
+OPEN = metrics.Gauge("token_validation_breaker_open", "Processes whose circuit breaker is open or half-open.")
 
 
 class AttemptRefused(Exception):
@@ -83,6 +85,8 @@ class Breaker:
     def _failed(self) -> None:
         self._failures += 1
         if self._opened_at is not None or self._failures >= self._limit:
+            if self._opened_at is None:
+                OPEN.add(1)
             self._opened_at = self._clock()
             self._period += 1
             self._log.warning("circuit breaker opened", failures=self._failures, seconds=self._open_for)
@@ -90,6 +94,7 @@ class Breaker:
     def _succeeded(self) -> None:
         if self._opened_at is not None:
             self._opened_at = None
+            OPEN.add(-1)
             self._period += 1
             self._log.info("circuit breaker closed", failures=self._failures)
         self._failures = 0

@@ -19,7 +19,7 @@ from auth_client.contract import UnexpectedResponse, read_caller
 from auth_client.errors import AuthUnavailable
 from auth_client.pool import CALL_ERRORS, ConnectionPool, disconnected_before_response, failure
 from auth_client.settings import AuthClientSettings
-from chassis import logs
+from chassis import logs, metrics
 from chassis.errors import InvalidToken
 from chassis.http import trace_context
 from chassis.http.middleware import REQUEST_ID_HEADER, context_headers
@@ -30,6 +30,13 @@ OPEN_FOR = 1.0  # seconds; a request may be rejected for that long although the 
 HEALTH_INTERVAL = 5  # seconds between two health checks of the user service
 _HEALTH_TIMEOUT = 1.0  # seconds
 _VALIDATION = "POST /validate-token"  # in logs and traces
+
+DURATION = metrics.Histogram(
+    "token_validation_duration_seconds",
+    "Durations of token validations, with the wait for a call slot.",
+    outcome=("valid", "refused", "unavailable", "cancelled"),
+)
+WAITING = metrics.Gauge("token_validation_waiting", "Token validations that wait for a call slot.")
 
 
 class AuthClient:
@@ -71,6 +78,22 @@ class AuthClient:
 
     async def validate(self, token: str) -> Caller:
         """Return the caller that the token belongs to; raises InvalidToken or AuthUnavailable."""
+        started = time.perf_counter()
+        outcome = "cancelled"
+        try:
+            caller = await self._validate(token)
+            outcome = "valid"
+        except InvalidToken:
+            outcome = "refused"
+            raise
+        except AuthUnavailable:
+            outcome = "unavailable"
+            raise
+        finally:
+            DURATION.observe(time.perf_counter() - started, outcome)
+        return caller
+
+    async def _validate(self, token: str) -> Caller:
         started = asyncio.get_running_loop().time()
         try:
             # Checked before the wait as well, because calls that hang may hold all the call slots.
@@ -112,12 +135,15 @@ class AuthClient:
 
     @asynccontextmanager
     async def _call_slot(self, deadline: float) -> AsyncIterator[None]:
+        WAITING.add(1)
         try:
             async with asyncio.timeout_at(deadline):
                 await self._call_slots.acquire()
         except TimeoutError:
             self._log.warning("no call slot for user-service became free in time")
             raise AuthUnavailable from None
+        finally:
+            WAITING.add(-1)
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ from limits.aio.storage import RedisStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 from pydantic import AfterValidator
 
-from chassis import logs
+from chassis import logs, metrics
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
@@ -49,6 +49,8 @@ Counter = tuple[Limit, tuple[str, ...]]
 """A limit and the key that it counts by."""
 
 T = TypeVar("T")
+
+ERRORS = metrics.Counter("rate_limit_storage_errors_total", "Failed calls of the storage that processes share.")
 
 
 def parse(text: str) -> list[Limit]:
@@ -302,6 +304,7 @@ class RateLimits:
             async with asyncio.timeout(STORAGE_TIMEOUT):
                 result = await use(self._shared)
         except _storage_errors() as error:
+            ERRORS.add(1)
             if not self._storage_failed:
                 # Not the message: it may contain the URL with its password.
                 self._log.warning("rate limit storage unavailable, counting in memory", reason=type(error).__name__)

@@ -76,6 +76,13 @@ class ServiceSettings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(ge=1, le=65535, description="The port to listen on.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="The port of the metrics for Prometheus, which must not be public. If unset, none are recorded.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="The address to serve the metrics on.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes. Migrations run once, before them.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The lowest level that is logged. The audit log ignores it."
@@ -294,10 +301,15 @@ class ServiceSettings(BaseSettings):
 
         A sentence each. A service adds its own.
         """
+        reasons = []
+        if self.metrics_port == self.port:
+            reasons.append("METRICS_PORT is the same as PORT. The metrics are not public: choose another port")
         password = self.database_password
-        if password is None or make_url(self.database_url).password == password.get_secret_value():
-            return []
-        return ["DATABASE_PASSWORD needs a DATABASE_URL with a user and no password, like postgresql://user@host/name"]
+        if password is not None and make_url(self.database_url).password != password.get_secret_value():
+            reasons.append(
+                "DATABASE_PASSWORD needs a DATABASE_URL with a user and no password, like postgresql://user@host/name"
+            )
+        return reasons
 
     def unsafe(self) -> list[str]:
         """What keeps the service from starting in production, a sentence each. A service adds its own."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,9 +11,17 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from chassis.errors import Unavailable
+from chassis.metrics import Counter, Gauge, Histogram
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+THREADS = Gauge("thread_pool_threads", "Threads of a pool. A pool of a database has as many connections.", pool=())
+BUSY = Gauge("thread_pool_threads_busy", "Threads of a pool that run a call.", pool=())
+WAIT = Histogram(
+    "thread_pool_wait_seconds", "How long calls waited that found no free thread; the others are not counted.", pool=()
+)
+REJECTED = Counter("thread_pool_rejections_total", "Calls that found no free thread before the queue timeout.", pool=())
 
 
 class BoundedThreadPool:
@@ -35,6 +44,7 @@ class BoundedThreadPool:
         :param beside: another pool of this size, whose threads this one uses. Each has a queue of its own, and while
             calls wait in both, they alternate.
         """
+        self._name = name
         self._queue_timeout = queue_timeout
         self._run_timeout = run_timeout
         self._busy = busy
@@ -50,6 +60,9 @@ class BoundedThreadPool:
         else:
             self._slots = asyncio.Semaphore(threads)
             self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+            THREADS.add(threads, name)
+        BUSY.add(0, name)
+        REJECTED.add(0, name)
 
     def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Run `work` in a thread. Raises `busy` after the queue timeout, TimeoutError after the run timeout."""
@@ -64,18 +77,23 @@ class BoundedThreadPool:
         if client is not None:
             needed = (self._turns.setdefault(client, asyncio.Semaphore(self._size)), *needed)
         if any(each.locked() for each in needed):
+            started = time.perf_counter()
             try:
                 async with asyncio.timeout(self._queue_timeout):
                     await _acquire(needed)
             except TimeoutError:
+                REJECTED.add(1, self._name)
                 raise self._busy from None
+            finally:
+                WAIT.observe(time.perf_counter() - started, self._name)
         else:
             for each in needed:
                 await each.acquire()  # None of them waits.
         call = partial(contextvars.copy_context().run, work, *args, **kwargs)
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
         # They are released when the thread has finished, even if the waiting request is cancelled earlier.
-        future.add_done_callback(partial(_release, needed))
+        future.add_done_callback(partial(_release, self._name, needed))
+        BUSY.add(1, self._name)
         async with asyncio.timeout(self._run_timeout):
             # Leaves the thread alone if this request is cancelled or gives up; nobody reads its result then.
             return await asyncio.shield(future)
@@ -94,7 +112,8 @@ async def _acquire(semaphores: Sequence[asyncio.Semaphore]) -> None:
         acquired.pop_all()
 
 
-def _release(semaphores: Sequence[asyncio.Semaphore], future: asyncio.Future[Any]) -> None:
+def _release(name: str, semaphores: Sequence[asyncio.Semaphore], future: asyncio.Future[Any]) -> None:
+    BUSY.add(-1, name)
     for each in semaphores:
         each.release()
     if not future.cancelled():

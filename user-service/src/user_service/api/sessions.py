@@ -16,7 +16,8 @@ from user_service.api.refresh_cookie import RefreshCookie
 from user_service.errors import SessionNotFound, SessionRevoked, TooManyAttempts
 from user_service.models import Session
 from user_service.schemas import LogOut, SessionRead
-from user_service.services.sessions import Identity, SessionPage, Sessions
+from user_service.services.session_pages import SessionPage
+from user_service.services.sessions import Identity, Sessions
 
 _PROTECTED_ERRORS = (NotAuthenticated, InvalidToken, *WRITE_ERRORS)
 

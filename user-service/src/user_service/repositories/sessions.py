@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import CursorResult, bindparam, delete, select
 
 from chassis.database.repository import BaseRepository
 from user_service.models import Session, User
@@ -69,10 +70,11 @@ class SessionRepository(BaseRepository[Session]):
         statement = delete(Session).where(Session.id == session_id, Session.user_id == user_id).returning(Session.id)
         return self._session.scalar(statement) is not None
 
-    def revoke_all(self, user_id: int, *, except_id: int | None = None) -> None:
-        """Revoke all sessions of an account except `except_id`."""
+    def revoke_all(self, user_id: int, *, except_id: int | None = None) -> int:
+        """Revoke all sessions of an account except `except_id`; returns how many."""
         statement = delete(Session).where(Session.user_id == user_id)
-        self._session.execute(statement if except_id is None else statement.where(Session.id != except_id))
+        result = self._session.execute(statement if except_id is None else statement.where(Session.id != except_id))
+        return cast("CursorResult[Any]", result).rowcount
 
     def revoke_oldest(self, user_id: int, now: datetime, *, keep: int) -> Sequence[int]:
         """Revoke all active sessions of an account except the newest; returns their ids."""

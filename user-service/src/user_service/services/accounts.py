@@ -10,12 +10,13 @@ from chassis.errors import FieldError, Invalid, InvalidToken
 from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
 from user_service.errors import LastAdmin, OwnAccount, RegistrationClosed, WrongPassword
+from user_service.metrics import SESSIONS_REVOKED
 from user_service.roles import roles_of
 from user_service.security.common_passwords import COMMON_PASSWORD_COUNT
 from user_service.security.networks import widest_network
 from user_service.security.passwords import Passwords, normalize
 from user_service.security.throttling import Throttle
-from user_service.services.administration import lock_account, require_admin, require_user
+from user_service.services.administration import delete_account, lock_account, require_admin, require_user
 from user_service.usernames import username_key
 
 if TYPE_CHECKING:
@@ -102,16 +103,19 @@ class Accounts(Service["Repositories"]):
             while True:
                 await self._verify_password(user, current, stored, ip)
                 new_hash = await self._passwords.hash(new, client=widest_network(ip))
-                changed = await self._change_password(user.id, stored, new_hash, session_id=identity.session_id)
+                changed, revoked = await self._change_password(
+                    user.id, stored, new_hash, session_id=identity.session_id
+                )
                 if changed is None:
                     break
                 stored = changed
+        SESSIONS_REVOKED.add(revoked, "password_changed")
         audit.log("password changed", user_id=user.id, ip=ip)
 
     async def set_password(self, username: str, new: str) -> None:
         """Set the password without the old one and revoke all sessions; raises UserNotFound or Invalid."""
         await self._check_new_password(new, username, "/password")
-        user = await self._set_password(username, await self._passwords.hash(new), by=None)
+        user, _ = await self._set_password(username, await self._passwords.hash(new), by=None)
         audit.log("password changed", user_id=user.id, by=None)
 
     async def set_password_as_admin(self, admin: Identity, user_id: int, new: str) -> None:
@@ -124,7 +128,8 @@ class Accounts(Service["Repositories"]):
             raise OwnAccount
         user = await self._find(user_id)
         await self._check_new_password(new, user.username, "/new_password")
-        user = await self._set_password(user_id, await self._passwords.hash(new), by=admin.user_id)
+        user, revoked = await self._set_password(user_id, await self._passwords.hash(new), by=admin.user_id)
+        SESSIONS_REVOKED.add(revoked, "password_changed")
         audit.log("password changed", user_id=user.id, by=admin.user_id)
 
     async def delete(self, identity: Identity, current: str, ip: str | None) -> None:
@@ -137,10 +142,11 @@ class Accounts(Service["Repositories"]):
             attempt.user_id = user.id
             while True:
                 await self._verify_password(user, current, stored, ip)
-                changed = await self._delete(user.id, stored)
+                changed, revoked = await self._delete(user.id, stored)
                 if changed is None:
                     break
                 stored = changed
+        SESSIONS_REVOKED.add(revoked, "account_deleted")
         audit.log("account deleted", user_id=user.id, ip=ip)
 
     @reads
@@ -154,34 +160,35 @@ class Accounts(Service["Repositories"]):
     @writes
     def _change_password(
         self, repos: Repositories, user_id: int, verified_hash: str, new_hash: str, *, session_id: int
-    ) -> str | None:
+    ) -> tuple[str | None, int]:
         """Store the new hash and revoke all other sessions, unless the hash has changed since it was verified.
 
-        :return: None if done; otherwise the current hash, which may be of the same password at another cost
+        :return: None if done; otherwise the current hash, which may be of the same password at another cost. And how
+            many sessions were revoked.
         """
         user = _lock(repos, user_id)
         if user.password_hash != verified_hash:
-            return user.password_hash
-        _replace_password(repos, user, new_hash, except_id=session_id)
-        return None
+            return user.password_hash, 0
+        return None, _replace_password(repos, user, new_hash, except_id=session_id)
 
     @writes
-    def _set_password(self, repos: Repositories, account: int | str, new_hash: str, *, by: int | None) -> User:
+    def _set_password(
+        self, repos: Repositories, account: int | str, new_hash: str, *, by: int | None
+    ) -> tuple[User, int]:
+        """The account, and how many sessions were revoked."""
         _, user = lock_account(repos, account, by=by)
-        _replace_password(repos, user, new_hash)
-        return user
+        return user, _replace_password(repos, user, new_hash)
 
     @writes
-    def _delete(self, repos: Repositories, user_id: int, verified_hash: str) -> str | None:
+    def _delete(self, repos: Repositories, user_id: int, verified_hash: str) -> tuple[str | None, int]:
         """Delete the account, or return the current hash if it has changed, like `_change_password`."""
         admins = repos.users.lock_active_admins()
         user = _lock(repos, user_id)
         if user.password_hash != verified_hash:
-            return user.password_hash
+            return user.password_hash, 0
         if admins == [user.id]:
             raise LastAdmin
-        repos.users.delete(user)
-        return None
+        return None, delete_account(repos, user)
 
     async def _check_new_password(self, password: str, username: str, pointer: str, *, stranger: bool = False) -> None:
         # Normalization can merge two typed characters into one.
@@ -216,7 +223,8 @@ def _lock(repos: Repositories, user_id: int) -> User:
     return user
 
 
-def _replace_password(repos: Repositories, user: User, new_hash: str, *, except_id: int | None = None) -> None:
+def _replace_password(repos: Repositories, user: User, new_hash: str, *, except_id: int | None = None) -> int:
+    """Returns how many sessions were revoked."""
     user.password_hash = new_hash
     user.updated_at = datetime.now(UTC)
-    repos.sessions.revoke_all(user.id, except_id=except_id)
+    return repos.sessions.revoke_all(user.id, except_id=except_id)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from chassis.use_cases import Service, reads, writes
 from user_service import audit
 from user_service.errors import AdminsOnly, LastAdmin, OwnAccount, SessionNotFound, UserNotFound
+from user_service.metrics import SESSIONS_REVOKED
 from user_service.roles import roles_of
-from user_service.services.sessions import MAX_LISTED_SESSIONS, Identity, SessionPage, page_of_sessions
+from user_service.services.session_pages import SessionPage, page_of_sessions
+from user_service.services.sessions import MAX_LISTED_SESSIONS, Identity
 
 if TYPE_CHECKING:
     from user_service.models import Session, User
@@ -61,11 +63,14 @@ class Administration(Service["Repositories"]):
         """
         require_admin(admin)
         by = admin.user_id
-        return _log_change(*await self._change(user_id, update, by=by), by=by)
+        user, before, revoked = await self._change(user_id, update, by=by)
+        SESSIONS_REVOKED.add(revoked, "account_disabled")
+        return _log_change(user, before, by=by)
 
     async def change_as_operator(self, username: str, update: AccountUpdate) -> User:
         """Update an account on behalf of an operator; raises UserNotFound, UsernameTaken or LastAdmin."""
-        return _log_change(*await self._change(username, update, by=None), by=None)
+        user, before, _ = await self._change(username, update, by=None)
+        return _log_change(user, before, by=None)
 
     async def delete(self, admin: Identity, user_id: int) -> None:
         """Delete the account of another user, and its sessions; raises AdminsOnly, UserNotFound or OwnAccount.
@@ -73,7 +78,7 @@ class Administration(Service["Repositories"]):
         Raises LastAdmin for the caller's own account if that is the last active admin.
         """
         require_admin(admin)
-        await self._delete(user_id, by=admin.user_id)
+        SESSIONS_REVOKED.add(await self._delete(user_id, by=admin.user_id), "account_deleted")
         audit.log("account deleted", user_id=user_id, by=admin.user_id)
 
     async def page_of_sessions(self, admin: Identity, user_id: int, before: int | None, limit: int) -> SessionPage:
@@ -88,12 +93,14 @@ class Administration(Service["Repositories"]):
         """Revoke one session of an account; raises AdminsOnly, UserNotFound or SessionNotFound."""
         require_admin(admin)
         await self._revoke(user_id, session_id, by=admin.user_id)
+        SESSIONS_REVOKED.add(1, "revoked_by_admin")
         audit.log("session revoked", user_id=user_id, session_id=session_id, by=admin.user_id)
 
     async def revoke_all_sessions(self, admin: Identity, user_id: int) -> None:
         """Revoke all sessions of an account; raises AdminsOnly or UserNotFound."""
         require_admin(admin)
-        await self._revoke_all(user_id, by=admin.user_id)
+        _, revoked = await self._revoke_all(user_id, by=admin.user_id)
+        SESSIONS_REVOKED.add(revoked, "revoked_by_admin")
         audit.log("sessions revoked", user_id=user_id, by=admin.user_id)
 
     @reads
@@ -104,7 +111,7 @@ class Administration(Service["Repositories"]):
 
     async def revoke_sessions(self, username: str) -> None:
         """Revoke all sessions of an account; raises UserNotFound."""
-        user = await self._revoke_all(username, by=None)
+        user, _ = await self._revoke_all(username, by=None)
         audit.log("sessions revoked", user_id=user.id, by=None)
 
     @reads
@@ -138,27 +145,27 @@ class Administration(Service["Repositories"]):
             raise SessionNotFound
 
     @writes
-    def _revoke_all(self, repos: Repositories, account: int | str, *, by: int | None) -> User:
+    def _revoke_all(self, repos: Repositories, account: int | str, *, by: int | None) -> tuple[User, int]:
+        """The account, and how many sessions were revoked."""
         _, user = lock_account(repos, account, by=by)
-        repos.sessions.revoke_all(user.id)
-        return user
+        return user, repos.sessions.revoke_all(user.id)
 
     @writes
-    def _delete(self, repos: Repositories, user_id: int, *, by: int) -> None:
+    def _delete(self, repos: Repositories, user_id: int, *, by: int) -> int:
         admins, user = lock_account(repos, user_id, by=by)
         if admins == [user.id]:
             raise LastAdmin
         if user.id == by:
             raise OwnAccount
-        repos.users.delete(user)
+        return delete_account(repos, user)
 
     @writes
     def _change(
         self, repos: Repositories, account: int | str, update: AccountUpdate, *, by: int | None
-    ) -> tuple[User, _State]:
-        """Update an account; returns it and its previous state."""
+    ) -> tuple[User, _State, int]:
+        """Update an account; returns it, its previous state, and how many sessions were revoked."""
         admins, user = lock_account(repos, account, by=by)
-        before = _State.of(user)
+        before, revoked = _State.of(user), 0
         if update.username is not None:
             repos.users.rename(user, update.username)
         if update.is_active is not None:
@@ -170,8 +177,8 @@ class Administration(Service["Repositories"]):
         if _State.of(user) != before:
             user.updated_at = datetime.now(UTC)
             if not user.is_active:
-                repos.sessions.revoke_all(user.id)
-        return user, before
+                revoked = repos.sessions.revoke_all(user.id)
+        return user, before, revoked
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,13 @@ def require_admin(identity: Identity) -> None:
     """Raise AdminsOnly if the caller is not an admin."""
     if not identity.user.is_admin:
         raise AdminsOnly
+
+
+def delete_account(repos: Repositories, user: User) -> int:
+    """Delete an account that is locked, and its sessions; returns how many."""
+    revoked = repos.sessions.revoke_all(user.id)
+    repos.users.delete(user)
+    return revoked
 
 
 def lock_account(repos: Repositories, account: int | str, *, by: int | None) -> tuple[Sequence[int], User]:

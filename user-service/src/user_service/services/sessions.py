@@ -10,15 +10,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from chassis.errors import InvalidToken
-from chassis.ids import LARGEST_ID
 from chassis.use_cases import Service, Transactions, reads, writes
 from user_service import audit
-from user_service.errors import InvalidCredentials, SessionNotFound, SessionRevoked
+from user_service.errors import InvalidCredentials, RefreshTokenReused, SessionNotFound, SessionRevoked
+from user_service.metrics import LOGINS, REFRESHES, SESSIONS_REVOKED, counts
 from user_service.security.access_tokens import TokenRejected, Tokens
 from user_service.security.networks import network, widest_network
 from user_service.security.passwords import Passwords
 from user_service.security.refresh_tokens import MalformedRefreshToken, RefreshToken
 from user_service.security.throttling import Throttle
+from user_service.services.session_pages import SessionPage, page_of_sessions
 from user_service.usernames import username_key
 
 if TYPE_CHECKING:
@@ -70,14 +71,6 @@ class Grant:
     session_lifetime: timedelta
 
 
-@dataclass(frozen=True)
-class SessionPage:
-    """A page of a list of sessions, and the position of the next page, or None if this is the last one."""
-
-    sessions: Sequence[Session]
-    following: int | None
-
-
 class Sessions(Service["Repositories"]):
     def __init__(
         self,
@@ -108,6 +101,7 @@ class Sessions(Service["Repositories"]):
         self._max_lifetime = max_lifetime
         self._max_sessions = max_sessions
 
+    @counts(LOGINS)
     async def log_in(self, username: str, password: str, client: Client) -> Grant:
         """Create a session.
 
@@ -134,10 +128,12 @@ class Sessions(Service["Repositories"]):
                     break
         token, expires_at, revoked = created
         audit.log("logged in", user_id=user_id, session_id=token.session_id, ip=client.ip)
+        SESSIONS_REVOKED.add(len(revoked), "too_many_sessions")
         for session_id in revoked:
             audit.log("session revoked", user_id=user_id, session_id=session_id)
         return self._grant(user_id, token, expires_at)
 
+    @counts(REFRESHES)
     async def refresh(self, text: str, client: Client) -> Grant:
         """Replace a refresh token and issue a new access token; raises SessionRevoked or TooManyAttempts.
 
@@ -152,7 +148,8 @@ class Sessions(Service["Repositories"]):
         # Logged and raised after the commit: an exception inside the transaction would undo the revocation.
         if rotation.successor is None:
             audit.log("refresh token reused", user_id=session.user_id, session_id=session.id, ip=client.ip)
-            raise SessionRevoked
+            SESSIONS_REVOKED.add(1, "refresh_token_reused")
+            raise RefreshTokenReused
         audit.log(
             "session refreshed",
             user_id=session.user_id,
@@ -177,7 +174,7 @@ class Sessions(Service["Repositories"]):
 
     async def log_out(self, identity: Identity) -> None:
         """Revoke the caller's session."""
-        await self._revoke(identity.session_id, identity.user_id)
+        SESSIONS_REVOKED.add(await self._revoke(identity.session_id, identity.user_id), "logged_out")
         audit.log("logged out", user_id=identity.user_id, session_id=identity.session_id)
 
     async def log_out_with(self, refresh_token: str, ip: str | None) -> int:
@@ -189,6 +186,7 @@ class Sessions(Service["Repositories"]):
         user_id = await self._revoke_family(token)
         if user_id is None:
             raise SessionRevoked
+        SESSIONS_REVOKED.add(1, "logged_out")
         audit.log("logged out", user_id=user_id, session_id=token.session_id)
         return user_id
 
@@ -202,7 +200,7 @@ class Sessions(Service["Repositories"]):
 
     async def log_out_everywhere(self, identity: Identity) -> None:
         """Revoke all sessions of the caller's account."""
-        await self._revoke_all(identity.user_id)
+        SESSIONS_REVOKED.add(await self._revoke_all(identity.user_id), "logged_out_everywhere")
         audit.log("logged out everywhere", user_id=identity.user_id)
 
     @reads
@@ -220,6 +218,7 @@ class Sessions(Service["Repositories"]):
         """Revoke one of the caller's sessions; raises SessionNotFound."""
         if not await self._revoke(session_id, identity.user_id):
             raise SessionNotFound
+        SESSIONS_REVOKED.add(1, "revoked_by_user")
         audit.log("session revoked", user_id=identity.user_id, session_id=session_id)
 
     @writes
@@ -338,10 +337,10 @@ class Sessions(Service["Repositories"]):
         return session.user_id
 
     @writes
-    def _revoke_all(self, repos: Repositories, user_id: int) -> None:
+    def _revoke_all(self, repos: Repositories, user_id: int) -> int:
         # Locks the account first, so that concurrent calls don't deadlock on session rows.
         repos.users.find(user_id, for_update=True)
-        repos.sessions.revoke_all(user_id)
+        return repos.sessions.revoke_all(user_id)
 
     def _limited(self, expires_at: datetime, created_at: datetime) -> datetime:
         """The expiry of a session, or the end of its maximum lifetime if that is earlier."""
@@ -375,22 +374,3 @@ def _may_be_the_last_client(session: Session, client: Client) -> bool:
     if client.ip is None or session.refresh_ip is None or client.ip == session.refresh_ip:
         return True
     return client.user_agent is not None and client.user_agent == session.refresh_user_agent
-
-
-def page_of_sessions(repos: Repositories, user_id: int, current_id: int, before: int | None, limit: int) -> SessionPage:
-    """A page of an account's active sessions: the caller's own session, and then the others, newest first.
-
-    Callers look for their session, and one of 1,000 would be hard to find.
-
-    :param current_id: the caller's session, which may be of another account
-    :param before: the position of the page; None for the first one
-    """
-    now = datetime.now(UTC)
-    current = repos.sessions.find_active(current_id, user_id, now) if before is None else None
-    wanted = limit if current is None else limit - 1
-    found = repos.sessions.list_active(user_id, now, wanted + 1, before=before, except_id=current_id)
-    others = found[:wanted]
-    following = None
-    if len(found) > wanted:
-        following = others[-1].id if others else LARGEST_ID
-    return SessionPage(others if current is None else [current, *others], following)

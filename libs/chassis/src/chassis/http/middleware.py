@@ -25,11 +25,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import logs
+from chassis import logs, metrics
 from chassis.http import trace_context
 
 REQUEST_ID_HEADER = "X-Request-ID"
 HEALTH_PATH = "/health"
+
+DURATION = metrics.Histogram(
+    "http_server_request_duration_seconds", "Durations of requests.", method=(), route=(), status=()
+)
+ACTIVE = metrics.Gauge("http_server_active_requests", "Requests in progress.")
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+OTHER_METHOD = "_OTHER"  # Clients choose the method and the path: those that no route knows share one value.
+NO_ROUTE = "none"
+
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 # Clients choose what they send as their origin, so what is kept and logged has a limit.
@@ -108,12 +117,20 @@ class RequestContext:
         sent_on = _context_headers.set(to_be_sent_on)
         tokens: dict[str, Token[object]] = dict(structlog.contextvars.bind_contextvars(**to_be_logged))
         started = time.perf_counter()
+        ACTIVE.add(1)
         try:
             await self._app(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
             duration = round(seconds * 1000, 1)
             route = scope.get("route")
+            ACTIVE.add(-1)
+            DURATION.observe(
+                seconds,
+                scope["method"] if scope["method"] in _METHODS else OTHER_METHOD,
+                NO_ROUTE if route is None else route.path_format,
+                str(status),
+            )
             if status >= 500:
                 log = self._log.warning
             elif route is not None and route.path_format.startswith(HEALTH_PATH):

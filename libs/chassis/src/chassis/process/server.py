@@ -11,13 +11,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from chassis import logs
+from chassis import logs, metrics
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.errors import DomainError, Invalid
 from chassis.process.startup import importing
@@ -119,6 +119,8 @@ def run_command(
             _run(chosen, settings, arguments, migrations)
         else:
             _require_free_address(settings.host, settings.port)
+            if settings.metrics_port is not None:
+                _require_free_address(settings.metrics_host, settings.metrics_port, "METRICS_")
             if settings.migrate_on_start:
                 _migrate(migrations)
             if settings.environment == "production":
@@ -174,8 +176,11 @@ def _run(command: Command[S], settings: S, arguments: argparse.Namespace, migrat
         raise SystemExit(1) from None
 
 
-def _require_free_address(host: str, port: int) -> None:
-    """Exit with one line if the address can't be used; the server would notice only after its startup."""
+def _require_free_address(host: str, port: int, prefix: str = "") -> None:
+    """Exit with one line if the address can't be used; the server would notice only after its startup.
+
+    :param prefix: of the names of the two settings
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -185,8 +190,8 @@ def _require_free_address(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            fail(f"port {port} of {host} is in use: stop the program that uses it, or set PORT")
-        fail(f"can't listen on {host}:{port} (HOST, PORT): {error.strerror}")
+            fail(f"port {port} of {host} is in use: stop the program that uses it, or set {prefix}PORT")
+        fail(f"can't listen on {host}:{port} ({prefix}HOST, {prefix}PORT): {error.strerror}")
 
 
 def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]) -> None:
@@ -205,23 +210,33 @@ def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]
         header_timeout=settings.header_timeout,
         max_connections=within_file_handles(settings.max_connections),
     )
-    uvicorn.run(
-        worker_factory,
-        factory=True,
-        http=cast("type[asyncio.Protocol]", protocol),
-        ws="none",
-        # Otherwise the log lines of a request could have the ids of an earlier one of its connection.
-        reset_contextvars=True,
-        backlog=BACKLOG,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        reload=bool(reload),
-        reload_dirs=list(reload),
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-        log_config=None,  # chassis.logs has configured it.
-        server_header=False,
-        # X-Forwarded-For is trusted only from TRUSTED_PROXIES.
-        proxy_headers=False,
-    )
+    with _serving_metrics(settings, by_workers=settings.workers > 1 or bool(reload)):
+        uvicorn.run(
+            worker_factory,
+            factory=True,
+            http=cast("type[asyncio.Protocol]", protocol),
+            ws="none",
+            # Otherwise the log lines of a request could have the ids of an earlier one of its connection.
+            reset_contextvars=True,
+            backlog=BACKLOG,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            reload=bool(reload),
+            reload_dirs=list(reload),
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+            log_config=None,  # chassis.logs has configured it.
+            server_header=False,
+            # X-Forwarded-For is trusted only from TRUSTED_PROXIES.
+            proxy_headers=False,
+        )
+
+
+def _serving_metrics(settings: ServiceSettings, *, by_workers: bool) -> AbstractContextManager[None]:
+    if settings.metrics_port is None:
+        return nullcontext()
+    version = resolve_name(f"{settings.service.replace('-', '_')}:__version__")
+    host, port = settings.metrics_host, settings.metrics_port
+    logs.get("chassis.server").info("serving metrics", host=host, port=port)
+    return metrics.serving(host, port, settings.service, version, by_workers=by_workers)
