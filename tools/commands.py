@@ -42,6 +42,9 @@ POSTMAN_COLLECTION = "twinlatch.postman_collection.json"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 """The names of the program, by distribution."""
 
+OBSERVERS = {"prometheus": ("prometheus", "promtool"), "prometheus-alertmanager": ("prometheus-alertmanager", "amtool")}
+"""The programs of each package of Debian that the tests of the metrics need."""
+
 MINIMUM_WINE = 10
 
 
@@ -204,6 +207,15 @@ def test_upgrade(args: argparse.Namespace) -> int:
         return 0
     install(services_present())
     return upgrade.run_suites(revision)
+
+
+def test_observability(args: argparse.Namespace) -> int:
+    """Test metrics, rules and dashboard with a real Prometheus; all further arguments go to pytest."""
+    missing = [package for package, programs in OBSERVERS.items() if not all(map(shutil.which, programs))]
+    if missing:
+        raise CommandError(f"The tests of the metrics need these packages of Debian: {', '.join(missing)}.")
+    install_for_development()
+    _become_pytest("tests/observability", "-n", "0", *args.arguments)
 
 
 def test_browser(args: argparse.Namespace) -> int:
@@ -373,7 +385,8 @@ def make_secrets(args: argparse.Namespace) -> int:
 
 def pin_images(_: argparse.Namespace) -> int:
     """Pin the base images of the containers to the digests that the registry has for their tags; needs Docker."""
-    files = [ROOT / path for path in (*_relative("*-service/Dockerfile"), "docker-compose.yml", PRODUCTION)]
+    composed = ("docker-compose.yml", "docker-compose.observability.yml", PRODUCTION)
+    files = [ROOT / path for path in (*_relative("*-service/Dockerfile"), *composed)]
     pinned = {file: images.pinned(file.read_text(encoding="utf-8"), images.registry_digest) for file in files}
     for file, text in pinned.items():
         file.write_text(text, encoding="utf-8", newline="\n")

@@ -63,6 +63,11 @@ class _Declared:
         for values in itertools.product(*self.labels.values()):
             self._bound(*values)
 
+    def show(self, *labels: str) -> None:
+        """Serve this combination of labels from now on, as 0, before anything is recorded with it."""
+        if self._bound is not None:
+            self._bound(*labels)
+
 
 class Counter(_Declared):
     """Its name ends with `_total`."""

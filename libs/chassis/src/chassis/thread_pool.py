@@ -61,8 +61,8 @@ class BoundedThreadPool:
             self._slots = asyncio.Semaphore(threads)
             self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
             THREADS.add(threads, name)
-        BUSY.add(0, name)
-        REJECTED.add(0, name)
+        for metric in (BUSY, WAIT, REJECTED):
+            metric.show(name)
 
     def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Run `work` in a thread. Raises `busy` after the queue timeout, TimeoutError after the run timeout."""
