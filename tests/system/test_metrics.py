@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,12 @@ import httpx
 import psutil
 import pytest
 
+from testkit import preloaded
 from testkit.metrics import scrape
 from testkit.processes import Service, eventually, free_port
 from user_service import __version__
 
+LAST_BACKUP = "last_backup_timestamp_seconds"
 REQUESTS = "http_server_request_duration_seconds_count"
 Make = Callable[..., tuple[Service, int]]
 
@@ -143,3 +146,23 @@ def test_two_workers_are_added_up_also_after_a_kill_and_a_restart_of_all(make: M
     assert len(list(folder.iterdir())) == 8
     service.stop()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_time_of_the_last_backup_is_that_of_the_command(make: Make, tmp_path: Path, workers: str) -> None:
+    service, port = make(WORKERS=workers)
+    service.start().wait_ready()
+    assert [each.value for each in scrape(port).all if each.name == LAST_BACKUP] == [0]
+    begin = time.time()
+    done = preloaded.run("user_service", ["backup", "users.backup"], service.folder, service.environment)
+    assert done.returncode == 0, done.stderr
+    assert begin <= scrape(port).sum(LAST_BACKUP) <= time.time()
+
+
+def test_without_a_database_there_is_no_time_of_a_backup_but_all_else(make: Make) -> None:
+    service, port = make()
+    service.start().wait_ready()
+    service.database.write_bytes(b"no database " * 1000)
+    samples = scrape(port)
+    assert LAST_BACKUP not in {each.name for each in samples.all}
+    assert samples.sum("build_info") == 1

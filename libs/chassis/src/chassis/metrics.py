@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -122,9 +122,12 @@ def record() -> "CollectorRegistry":
 
 
 @contextmanager
-def serving(host: str, port: int, service: str, version: str, *, by_workers: bool) -> Iterator[None]:
+def serving(
+    host: str, port: int, service: str, version: str, last_backup: Callable[[], float | None], *, by_workers: bool
+) -> Iterator[None]:
     """Serve the metrics of this process, or those of its worker processes, at this address; raises OSError.
 
+    :param last_backup: when it was finished, in seconds since 1970; None if that is unknown
     :param by_workers: whether processes that start within this context record the metrics
     """
     folder = None
@@ -138,7 +141,7 @@ def serving(host: str, port: int, service: str, version: str, *, by_workers: boo
         from prometheus_client import CollectorRegistry, start_http_server
 
         registry = CollectorRegistry(support_collectors_without_names=True)
-        registry.register(_Served(service, version, folder))
+        registry.register(_Served(service, version, last_backup, folder))
         server, _ = start_http_server(port, host, registry)
         yield
         server.shutdown()
@@ -149,12 +152,15 @@ def serving(host: str, port: int, service: str, version: str, *, by_workers: boo
 
 
 class _Served:
-    """What a scrape gets: the recorded metrics, the version, and the CPU and memory of each worker."""
+    """What a scrape gets: the recorded metrics, the version, the last backup, and the CPU and memory of each worker."""
 
-    def __init__(self, service: str, version: str, folder: Path | None) -> None:
+    def __init__(
+        self, service: str, version: str, last_backup: Callable[[], float | None], folder: Path | None
+    ) -> None:
         """:param folder: the files of the workers; None if this process is the only one"""
         self._service = service
         self._version = version
+        self._last_backup = last_backup
         self._folder = folder
         self._numbers: dict[int, int] = {}
         self._lock = Lock()
@@ -164,8 +170,11 @@ class _Served:
 
         build = GaugeMetricFamily("build_info", "Always 1; the version of the service.", labels=["service", "version"])
         build.add_metric([self._service, self._version], 1)
+        backup = GaugeMetricFamily("last_backup_timestamp_seconds", "When the last backup was finished; 0 without one.")
+        if (finished := self._last_backup()) is not None:
+            backup.add_metric([], finished)
         with self._lock:  # Each scrape has a thread, and two Prometheus servers may scrape at the same time.
-            return [build, *self._recorded(), *self._processes()]
+            return [build, backup, *self._recorded(), *self._processes()]
 
     def _recorded(self) -> "Iterable[Metric]":
         if self._folder is None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from chassis.database import bulk
@@ -266,6 +267,21 @@ class Backups:
                     connection.scalar(sa.text(statement), {"name": table.name}) or 0, stored or 0
                 )
         return last_ids
+
+
+def last_finished(database_url: str) -> float | None:
+    """When the last backup was finished, in seconds since 1970; 0 without one. None if the database does not answer."""
+    make = sqlite_engine if sa.make_url(database_url).get_backend_name() == "sqlite" else postgresql_engine
+    engine = make(database_url, 1, Timeouts(pool_timeout=1, statement_timeout=1), writes=False)
+    try:
+        with engine.connect() as connection:
+            column: sa.ColumnClause[datetime] = sa.column("finished_at", UtcDateTime())
+            finished_at = connection.scalar(sa.select(column).select_from(sa.table(BACKUPS)))
+            return finished_at.timestamp() if finished_at else 0.0
+    except DBAPIError:
+        return None
+    finally:
+        engine.dispose()
 
 
 def _require_new(file: Path, *, overwrite: bool) -> None:

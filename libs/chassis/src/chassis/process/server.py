@@ -236,7 +236,10 @@ def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]
 def _serving_metrics(settings: ServiceSettings, *, by_workers: bool) -> AbstractContextManager[None]:
     if settings.metrics_port is None:
         return nullcontext()
+    from chassis.database.backup import last_finished
+
     version = resolve_name(f"{settings.service.replace('-', '_')}:__version__")
+    last_backup = partial(last_finished, settings.database_url)
     host, port = settings.metrics_host, settings.metrics_port
     logs.get("chassis.server").info("serving metrics", host=host, port=port)
-    return metrics.serving(host, port, settings.service, version, by_workers=by_workers)
+    return metrics.serving(host, port, settings.service, version, last_backup, by_workers=by_workers)
