@@ -6,23 +6,29 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tools.commands import (
-    attack,
-    bench,
     check,
     diagrams,
     fix,
-    fuzz,
     lock,
     make_secrets,
     manage,
     migrate,
     openapi,
     pin_images,
-    prove,
     revision,
-    screenshots,
     seed,
     serve,
+    up,
+)
+from tools.console import CommandError, say
+from tools.processes import Interrupted, interrupt, on_signal
+from tools.services import SERVICES
+from tools.testing import (
+    attack,
+    bench,
+    fuzz,
+    prove,
+    screenshots,
     test,
     test_browser,
     test_clients,
@@ -34,11 +40,7 @@ from tools.commands import (
     test_upgrade,
     test_windows,
     traces,
-    up,
 )
-from tools.console import CommandError, say
-from tools.processes import Interrupted, interrupt, on_signal
-from tools.services import SERVICES
 
 Action = Callable[[argparse.Namespace], int]
 # Each is a module of bench/.

@@ -4,14 +4,11 @@ import argparse
 import functools
 import json
 import os
-import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from tools import compatibility, expanding, images, postman, processes, production, upgrade
+from tools import compatibility, expanding, images, postman, processes, production
 from tools.console import PROGRAM, CommandError, say
 from tools.environment import (
     BIN,
@@ -38,14 +35,6 @@ from tools.services import (
 PRODUCTION = "compose.production.yml"
 
 POSTMAN_COLLECTION = "twinlatch.postman_collection.json"
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-"""The names of the program, by distribution."""
-
-OBSERVERS = {"prometheus": ("prometheus", "promtool"), "prometheus-alertmanager": ("prometheus-alertmanager", "amtool")}
-"""The programs of each package of Debian that the tests of the metrics need."""
-
-MINIMUM_WINE = 10
 
 
 def _module(service: Service, *words: str) -> list[str]:
@@ -107,140 +96,6 @@ def manage(args: argparse.Namespace) -> int:
     service = SERVICES[args.service]
     install([service])
     become(_module(service, *(args.arguments or ["--help"])), ROOT / service.folder)
-
-
-def bench(args: argparse.Namespace) -> int:
-    """Run a benchmark: --short, --database NAME, --write; all further arguments go to it."""
-    install_for_development()
-    become([PYTHON, "-m", f"bench.{args.benchmark.replace('-', '_')}", *args.arguments])
-
-
-def prove(args: argparse.Namespace) -> int:
-    """Prove that revocation is immediate: --operations N, --seed N, --database NAME, --break cache."""
-    install_for_development()
-    become([PYTHON, "-m", "tests.proof.prove", *args.arguments])
-
-
-def fuzz(args: argparse.Namespace) -> int:
-    """Fuzz both services, as their OpenAPI documents describe them: --max-examples N, --seed N, --database NAME."""
-    install_for_development()
-    become([PYTHON, "-m", "tests.fuzz.fuzz", *args.arguments])
-
-
-def attack(args: argparse.Namespace) -> int:
-    """Attack both services, and measure what others notice: NAME of an attack, --short, --database NAME."""
-    install_for_development()
-    become([PYTHON, "-m", "tests.attack.attack", *args.arguments])
-
-
-def traces(args: argparse.Namespace) -> int:
-    """Receive the spans of services with OTEL_EXPORTER_OTLP_ENDPOINT, and print each trace as text."""
-    install_for_development()
-    become([PYTHON, "-m", "testkit.traces", f"--port={args.port}"])
-
-
-def test(args: argparse.Namespace) -> int:
-    """Run the test suite; all further arguments go to pytest."""
-    install_for_development()
-    _become_pytest(*args.arguments)
-
-
-def test_clients(args: argparse.Namespace) -> int:
-    """Test the OpenAPI documents with linters and generated clients; all further arguments go to pytest."""
-    install_for_development()
-    if run([PYTHON, "-m", "tests.clients.packages"]).returncode != 0:
-        raise CommandError("The client tests need Node.js and its packages.")
-    _become_pytest("tests/clients", *args.arguments)
-
-
-def test_containers(args: argparse.Namespace) -> int:
-    """Build the images and test the system of docker-compose.yml; all further arguments go to pytest."""
-    for what, words in (("Docker engine", ["info"]), ("docker compose", ["compose", "version"])):
-        try:
-            answers = run(["docker", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
-        except FileNotFoundError:
-            answers = False
-        if not answers:
-            raise CommandError(f"The container tests need Docker, and no {what} responds.")
-    install_for_development()
-    # The databases run in the containers: without the plugin, pytest starts no others.
-    _become_pytest("tests/containers", "-n", "0", "-p", "no:testkit", *args.arguments)
-
-
-def test_windows(args: argparse.Namespace) -> int:
-    """Test the start scripts for Windows with Wine 10 or newer; all further arguments go to pytest."""
-    try:
-        version = run(["wine", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    except FileNotFoundError:
-        version = ""
-    major = re.match(r"wine-(\d+)", version)
-    # Older versions interpret && and || in another way than Windows does.
-    if not major or int(major[1]) < MINIMUM_WINE:
-        raise CommandError(f"The tests of the Windows scripts need wine {MINIMUM_WINE} or newer on the PATH.")
-    install_for_development()
-    _become_pytest("tests/windows", "-n", "0", "-p", "no:testkit", *args.arguments)
-
-
-def test_installation(args: argparse.Namespace) -> int:
-    """Test the installation in fresh copies of the project; all further arguments go to pytest."""
-    install_for_development()
-    _become_pytest("tests/installation", *args.arguments)
-
-
-def test_large(args: argparse.Namespace) -> int:
-    """Test with a catalogue of 100,000 products, which takes minutes; all further arguments go to pytest."""
-    install_for_development()
-    _become_pytest("tests/large", *args.arguments)
-
-
-def test_gateways(args: argparse.Namespace) -> int:
-    """Restart services behind real gateways, under load, on Linux; all further arguments go to pytest."""
-    install_for_development()
-    _become_pytest("tests/gateways", "-n", "0", "-s", *args.arguments)
-
-
-def test_upgrade(args: argparse.Namespace) -> int:
-    """Run the tests of an older version on the present schema: --from REVISION, the last release by default."""
-    revision = args.revision or compatibility.last_release(ROOT)
-    if revision is None:
-        say("No tag v* yet: there is no release whose tests could run on the present schema. Choose one with --from.")
-        return 0
-    install(services_present())
-    return upgrade.run_suites(revision)
-
-
-def test_observability(args: argparse.Namespace) -> int:
-    """Test metrics, rules and dashboard with a real Prometheus; all further arguments go to pytest."""
-    missing = [package for package, programs in OBSERVERS.items() if not all(map(shutil.which, programs))]
-    if missing:
-        raise CommandError(f"The tests of the metrics need these packages of Debian: {', '.join(missing)}.")
-    install_for_development()
-    _become_pytest("tests/observability", "-n", "0", *args.arguments)
-
-
-def test_browser(args: argparse.Namespace) -> int:
-    """Test the pages and the browser client in Chromium; all further arguments go to pytest."""
-    _require_chromium()
-    install_for_development()
-    _become_pytest("tests/browser", "-n", "0", *args.arguments)
-
-
-def screenshots(_: argparse.Namespace) -> int:
-    """Write screenshots of the pages to docs/images."""
-    _require_chromium()
-    install_for_development()
-    become([PYTHON, "-m", "tests.browser.screenshots"])
-
-
-def _require_chromium() -> None:
-    if not any(map(shutil.which, CHROMIUM)):
-        raise CommandError("This needs a browser: install the package chromium.")
-
-
-def _become_pytest(*arguments: str) -> NoReturn:
-    # The tests start many interpreters. Without cached bytecode, each of them would take a third longer.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    become([PYTHON, "-m", "pytest", *arguments])
 
 
 def check(_: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tools.commands import CHROMIUM
+from tools.testing import CHROMIUM
 
 
 @contextmanager
