@@ -24,8 +24,9 @@ from sqlalchemy.orm import Session
 
 from chassis.database import bulk
 from chassis.database.engines import Timeouts, postgresql_engine, sqlite_engine
-from chassis.database.migrations import Migrations, first_line, readable_errors
+from chassis.database.migrations import Migrations, readable_errors
 from chassis.database.models import BACKUPS, UtcDateTime
+from chassis.database.sqlstates import first_line
 from chassis.errors import DomainError
 
 FORMAT = 1

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from chassis.database import compatibility
 from chassis.database.engines import SECURE_DELETE, make_file, make_folder
-from chassis.database.sqlstates import SqlState, has_state
+from chassis.database.sqlstates import SqlState, first_line, has_state
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -132,14 +132,9 @@ class Migrations:
         changed = False
         with suppress(_DryRun), self.locked() as connection:
             # Another process may have migrated in the meantime.
-            before = self.revision(connection)
-            if self._is_upgrade(before, target):
-                from alembic import command
-
-                with _tables_intact(connection):
-                    command.upgrade(self._config_on(connection), revision)
-                self._record_floor(connection)
-                changed = before != self.revision(connection)
+            changed = self._is_upgrade(self.revision(connection), target)
+            if changed:
+                self.move_to(connection, revision)
             if dry_run:
                 raise _DryRun
         return changed
@@ -149,11 +144,8 @@ class Migrations:
 
     def downgrade(self, revision: str) -> None:
         """Downgrade the database to `revision` in one transaction; `base` drops everything."""
-        from alembic import command
-
-        with self.locked() as connection, _tables_intact(connection):
-            command.downgrade(self._config_on(connection), revision)
-            self._record_floor(connection)
+        with self.locked() as connection:
+            self.move_to(connection, revision)
 
     def move_to(self, connection: Connection, revision: str = "head") -> None:
         """Upgrade or downgrade the database to `revision`, in a transaction of `locked`.
@@ -165,8 +157,8 @@ class Migrations:
         before = self.revision(connection)
         if self._is_unknown(before):
             raise MigrationRefused(f"the database is at revision {before}, which this version does not know")
-        known = [None, *self.revisions(), "head"]
-        is_older = known.index(before) > known.index(revision)
+        known = ["base", *self.revisions(), "head"]
+        is_older = known.index(before or "base") > known.index(revision)
         with _tables_intact(connection):
             (command.downgrade if is_older else command.upgrade)(self._config_on(connection), revision)
         self._record_floor(connection)
@@ -196,8 +188,7 @@ class Migrations:
         from alembic.runtime.migration import MigrationContext
 
         with self.locked() as connection:
-            context = MigrationContext.configure(connection, opts=self._comparison)
-            return list(compare_metadata(context, self.metadata))
+            return [*compare_metadata(MigrationContext.configure(connection, opts=self._comparison), self.metadata)]
 
     def require_current(self) -> None:
         """Raise MigrationRefused unless the database exists, is migrated and supports this version. Creates nothing."""
@@ -308,8 +299,7 @@ class Migrations:
     def _transaction(self) -> Iterator[Connection]:
         url = make_url(self._url)
         if not self._is_sqlite:
-            engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
-            with engine.begin() as connection:
+            with create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10}).begin() as connection:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}s'"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
                 yield connection
@@ -335,14 +325,13 @@ class Migrations:
 
     def _prepare_file(self) -> None:
         """Create the file of a SQLite database, and its folder, unless they exist."""
-        if not self._is_sqlite:
-            return
-        try:
-            make_folder(self._url)
-        except OSError as error:
-            raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
-        _require_writable_folder(make_url(self._url))
-        make_file(self._url)
+        if self._is_sqlite:
+            try:
+                make_folder(self._url)
+            except OSError as error:
+                raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
+            _require_writable_folder(make_url(self._url))
+            make_file(self._url)
 
 
 @contextmanager
@@ -409,8 +398,3 @@ def _restore_used_ids(connection: Connection, used: dict[str, int]) -> None:
         connection.exec_driver_sql(
             "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, max(largest, current.get(name, 0)))
         )
-
-
-def first_line(error: DBAPIError) -> str:
-    """What the driver says, without the lines that may contain values."""
-    return str(error.orig).strip().splitlines()[0]
