@@ -8,7 +8,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import httpx
@@ -175,6 +175,21 @@ def test_sigterm_stops_an_idle_service_with_open_connections(make: Make) -> None
         assert client.get("/products").json() == []
         assert service.stop(within=10) == 0
     assert not list(service.data.glob("*.db-wal"))
+
+
+def test_a_request_that_is_on_its_way_when_the_service_stops_is_answered(make: Make) -> None:
+    service = make("product-service").start().wait_ready()
+    with socket.create_connection(("127.0.0.1", service.port), 20) as new, service.client() as client:
+        # It connects later, so the service has accepted the other connection as well.
+        assert client.get("/health/live").status_code == 200
+        service.process.terminate()
+        service.wait_for_log_line("Shutting down")
+        new.sendall(b"GET /products HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert new.recv(1000).startswith(b"HTTP/1.1 200")
+        with suppress(ConnectionError):
+            while new.recv(1000):
+                pass
+    assert service.wait_ended() == 0
 
 
 def test_an_export_that_has_begun_is_completed_after_sigterm(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ MAX_HEAD = 65_536
 MAX_PIPELINED = 32
 """Requests of a connection that wait for the response to an earlier one. After these responses it is closed."""
 
+FIRST_REQUEST_WITHIN = 1.0
+"""Seconds that a connection keeps for its first request when the service stops."""
+
 MIN_READING_RATE = 1024
 """Bytes per second that a client must read of a response that does not fit into the buffers."""
 
@@ -192,6 +195,18 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing() and self._reading_check is None:
             # The transport waits until the client has read the response.
             self._check_reading_later()
+
+    def shutdown(self) -> None:
+        """Close the connection as soon as it has no request.
+
+        On a new one, the first request may be on its way. A gateway can't tell whether a lost request was carried out,
+        so nginx answers 502 to a POST.
+        """
+        rest = self.last_active + FIRST_REQUEST_WITHIN - self.loop.time()
+        if self.cycle is None and rest > 0:
+            self.loop.call_later(rest, super().shutdown)
+        else:
+            super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         self.transport.abort()
