@@ -112,6 +112,12 @@ def test_gateways(args: argparse.Namespace) -> int:
     _become_pytest("tests/gateways", "-n", "0", "-s", *args.arguments)
 
 
+def test_discovery(args: argparse.Namespace) -> int:
+    """Change the addresses of the user service in a DNS server, under load; all further arguments go to pytest."""
+    install_for_development()
+    become([PYTHON, "-m", "tests.discovery.run", *args.arguments])
+
+
 def test_upgrade(args: argparse.Namespace) -> int:
     """Run the tests of an older version on the present schema: --from REVISION, the last release by default."""
     revision = args.revision or compatibility.last_release(ROOT)
