@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools import compatibility, expanding, images, postman, processes, production
+from tools import compatibility, expanding, images, kubernetes, postman, processes, production
 from tools.console import PROGRAM, CommandError, say
 from tools.environment import (
     BIN,
@@ -112,6 +112,9 @@ def check(_: argparse.Namespace) -> int:
     if failed:
         names = [" ".join(command).removeprefix(f"{PYTHON} -m ") for command in failed]
         raise CommandError(f"Failed: {', '.join(names)}.")
+    invalid = kubernetes.invalid_overlays()
+    if invalid:
+        raise CommandError(f"These overlays of deploy/kubernetes are invalid: {', '.join(invalid)}.")
     contracting = expanding.problems(ROOT)
     for problem in contracting:
         say(problem)

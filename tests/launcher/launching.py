@@ -113,7 +113,7 @@ STANDIN_TOOL = r"""
 import os, sys
 name = os.path.basename(__file__).removesuffix(".py")
 print(name, sys.argv[1:], "in", os.path.basename(os.getcwd()), flush=True)
-status, _, argument = os.environ.get("STANDIN_" + name.upper(), "0").partition(" for ")
+status, _, argument = os.environ.get("STANDIN_" + name.upper().replace("-", "_"), "0").partition(" for ")
 sys.exit(int(status) if argument in ("", *sys.argv[1:2]) else 0)
 """
 
@@ -349,7 +349,7 @@ def install_standins(tree: Path) -> Path:
     first = Terminal(tree.parent)
     assert first.dev(tree, "migrate").status() == 0, first.started[0].output
     assert "Installing all requirements" in first.started[0].output
-    for tool in ("lint-imports", "hadolint"):
+    for tool in ("lint-imports", "hadolint", "kubectl", "kubernetes-validate"):
         program = tree / ".venv" / "bin" / tool
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)
         # By way of a shell, because the path of the interpreter may have a space in it.

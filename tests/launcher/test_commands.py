@@ -140,12 +140,17 @@ def test_check_runs_every_tool_and_names_the_failed_ones(standin: Path, terminal
     packages = ("libs/auth-client", "libs/chassis", "libs/testkit", "product-service", "user-service")
     expected += [f"mypy ['{package}/src', '{package}/tests']" for package in packages]
     expected += ["lint-imports []", "hadolint ['product-service/Dockerfile', 'user-service/Dockerfile']"]
+    expected += ["kubernetes-validate ['--strict', '--quiet', '--no-warn', '-']"] * 2
     assert ran == [f"{tool} in {standin.name}" for tool in expected]
     assert passed.last_line == "No tag v* yet: the OpenAPI documents were not compared with a release."
 
     line = terminal.refused(standin, "check", STANDIN_RUFF="1 for check", STANDIN_MYPY="2 for product-service/src")
     assert line == "dev.py: Failed: ruff check, mypy product-service/src product-service/tests."
     assert "lint-imports [] in" in terminal.started[-1].output
+    line = terminal.refused(standin, "check", STANDIN_KUBERNETES_VALIDATE="1")
+    assert line == "dev.py: These overlays of deploy/kubernetes are invalid: development, production."
+    line = terminal.refused(standin, "check", STANDIN_KUBECTL="1")
+    assert line == "dev.py: kustomize can't build the overlay development."
 
 
 def test_check_refuses_changes_that_break_clients_of_the_last_release(standin: Path, terminal: Terminal) -> None:
