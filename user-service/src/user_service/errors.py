@@ -47,6 +47,12 @@ class InvalidServiceKey(Unauthenticated):
     detail = "A valid service key is required. Send it in the X-Service-Key header."
 
 
+class InvalidClient(Unauthenticated):
+    code = "invalid-client"
+    detail = "A valid service key is required. Send its name and the key with HTTP Basic authentication."
+    scheme = 'Basic realm="user-service"'
+
+
 class UnsupportedGrantType(Invalid):
     code = "unsupported-grant-type"
     detail = "This operation doesn't support the grant type; see `errors`."

@@ -14,10 +14,11 @@ from chassis.http import application, health
 from chassis.process.watchdog import watched_loop
 from chassis.settings import load
 from user_service import __version__
-from user_service.api import accounts, sessions, tokens, users, validation
+from user_service.api import accounts, forward_auth, introspection, sessions, tokens, users, validation
 from user_service.api import health as user_service_health
 from user_service.api.refresh_cookie import RefreshCookie
 from user_service.composition import Services, migrations
+from user_service.security.service_keys import ServiceKeys
 from user_service.settings import SAMPLE_KEYS, Settings
 
 DESCRIPTION = """Accounts, login, access tokens and token validation.
@@ -28,7 +29,7 @@ To get started, create an account with `POST /register`. Then press "Authorize" 
 TAGS = {
     "accounts": "Create an account; show, change and delete your own.",
     "sessions": "Log in and out, refresh tokens, and list or revoke your sessions.",
-    "tokens": "Token validation, for other services.",
+    "tokens": "Token validation, for other services and for gateways.",
     "administration": "Manage all accounts; for admins only.",
     "health": "The state of the service, for people and for orchestrators.",
 }
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
             learning.cancel()
             await services.close()
 
+    service_keys = ServiceKeys(settings.service_keys)
     cookie = RefreshCookie(settings.allows_origin) if settings.refresh_token_cookie else None
     app = application.build(
         settings,
@@ -71,7 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
             accounts.router(services.accounts, services.sessions),
             tokens.router(services.sessions, cookie),
             sessions.router(services.sessions, cookie),
-            validation.router(services.sessions, settings.service_keys),
+            validation.router(services.sessions, service_keys),
+            introspection.router(services.sessions, service_keys),
+            forward_auth.router(),
             users.router(services.administration, services.accounts),
             user_service_health.router(readiness),
             health.router(readiness),
@@ -79,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         is_draining=readiness.is_draining,
         authenticate=services.sessions.identify,
         allow_credentials=settings.refresh_token_cookie,
+        without_cors=forward_auth.PATH,
     )
     app.state.services = services
     return app

@@ -91,6 +91,20 @@ VALID_TOKEN_EXAMPLE: JsonDict = {
     "expires_at": "2026-01-31T12:15:00Z",
     "message": "The token is valid.",
 }
+INTROSPECTION_EXAMPLE: JsonDict = {"token": "eyJhbGciOi...", "token_type_hint": "access_token"}
+ACTIVE_TOKEN_EXAMPLE: JsonDict = {
+    "active": True,
+    "sub": "1",
+    "username": "ada",
+    "scope": "user",
+    "token_type": "Bearer",
+    "iat": 1769860800,
+    "exp": 1769861700,
+    "iss": "user-service",
+    "aud": "services",
+    "sid": 1,
+}
+INACTIVE_TOKEN_EXAMPLE: JsonDict = {"active": False}
 REFUSED_TOKEN_EXAMPLE: JsonDict = {"valid": False, "message": "The token has expired."}
 
 
@@ -354,3 +368,35 @@ class RefusedToken(BaseModel):
 
     valid: Literal[False] = False
     message: str
+
+
+class Introspection(BaseModel):
+    """An introspection request of OAuth2 (RFC 7662, section 2.1)."""
+
+    token: StrictStr = Field(min_length=1, description="An access token.", examples=[INTROSPECTION_EXAMPLE["token"]])
+    token_type_hint: StrictStr | None = Field(
+        default=None, description="Ignored.", examples=[INTROSPECTION_EXAMPLE["token_type_hint"]]
+    )
+
+
+class ActiveToken(BaseModel):
+    """The claims of an access token, as in RFC 7662, section 2.2."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ACTIVE_TOKEN_EXAMPLE]})
+
+    active: Literal[True] = True
+    sub: str = Field(description="The id of the account.")
+    username: str
+    scope: str = Field(description="The roles of the account, separated by spaces.")
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a token type, not a token
+    iat: int = Field(description="When the token was issued, in seconds since 1970.")
+    exp: int = Field(description="When it expires, in seconds since 1970. It may be revoked before.")
+    iss: str
+    aud: str
+    sid: int = Field(description="The id of the session.")
+
+
+class InactiveToken(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [INACTIVE_TOKEN_EXAMPLE]})
+
+    active: Literal[False] = False

@@ -59,8 +59,11 @@ class Invalid(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """`bearer_error` is the error code of RFC 6750, section 3.1; None if the request has no credentials."""
+    """`scheme` says how to authenticate. `bearer_error` is the error code of RFC 6750, section 3.1; None if the request
+    has no credentials.
+    """
 
+    scheme: ClassVar[str] = "Bearer"
     bearer_error: ClassVar[str | None] = None
 
 

@@ -5,18 +5,20 @@ from typing import Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.config import JsonDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from chassis.errors import DomainError, FieldError
 from chassis.http import bodies, problems, routing
-from user_service.errors import InvalidCredentials, SessionRevoked, UnsupportedGrantType
+from user_service.errors import InvalidClient, InvalidCredentials, SessionRevoked, UnsupportedGrantType
 
 M = TypeVar("M", bound=BaseModel)
-OAuth2Error = Literal["invalid_request", "invalid_grant", "unsupported_grant_type"]
+OAuth2Error = Literal["invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type"]
 
 _ERRORS: dict[str, OAuth2Error] = {
+    InvalidClient.code: "invalid_client",
     InvalidCredentials.code: "invalid_grant",
     SessionRevoked.code: "invalid_grant",
     UnsupportedGrantType.code: "unsupported_grant_type",
@@ -33,7 +35,10 @@ class TokenProblem(problems.Problem):
 
 
 class Route(routing.Route):
-    """A route that responds to an error in a form as in RFC 6749, section 5.2: status 400, `error`, plain JSON."""
+    """A route that responds to an error in a form as in RFC 6749, section 5.2: status 400, `error`, plain JSON.
+
+    An unknown client is a 401, and is told how to authenticate.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -45,16 +50,21 @@ class Route(routing.Route):
                 response = await problems.response_to(request, error)
                 if bodies.content_type(request) != bodies.FORM or response.status_code not in (400, 401, 422):
                     return response
-                return _oauth2_response(bytes(response.body))
+                return _oauth2_response(response)
 
         return handle_as_oauth2
 
 
-def _oauth2_response(problem: bytes) -> Response:
-    members = problems.Problem.model_validate_json(problem).model_dump()
-    members |= {"status": 400, "title": "Bad Request"}
-    body = TokenProblem(**members, error=_ERRORS.get(members["code"], "invalid_request"))
-    return Response(body.model_dump_json(exclude_none=True), 400, media_type=bodies.JSON)
+def _oauth2_response(problem: Response) -> Response:
+    members = problems.Problem.model_validate_json(bytes(problem.body)).model_dump()
+    error = _ERRORS.get(members["code"], "invalid_request")
+    headers = {}
+    if error == "invalid_client":
+        headers["WWW-Authenticate"] = problem.headers["WWW-Authenticate"]
+    else:
+        members |= {"status": 400, "title": "Bad Request"}
+    body = TokenProblem(**members, error=error)
+    return Response(body.model_dump_json(exclude_none=True), members["status"], headers, bodies.JSON)
 
 
 def documented(path: str, *errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
@@ -65,6 +75,13 @@ def documented(path: str, *errors: type[DomainError]) -> dict[int | str, dict[st
         example["value"] |= {"instance": path, "error": _ERRORS.get(code, "invalid_request")}
     description = f"In response to a form:\n\n{response['description']}"
     return {400: {"model": TokenProblem, "description": description, "content": {bodies.JSON: {"examples": examples}}}}
+
+
+def documented_body(media_type: str, model: type[BaseModel], example: JsonDict) -> dict[str, Any]:
+    """The OpenAPI request body of an operation that reads its own."""
+    # Only one of the two media types: client generators fail on operations with both.
+    content = {media_type: {"schema": model.model_json_schema(), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 async def read_form(request: Request, model: type[M]) -> M:

@@ -3,8 +3,6 @@
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
-from pydantic import BaseModel
-from pydantic.config import JsonDict
 
 from chassis.errors import WRITE_ERRORS, Invalid
 from chassis.http import bodies
@@ -32,13 +30,6 @@ from user_service.schemas import (
     TokenResponse,
 )
 from user_service.services.sessions import Grant, Sessions
-
-
-def _documented_body(media_type: str, model: type[BaseModel], example: JsonDict) -> dict[str, Any]:
-    # Only one of the two media types: client generators fail on operations with both.
-    content = {media_type: {"schema": model.model_json_schema(), "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
-
 
 _NO_STORE: dict[int | str, dict[str, Any]] = {200: {"headers": documented_headers({"Cache-Control": "`no-store`."})}}
 
@@ -80,7 +71,7 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
             **documented(InvalidCredentials, UnsupportedGrantType, *cookie_errors, *PASSWORD_ERRORS, *WRITE_ERRORS),
             **oauth2.documented("/login", Invalid, InvalidCredentials, UnsupportedGrantType),
         },
-        openapi_extra=_documented_body(bodies.FORM, Credentials, CREDENTIALS_EXAMPLE),
+        openapi_extra=oauth2.documented_body(bodies.FORM, Credentials, CREDENTIALS_EXAMPLE),
         response_model=grant_model,
     )
     async def log_in(
@@ -107,7 +98,7 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
             **documented(SessionRevoked, *refresh_errors, *cookie_errors, TooManyAttempts, *WRITE_ERRORS),
             **oauth2.documented("/refresh", Invalid, SessionRevoked, *refresh_errors),
         },
-        openapi_extra=None if cookie else _documented_body(bodies.JSON, RefreshRequest, REFRESH_EXAMPLE),
+        openapi_extra=None if cookie else oauth2.documented_body(bodies.JSON, RefreshRequest, REFRESH_EXAMPLE),
         response_model=grant_model,
     )
     async def refresh(
@@ -130,7 +121,7 @@ def router(sessions: Sessions, cookie: RefreshCookie | None = None) -> Router:
         summary="Revoke a token",
         response_description="The session of the token is revoked, or there is none.",
         responses={**documented(TooManyAttempts, *WRITE_ERRORS), **oauth2.documented("/revoke", Invalid)},
-        openapi_extra=_documented_body(bodies.FORM, Revocation, REVOCATION_EXAMPLE),
+        openapi_extra=oauth2.documented_body(bodies.FORM, Revocation, REVOCATION_EXAMPLE),
         response_class=Response,
     )
     async def revoke_token(revocation: Annotated[Revocation, Depends(read_revocation)], request: Request) -> Response:

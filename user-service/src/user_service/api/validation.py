@@ -1,6 +1,5 @@
 """Token validation for other services."""
 
-import hmac
 from typing import Annotated
 
 from fastapi import Depends, Header
@@ -21,6 +20,7 @@ from user_service.schemas import (
     TokenToValidate,
     ValidToken,
 )
+from user_service.security.service_keys import ServiceKeys
 from user_service.services.sessions import Sessions
 
 MAX_BODY_BYTES = 16 * 1024
@@ -30,21 +30,19 @@ _HEADER = "X-Service-Key"
 class _ServiceKey:
     """A guard: raises InvalidServiceKey if there are keys and the request has none of them."""
 
-    def __init__(self, keys: dict[str, str]) -> None:
+    def __init__(self, keys: ServiceKeys) -> None:
         self._keys = keys
         self._refusals = audit.Flood("service key refused")
 
     async def admit(self, connection: HTTPConnection) -> None:
-        if not self._keys:
+        if not self._keys.required:
             return
-        sent = connection.headers.get(_HEADER, "").encode()
-        # Compares every key in constant time, so response times reveal nothing about the keys.
-        names = [name for name, known in self._keys.items() if hmac.compare_digest(known.encode(), sent)]
-        if not names:
+        name = self._keys.name_of(connection.headers.get(_HEADER, ""))
+        if name is None:
             self._refusals.log(client_address(connection))
             raise InvalidServiceKey
         # The access log names the key, so an operator can see when an old key is no longer used.
-        connection.state.asked_by = names[0]
+        connection.state.asked_by = name
 
     async def __call__(
         self,
@@ -63,7 +61,7 @@ class _ServiceKey:
 _EXAMPLES = {"valid": {"value": VALID_TOKEN_EXAMPLE}, "not valid": {"value": REFUSED_TOKEN_EXAMPLE}}
 
 
-def router(sessions: Sessions, service_keys: dict[str, str]) -> Router:
+def router(sessions: Sessions, service_keys: ServiceKeys) -> Router:
     routes = Router(tags=["tokens"], body_limit=MAX_BODY_BYTES)
 
     @routes.post(

@@ -21,8 +21,8 @@ from chassis.ids import LARGEST_ID
 
 _ALGORITHM = "HS256"
 _TYPE = "at+jwt"
-_ISSUER = "user-service"
-_AUDIENCE = "services"
+ISSUER = "user-service"
+AUDIENCE = "services"
 # `verify` requires and checks `sid`, which python-jose has no option for, and the times: python-jose accepts a token
 # during the second in which it expires.
 _OPTIONS = {f"require_{claim}": True for claim in ("iss", "sub", "aud", "jti")}
@@ -43,6 +43,7 @@ class TokenRejected(Exception):
 class Claims:
     user_id: int
     session_id: int
+    issued_at: datetime
     expires_at: datetime
 
 
@@ -66,9 +67,9 @@ class Tokens:
         lifetime = self.lifetime if lifetime is None else lifetime
         issued_at = int(now.timestamp())
         claims = {
-            "iss": _ISSUER,
+            "iss": ISSUER,
             "sub": str(user_id),
-            "aud": _AUDIENCE,
+            "aud": AUDIENCE,
             "iat": issued_at,
             "nbf": issued_at,
             "exp": issued_at + int(lifetime.total_seconds()),
@@ -93,11 +94,12 @@ class Tokens:
                 token,
                 self._keys[header["kid"]],
                 algorithms=[_ALGORITHM],
-                audience=_AUDIENCE,
-                issuer=_ISSUER,
+                audience=AUDIENCE,
+                issuer=ISSUER,
                 options=_OPTIONS,
             )
-            valid_from = max(_require_int(claims["iat"]), _require_int(claims["nbf"]))
+            issued_at = datetime.fromtimestamp(_require_int(claims["iat"]), UTC)
+            valid_from = max(claims["iat"], _require_int(claims["nbf"]))
             expires_at = datetime.fromtimestamp(_require_int(claims["exp"]), UTC)
             user_id = _require_row_id(int(claims["sub"]) if _POSITIVE_NUMBER.fullmatch(claims["sub"]) else 0)
             session_id = _require_row_id(_require_int(claims["sid"]))
@@ -108,7 +110,7 @@ class Tokens:
             raise TokenRejected(_EXPIRED)
         if valid_from > (now + self._leeway).timestamp():
             raise TokenRejected(_NOT_YET_VALID)
-        return Claims(user_id, session_id, expires_at)
+        return Claims(user_id, session_id, issued_at, expires_at)
 
 
 def _is_canonical(segment: str) -> bool:

@@ -48,10 +48,11 @@ class Client:
 
 @dataclass(frozen=True)
 class Identity:
-    """The account and session of an access token, and when the token expires."""
+    """The account and session of an access token, and when it was issued and expires."""
 
     user: User
     session_id: int
+    issued_at: datetime
     expires_at: datetime
 
     @property
@@ -170,7 +171,7 @@ class Sessions(Service["Repositories"]):
         user = await self._find_user(claims.session_id, claims.user_id, now)
         if user is None:
             raise InvalidToken("The session was revoked or has expired, or the account is disabled or deleted.")
-        return Identity(user, claims.session_id, claims.expires_at)
+        return Identity(user, claims.session_id, claims.issued_at, claims.expires_at)
 
     async def log_out(self, identity: Identity) -> None:
         """Revoke the caller's session."""

@@ -74,6 +74,7 @@ def build(
     login_origin: str | None = None,
     allow_credentials: bool = False,
     is_draining: Callable[[], bool] = lambda: False,
+    without_cors: str | None = None,
 ) -> Application:
     """Assemble middleware, error handlers, documentation pages and routers.
 
@@ -82,6 +83,7 @@ def build(
     :param login_origin: the origin that issues tokens to the documentation page, if it is another service
     :param allow_credentials: whether scripts of allowed origins may send and receive cookies
     :param is_draining: whether the service is about to stop; then each response closes its connection
+    :param without_cors: the beginning of paths that scripts never call; see `Cors`
     """
     documented = settings.documentation == "on"
     is_traced = bool(settings.otel_exporter_otlp_endpoint)
@@ -125,6 +127,7 @@ def build(
             Middleware(
                 Cors,
                 reject=problems.rejected_preflight,
+                exempt=without_cors,
                 allows_origin=settings.allows_origin,
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=ALLOWED_HEADERS,

@@ -175,6 +175,7 @@ class Cors(CORSMiddleware):
 
     :param allows_origin: whether scripts of an origin may call the service
     :param reject: makes the response to a rejected preflight from the request, the reason and the headers
+    :param exempt: the beginning of paths that scripts never call, and that get preflights of other applications
     """
 
     def __init__(
@@ -183,16 +184,21 @@ class Cors(CORSMiddleware):
         /,
         allows_origin: Callable[[str], bool],
         reject: Callable[[Request, str, dict[str, str]], Response],
+        exempt: str | None = None,
         **policy: Any,
     ) -> None:
         super().__init__(app, **policy)
         self._allows_origin = allows_origin
         self._reject = reject
+        self._exempt = exempt
         self._refused: set[str] = set()
         self._log = logs.get("chassis.requests")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if self._exempt is not None and scope["path"].startswith(self._exempt):
+                await self.app(scope, receive, send)
+                return
             headers = Headers(scope=scope)
             origin = headers.get("origin")
             # A page of this service needs no permission, but its browser sends the origin with each POST.

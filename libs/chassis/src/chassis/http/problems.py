@@ -212,7 +212,8 @@ def _domain_error(request: Request, error: DomainError) -> Response:
     headers: dict[str, str] = {}
     fields = None
     if isinstance(error, errors.Unauthenticated):
-        headers["WWW-Authenticate"] = f'Bearer error="{error.bearer_error}"' if error.bearer_error else "Bearer"
+        parameters = f' error="{error.bearer_error}"' if error.bearer_error else ""
+        headers["WWW-Authenticate"] = f"{error.scheme}{parameters}"
     if isinstance(error, errors.PreconditionFailed):
         headers["ETag"] = etags.format_etag(error.version)
     if error.retry_after is not None:

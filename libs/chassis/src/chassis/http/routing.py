@@ -73,6 +73,14 @@ class QueryParameters(BaseModel):
         return value
 
 
+class _AnyQuery(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+AnyQuery = Annotated[_AnyQuery, Query()]
+"""The parameter of an operation that ignores the query."""
+
+
 class _Request(Request):
     """A request whose repeated query parameters `QueryParameters` recognises."""
 
