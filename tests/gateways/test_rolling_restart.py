@@ -9,8 +9,8 @@ import pytest
 
 from chassis.settings import PRODUCTION_DEFAULTS
 from testkit.processes import Account, Service, eventually, services_in
-from tests.gateways.gateways import gateway
 from tests.gateways.load import load
+from tests.gateways.load_balancers import gateway
 
 DRAIN = PRODUCTION_DEFAULTS["drain_seconds"]
 

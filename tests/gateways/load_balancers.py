@@ -1,4 +1,4 @@
-"""The gateways of deploy/gateways as processes, in front of services on loopback ports."""
+"""The load balancers of deploy/load-balancers as processes, in front of services on loopback ports."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import httpx
 
 from testkit.processes import Service, eventually, free_port
 
-CONFIGURATIONS = Path(__file__).parents[2] / "deploy" / "gateways"
+CONFIGURATIONS = Path(__file__).parents[2] / "deploy" / "load-balancers"
 ADDRESSES = ("10.0.0.11:8002", "10.0.0.12:8002")
 """Of the instances, in the configurations."""
 
