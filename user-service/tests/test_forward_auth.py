@@ -6,8 +6,14 @@ from sqlalchemy import Engine, text
 
 from testkit.users import sign_up
 
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-PATHS = ["/forward-auth", "/forward-auth/", "/forward-auth/a/b%2Fc", "/forward-auth/products/7?limit=20&limit=x"]
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+PATHS = [
+    "/forward-auth",
+    "/forward-auth/",
+    "/forward-auth/a/b%2Fc",
+    "/forward-auth/products/7?limit=20&limit=x",
+    "/forward-auth/%00/%E9/..?x=%FF&=&&%00",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -67,6 +67,21 @@ async def test_a_request_without_a_token_is_an_error(client: httpx.AsyncClient, 
 FORM = "application/x-www-form-urlencoded"
 
 
+async def test_the_form_may_name_its_encoding(client: httpx.AsyncClient) -> None:
+    ada = await sign_up(client)
+    headers = {"Content-Type": f"{FORM}; charset=UTF-8"}
+    assert (await client.post("/introspect", data={"token": ada.token}, headers=headers)).json()["active"] is True
+
+
+async def test_a_token_in_the_query_or_sent_twice_is_an_error(client: httpx.AsyncClient) -> None:
+    ada = await sign_up(client)
+    body = {"token": ada.token}
+    for query, form in ((body, {"token": "x"}), ({}, {"token": [ada.token, "x"]})):
+        answer = await client.post("/introspect", params=query, data=form)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+        assert ada.token not in answer.text
+
+
 async def test_a_body_in_json_is_refused(client: httpx.AsyncClient) -> None:
     assert (await client.post("/introspect", json={"token": "x"})).status_code == 415
 
