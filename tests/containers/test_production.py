@@ -84,8 +84,9 @@ def test_a_protected_call_passes_the_gateway_with_tls(production: Production) ->
         created = products.post("/products", json=draft, headers={"Authorization": f"Bearer {token}"})
         assert created.status_code == 201
         assert products.get(created.headers["Location"]).json()["name"] == "Desk lamp"
-        # The operation for other services is not for the public.
-        assert users.post("/validate-token", json={"token": token}).status_code == 404
+        # The operations for services and gateways are not for the public.
+        for path in ("/validate-token", "/introspect", "/forward-auth", "/forward-auth/x"):
+            assert users.post(path, json={"token": token}).status_code == 404
         origin = {"Origin": f"https://{HOSTS['product-service']}"}
         assert users.get("/health/live", headers=origin).headers["Access-Control-Allow-Origin"] == origin["Origin"]
 
