@@ -48,6 +48,18 @@ async def test_missing_bearer_token_is_a_401_without_validation(
     assert user_service.requests == []
 
 
+async def test_headers_of_a_gateway_are_ignored(client: httpx.AsyncClient, user_service: UserServiceStub) -> None:
+    product = await create(client, ADA)
+    path, asked = f"/products/{product['id']}", len(user_service.requests)
+    claims = {"X-Auth-User-Id": str(product["owner_id"]), "X-Auth-Username": "ada", "X-Auth-Session-Id": "1"}
+    claims["X-Auth-Roles"] = "user,admin"
+    assert (await client.delete(path, headers=claims)).status_code == 401
+    assert (await client.delete(path, headers=claims | bearer("a-revoked-token"))).status_code == 401
+    answer = await client.delete(path, headers=claims | bearer(BOB))
+    assert (answer.status_code, answer.json()["code"]) == (403, "not-the-owner")
+    assert len(user_service.requests) == asked + 2
+
+
 @pytest.mark.parametrize(("method", "path"), PROTECTED)
 async def test_invalid_token_is_a_401(
     client: httpx.AsyncClient, user_service: UserServiceStub, method: str, path: str
