@@ -19,7 +19,7 @@ import pytest
 
 from chassis.database.migrations import _ADVISORY_LOCK
 from testkit.processes import eventually
-from tests.containers.composition import SERVICES, Composition, attempt, docker, psql
+from tests.containers.composition import SERVICES, Composition, attempt, docker
 
 # With `--init`, as in a Kubernetes pod with `shareProcessNamespace`, the image's init is not the first process.
 each_init = pytest.mark.parametrize("options", [[], ["--init"]], ids=["without --init", "with --init"])
@@ -173,12 +173,15 @@ def test_a_container_stops_at_once_at_any_time(composed: Composition, options: l
 
 def test_a_container_that_waits_for_the_migration_of_another_one_stops_at_once(composed: Composition) -> None:
     database = composed.container("product-database")
-    blocker = f"SET application_name = 'blocker'; SELECT pg_advisory_lock({_ADVISORY_LOCK}), pg_sleep(300)"
+    blocker = f"SELECT pg_advisory_lock({_ADVISORY_LOCK}), pg_sleep(300)"
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND {}"
-    docker("exec", "--detach", database, *psql(blocker))
+    # A database that has to be migrated: the service takes the lock for nothing else.
+    as_superuser = ("psql", "-U", "postgres", "-d", "postgres", "-c")
+    docker("exec", database, *as_superuser, "CREATE DATABASE waiting OWNER service")
+    docker("exec", "--detach", database, "psql", "-U", "postgres", "-d", "waiting", "-c", blocker)
     try:
         eventually(lambda: composed.sql("product-database", locks.format("granted")) == "1", 30, "the lock is held")
-        url = "DATABASE_URL=postgresql://service:development-only@product-database/service"
+        url = "DATABASE_URL=postgresql://service:development-only@product-database/waiting"
         network = f"{composed.project}_product-database"
         words = ("--network", network, "-e", "ENVIRONMENT=development", "-e", url, composed.image("product-service"))
         with detached(*words) as container:
@@ -187,5 +190,4 @@ def test_a_container_that_waits_for_the_migration_of_another_one_stops_at_once(c
             assert status == 143
             assert "Traceback" not in log
     finally:
-        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'blocker'"
-        composed.sql("product-database", end)
+        docker("exec", database, *as_superuser, "DROP DATABASE waiting WITH (FORCE)")
