@@ -24,6 +24,8 @@ STATUSES = {
     "GET /sessions": {200, 401, 422, 503},
     "DELETE /sessions/{session_id}": {204, 401, 404, 422, 503},
     "POST /validate-token": {200, 400, 401, 408, 413, 415, 422, 503},
+    "POST /introspect": {200, 400, 401, 408, 413, 415, 422, 503},
+    "GET /forward-auth": {200, 401, 422, 503},
     "GET /users": {200, 401, 403, 422, 503},
     "GET /users/{user_id}": {200, 401, 403, 404, 422, 503},
     "POST /users": {201, 400, 401, 403, 409, 408, 413, 415, 422, 503},
@@ -49,7 +51,8 @@ STATUSES = {
 }
 HEADERS = {201: "Location", 304: "ETag", 401: "WWW-Authenticate", 412: "ETag", 429: "Retry-After", 503: "Retry-After"}
 # An error in a form is an OAuth2 error, as plain JSON.
-OAUTH2 = ("POST /login", "POST /refresh", "POST /revoke")
+OAUTH2 = ("POST /login", "POST /refresh", "POST /revoke", "POST /introspect")
+EMPTY = (("POST /revoke", "200"), ("GET /forward-auth", "200"))
 # The JSON Schema keywords that the documents use; any other is a constraint that clients would ignore.
 KEYWORDS = {
     *("type", "enum", "const", "anyOf", "$ref", "title", "description", "default", "examples", "format", "pattern"),
@@ -69,7 +72,7 @@ def test_every_response_documents_its_headers_and_every_error_is_a_problem(docum
         for status, answer in operation["responses"].items():
             header = HEADERS.get(int(status), "X-Request-ID")
             assert {header, "X-Request-ID"} <= set(answer["headers"]), f"{name} {status}"
-            empty = status in ("204", "304") or (name, status) == ("POST /revoke", "200")
+            empty = status in ("204", "304") or (name, status) in EMPTY
             expected = [] if empty else [PROBLEM if int(status) >= 400 else "application/json"]
             if (name, status) == ("GET /products/export", "200"):
                 expected = ["text/csv", "application/x-ndjson"]
@@ -83,6 +86,8 @@ def test_every_response_documents_its_headers_and_every_error_is_a_problem(docum
 def test_exactly_the_protected_operations_require_the_login(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         expected: list[dict[str, list[str]]] = [] if name in PUBLIC else [{"Bearer": []}, {"Login": []}]
+        if name == "POST /introspect":
+            expected = [{"Service": []}]
         # A refresh token in the body replaces the access token.
         assert operation["security"] == ([*expected, {}] if name == "POST /logout" else expected), name
 

@@ -78,6 +78,7 @@ def test_every_body_example_is_accepted(services: Services) -> None:
         "DELETE /me application/json",
         "PATCH /products/{product_id} application/json",
         "PATCH /users/{user_id} application/json",
+        "POST /introspect application/x-www-form-urlencoded",
         "POST /login application/x-www-form-urlencoded",
         "POST /logout application/json",
         "POST /me/delete application/json",
