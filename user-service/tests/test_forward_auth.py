@@ -6,7 +6,7 @@ from sqlalchemy import Engine, text
 
 from testkit.users import sign_up
 
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PATHS = [
     "/forward-auth",
     "/forward-auth/",

@@ -11,7 +11,7 @@ from user_service.api.dependencies import CurrentIdentity
 from user_service.roles import roles_of
 
 PATH = "/forward-auth"
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _HEADERS = {
     "X-Auth-User-Id": "The id of the account.",
     "X-Auth-Username": "Its username.",
