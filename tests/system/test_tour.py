@@ -252,6 +252,8 @@ def test_any_other_method_is_a_405_that_lists_the_allowed_ones(services: Service
             }
             for path, documented in {**paths, **{page: {"GET"} for page in PAGES}}.items():
                 allowed = documented | {"HEAD"} if "GET" in documented else documented
+                if path == "/forward-auth":  # Only one of its methods is documented: they all do the same.
+                    allowed = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
                 for method in set(METHODS) - allowed:
                     answer = client.request(method, path.replace("{product_id}", str(product["id"])))
                     if method == "HEAD":
