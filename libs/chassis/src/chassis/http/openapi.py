@@ -40,12 +40,13 @@ def complete(document: dict[str, Any], login_origin: str | None) -> dict[str, An
         _order_examples(schema)
         _describe_defaults(schema)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
-    login = document["components"].pop("securitySchemes", {}).get("Login")
+    others = document["components"].pop("securitySchemes", {})
+    login = others.pop("Login", None)
     if login is not None:
         if login_origin is not None:
             login["flows"]["password"]["tokenUrl"] = f"{login_origin}/login"
         # Swagger UI moves the focus to the last scheme: the username.
-        document["components"]["securitySchemes"] = {"Bearer": _BEARER_SCHEME, "Login": login}
+        document["components"]["securitySchemes"] = {"Bearer": _BEARER_SCHEME, **others, "Login": login}
     return document
 
 
