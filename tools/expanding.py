@@ -73,7 +73,7 @@ def _problems_of(call: ast.Call, new_tables: set[object]) -> Iterator[str]:
         yield f"{name} drops something"
     elif name == "rename_table" or "new_column_name" in options:
         yield f"{name} renames something"
-    elif _CONSTRAINT.fullmatch(name) or (name == "create_index" and "unique" in options):
+    elif _CONSTRAINT.fullmatch(name) or (name == "create_index" and _is_unique(options)):
         if _constant(call.args, 1) not in new_tables:
             yield f"{name} adds a constraint"
     elif name == "add_column":
@@ -100,6 +100,10 @@ def _constant(arguments: list[ast.expr], position: int) -> object:
 
 def _is(node: ast.expr, *, value: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
+
+
+def _is_unique(options: dict[str, ast.expr]) -> bool:
+    return "unique" in options and not _is(options["unique"], value=False)
 
 
 def _is_required(column: ast.expr) -> bool:

@@ -60,6 +60,8 @@ CONTRACTING |= {
 NEW_TABLE = 'op.create_table("owners", sa.Column("id", sa.Integer(), nullable=False))\n    {}'
 EXPANDING = [
     "pass",
+    'op.create_index("ix", "products", ["sku"], unique=False)',
+    BATCH.format('create_index("ix", ["sku"], unique=False)'),
     NEW_TABLE.format('op.create_index("ix", "owners", ["id"], unique=True)'),
     NEW_TABLE.format('op.create_unique_constraint("uq", "owners", ["id"])'),
     'op.add_column("products", sa.Column("a", sa.Text(), nullable=True))',

@@ -93,7 +93,11 @@ def router(sessions: Sessions, service_keys: ServiceKeys) -> Router:
             **oauth2.documented("/introspect", Invalid),
         },
         dependencies=[Security(_Client(service_keys))],
-        openapi_extra=oauth2.documented_body(bodies.FORM, Introspection, INTROSPECTION_EXAMPLE),
+        # The empty alternative is for a user service without keys.
+        openapi_extra={
+            "security": [{}],
+            **oauth2.documented_body(bodies.FORM, Introspection, INTROSPECTION_EXAMPLE),
+        },
     )
     async def introspect(form: Annotated[Introspection, Depends(_read)]) -> ActiveToken | InactiveToken:
         """Token introspection of OAuth2 (RFC 7662), for gateways and libraries. Services in the project call
