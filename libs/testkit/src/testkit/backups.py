@@ -25,10 +25,10 @@ def all_rows(url: str, metadata: MetaData) -> dict[str, list[tuple[Any, ...]]]:
 
 @contextmanager
 def other_databases(backend: str, folder: Path) -> Iterator[NewDatabase]:
-    """Makes databases on the other database system. Skips the test if there is none."""
+    """Makes databases on the other database system. With `--sqlite-only`, skips the test."""
     other = POSTGRESQL if backend == SQLITE else SQLITE
     if other == POSTGRESQL and SERVER_URL_VARIABLE not in os.environ:
-        pytest.skip("there is no PostgreSQL")
+        pytest.skip("--sqlite-only")
     databases = Databases(other, folder)
     with databases.made() as new_database:
         yield new_database
