@@ -1,5 +1,6 @@
 """`testkit.emptying`: on PostgreSQL, a database is reused for the next test only if nothing but rows has changed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from sqlalchemy import create_engine
 
 from chassis.database.migrations import Migrations
 from testkit.databases import Databases
-from testkit.library import connection_to, rows
+from testkit.library import connection_to, eventually, rows
 from testkit.library_migrations import make_migrations
 
 ADD = "INSERT INTO shelves (name) VALUES ('a shelf')"
@@ -90,6 +91,20 @@ def test_a_shared_database_is_emptied_while_an_application_is_connected(database
             with engine.begin() as application:
                 assert application.exec_driver_sql("SELECT count(*) FROM shelves").scalar_one() == 0
         engine.dispose()
+
+
+@pytest.mark.postgresql
+def test_rows_that_an_application_still_writes_are_deleted_as_well(databases: Databases, tmp_path: Path) -> None:
+    migrations_of = partial(make_migrations, tmp_path)
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'shelves'::regclass AND NOT granted"
+    with databases.made() as make, ThreadPoolExecutor(1) as pool:
+        address = make(migrations_of)
+        with connection_to(address) as application:
+            application.exec_driver_sql(ADD)
+            emptied = pool.submit(databases.empty, address, migrations_of)
+            eventually(lambda: rows(address, waiting) == [(1,)])
+        emptied.result(30)
+        assert rows(address, "SELECT count(*) FROM shelves") == [(0,)]
 
 
 @pytest.mark.postgresql

@@ -10,14 +10,15 @@ import shutil
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from psycopg2.extensions import connection
 from sqlalchemy import NullPool, create_engine, make_url
 
 from chassis.database.migrations import Migrations
 from chassis.database.url import as_text, normalise
-from testkit.emptying import Shape, overwrite, shape_of, try_to_empty
+from testkit.emptying import Shape, connect, overwrite, shape_of, try_to_empty
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
@@ -47,6 +48,8 @@ class Databases:
         self._templates: dict[MigrationsOf | None, str] = {None: ""}
         self._shapes: dict[MigrationsOf | None, Shape] = {}
         self._emptied: defaultdict[MigrationsOf | None, list[str]] = defaultdict(list)
+        # To connect takes longer than to empty a database.
+        self._connections: dict[str, connection] = {}
         self._server = normalise(os.environ[SERVER_URL_VARIABLE]) if backend == POSTGRESQL else None
 
     @contextmanager
@@ -75,7 +78,7 @@ class Databases:
             yield make
         finally:
             for migrations_of, address in mine:
-                if migrations_of in self._shapes and try_to_empty(address, self._shapes[migrations_of]):
+                if self._is_emptied(address, migrations_of):
                     self._emptied[migrations_of].append(address)
                 else:
                     self._drop([address])
@@ -88,9 +91,19 @@ class Databases:
         if self._server is None:
             overwrite(address, self._templates[migrations_of])
         else:
-            assert try_to_empty(address, self._shapes[migrations_of], shared=True), (
+            connected = self._connections.get(address)
+            if connected is None or connected.closed:
+                connected = self._connections[address] = connect(address)
+            assert try_to_empty(connected, self._shapes[migrations_of], shared=True), (
                 "A test has changed more than the rows of the database that the tests of its module share."
             )
+
+    def _is_emptied(self, address: str, migrations_of: MigrationsOf | None) -> bool:
+        connected = self._connections.pop(address, None)
+        if migrations_of not in self._shapes:
+            return False
+        with closing(connected or connect(address)) as connected:
+            return try_to_empty(connected, self._shapes[migrations_of])
 
     def close(self) -> None:
         """Delete the templates and the emptied databases."""
