@@ -95,9 +95,9 @@ def test_windows(args: argparse.Namespace) -> int:
 
 
 def test_installation(args: argparse.Namespace) -> int:
-    """Test the installation in fresh copies of the project; all further arguments go to pytest."""
+    """Test dev.py, and the installation in fresh copies of the project; all further arguments go to pytest."""
     install_for_development()
-    _become_pytest("tests/installation", *args.arguments)
+    _become_pytest("tests/installation", "tests/launcher", *args.arguments)
 
 
 def test_large(args: argparse.Namespace) -> int:

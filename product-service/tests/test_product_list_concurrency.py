@@ -16,9 +16,10 @@ from sqlalchemy import Engine, text
 from product_service.domain.search_text import fold
 from testkit.products import product, store
 
-PERMANENT = 4_000
-TO_DELETE = 500
-TO_MOVE = 500
+PERMANENT = 1_200
+TO_DELETE = 150
+TO_MOVE = 150
+PAGE = 30
 
 WRITE_TIMEOUT = 10  # seconds to wait for a concurrent write before the test fails
 
@@ -99,7 +100,7 @@ async def test_every_permanent_product_is_listed_exactly_once(
     to_move = set(stored[-TO_MOVE:])
     writer = Writer(database, to_delete, list(to_move), permanent)
 
-    answer = await client.get(f"/products?sort={sort}&limit=100")
+    answer = await client.get(f"/products?sort={sort}&limit={PAGE}")
     seen = Counter(each["id"] for each in answer.json())
     with running(writer):
         while "next" in answer.links:
