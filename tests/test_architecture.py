@@ -268,7 +268,10 @@ def _pinned(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.relative_to(ROOT).as_posix())
+TOOLS_LOCKS = [ROOT / "requirements-audit.txt", ROOT / "requirements-load.txt"]
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, *TOOLS_LOCKS], ids=lambda lock: lock.relative_to(ROOT).as_posix())
 def test_a_lock_file_has_a_hash_for_every_package_and_no_url(lock: Path) -> None:
     text = lock.read_text(encoding="utf-8")
     blocks = re.split(r"\n(?=[a-z])", text)

@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tools.commands import (
     check,
@@ -22,13 +23,16 @@ from tools.commands import (
 )
 from tools.console import CommandError, say
 from tools.processes import Interrupted, interrupt, on_signal
-from tools.services import SERVICES
+from tools.services import ROOT, SERVICES
 from tools.testing import (
     attack,
+    audit,
     bench,
     fuzz,
+    load,
     prove,
     screenshots,
+    soak,
     test,
     test_browser,
     test_clients,
@@ -70,6 +74,8 @@ PASSING_ALL_ON: tuple[Action, ...] = (
     prove,
     fuzz,
     attack,
+    soak,
+    load,
 )
 
 
@@ -95,9 +101,21 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
             return argparse.Namespace(action=action, arguments=words[1:])
 
-    ports, data, reload, service, message, upgrade, benchmark, rest, products, folder, collector, revision_option = (
-        argparse.ArgumentParser(add_help=False) for _ in range(12)
-    )
+    (
+        ports,
+        data,
+        reload,
+        service,
+        message,
+        upgrade,
+        benchmark,
+        rest,
+        products,
+        folder,
+        collector,
+        revision_option,
+        auditing,
+    ) = (argparse.ArgumentParser(add_help=False) for _ in range(13))
     for each in SERVICES.values():
         text = f"the port of the {each.folder}, {each.port} by default"
         ports.add_argument(
@@ -128,6 +146,14 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         default=BENCHMARKS[0],
         help=f"{' or '.join(BENCHMARKS)}; the first by default",
     )
+    auditing.add_argument("--offline", action="store_true", help="do not look for known vulnerabilities")
+    auditing.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=ROOT / "build" / "sbom",
+        help="where to write the bills of materials, build/sbom by default",
+    )
     folder.add_argument("folder", metavar="FOLDER", nargs="?", default="secrets", help="the default is secrets")
     rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on unchanged")
 
@@ -149,6 +175,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         prove: [rest],
         fuzz: [rest],
         attack: [rest],
+        soak: [rest],
+        load: [rest],
+        audit: [auditing],
         traces: [collector],
         check: [],
         fix: [],

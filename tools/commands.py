@@ -15,8 +15,10 @@ from tools.environment import (
     BUILD_REQUIREMENTS,
     DEVELOPMENT_REQUIREMENTS,
     PYTHON,
+    TOOLS,
     install,
     install_for_development,
+    tools_requirements,
 )
 from tools.processes import ServiceGroup, become, is_ready, require_free, run
 from tools.service_settings import data_folder, environments, require_different
@@ -258,6 +260,7 @@ def _lock_files() -> Mapping[str, Sequence[str]]:
     targets = {
         BUILD_REQUIREMENTS: ["--group", "build"],
         DEVELOPMENT_REQUIREMENTS: ["--group", "dev", *packages, "--all-extras"],
+        **{tools_requirements(name): ["--group", name] for name in TOOLS},
     }
     for folder in SERVICES:
         # The versions are those of the development requirements, so that production runs what was tested. With the

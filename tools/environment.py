@@ -23,6 +23,8 @@ INSTALLED = VENV / "installed.json"  # Digests of what is installed; the file is
 LOCK = ROOT / ".dev-lock.db"  # Beside .venv, because rebuilding .venv empties it while the lock is held.
 BUILD_REQUIREMENTS = "requirements-build.txt"
 DEVELOPMENT_REQUIREMENTS = "requirements-dev.txt"
+TOOLS = ("audit", "load")
+"""Groups of pyproject.toml with environments of their own, because the test suite should not depend on them."""
 
 
 def install(services: Sequence[Service], *, dev: bool = False) -> None:
@@ -73,6 +75,28 @@ def install_for_development() -> list[Service]:
     return services
 
 
+def install_tools(name: str) -> Path:
+    """Install one of TOOLS in an environment of its own, unless it is there already.
+
+    .venv has to exist: the environment is in it. Returns the folder of the programs.
+    """
+    requirements, folder = tools_requirements(name), VENV / "tools" / name
+    record, programs = folder / "installed", folder / BIN.name
+    wanted = f"{digest(requirements)} for Python {sys.version_info[0]}.{sys.version_info[1]} in {folder}"
+    with one_installation_at_a_time():
+        if not record.is_file() or record.read_text(encoding="utf-8") != wanted:
+            say(f"Installing {requirements} (the first time takes about half a minute) ...")
+            _make_environment(folder)
+            pip_install("--require-hashes", f"--requirement={requirements}", python=str(programs / Path(PYTHON).name))
+            record.write_text(wanted, encoding="utf-8")
+    return programs
+
+
+def tools_requirements(name: str) -> str:
+    """The lock file of one of TOOLS."""
+    return f"requirements-{name}.txt"
+
+
 @contextlib.contextmanager
 def one_installation_at_a_time() -> Iterator[None]:
     """Hold a lock while .venv is read or changed; the operating system releases it when the process dies."""
@@ -100,12 +124,17 @@ def installed_digests() -> dict[str, str]:
     except (OSError, ValueError, KeyError):
         pass
     say("Making .venv ...")
-    try:
-        venv.EnvBuilder(clear=True, symlinks=sys.platform != "win32", with_pip=True).create(VENV)
-    except subprocess.CalledProcessError:
-        raise CommandError("Can't make .venv: installing pip in it failed (ensurepip).") from None
+    _make_environment(VENV)
     INSTALLED.write_text(json.dumps({"venv": wanted}))
     return {"venv": wanted}
+
+
+def _make_environment(folder: Path) -> None:
+    try:
+        venv.EnvBuilder(clear=True, symlinks=sys.platform != "win32", with_pip=True).create(folder)
+    except subprocess.CalledProcessError:
+        name = folder.relative_to(ROOT)
+        raise CommandError(f"Can't make {name}: installing pip in it failed (ensurepip).") from None
 
 
 def digest(path: str) -> str:
@@ -113,10 +142,10 @@ def digest(path: str) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no such file"
 
 
-def pip_install(*arguments: str) -> None:
-    """Run pip of .venv quietly; a failure becomes a `CommandError`."""
+def pip_install(*arguments: str, python: str = PYTHON) -> None:
+    """Run pip of .venv, or of another environment, quietly; a failure becomes a `CommandError`."""
     options = ["--disable-pip-version-check", "--no-input", "--quiet"]
-    pip = run([PYTHON, "-m", "pip", "install", *options, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pip = run([python, "-m", "pip", "install", *options, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if pip.returncode != 0:
         lines = [line for line in pip.stdout.splitlines() if line.strip()] or ["pip printed nothing"]
         cause = next((line for line in lines if line.startswith("ERROR:")), lines[-1]).removeprefix("ERROR:").strip()

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 from typing import NoReturn
 
+from tools import audit as auditing
 from tools import compatibility, upgrade
 from tools.console import CommandError, say
-from tools.environment import PYTHON, install, install_for_development
+from tools.environment import PYTHON, install, install_for_development, install_tools
 from tools.processes import become, run
 from tools.services import ROOT, services_present
 
@@ -44,6 +45,24 @@ def attack(args: argparse.Namespace) -> int:
     """Attack both services, and measure what others notice: NAME of an attack, --short, --database NAME."""
     install_for_development()
     become([PYTHON, "-m", "tests.attack.attack", *args.arguments])
+
+
+def soak(args: argparse.Namespace) -> int:
+    """Find what grows or is lost under traffic with faults: --minutes N, --seconds N, --database NAME, --break leak."""
+    install_for_development()
+    become([PYTHON, "-m", "tests.soak.soak", *args.arguments])
+
+
+def load(args: argparse.Namespace) -> int:
+    """Load both services, --with locust|k6: --seconds N, --users N, --user-service URL, --product-service URL."""
+    install_for_development()
+    become([PYTHON, "-m", "bench.load.run", f"--programs={install_tools('load')}", *args.arguments])
+
+
+def audit(args: argparse.Namespace) -> int:
+    """Look for known vulnerabilities, insecure code, secrets and licences, and write bills of materials (SBOM)."""
+    install_for_development()
+    return auditing.print_report(auditing.all_parts(install_tools("audit"), args.output, offline=args.offline))
 
 
 def traces(args: argparse.Namespace) -> int:

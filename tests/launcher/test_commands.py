@@ -240,6 +240,8 @@ def test_lock_compiles_every_lock_file_for_all_platforms_with_hashes(standin: Pa
     commands = [
         f"pip compile --group build {flags} requirements-build.txt",
         f"pip compile --group dev {' '.join(packages)} --all-extras {flags} requirements-dev.txt",
+        f"pip compile --group audit {flags} requirements-audit.txt",
+        f"pip compile --group load {flags} requirements-load.txt",
     ] + [
         f"pip compile {name}/pyproject.toml --all-extras -c requirements-dev.txt {flags} {name}/requirements.txt"
         for name in SERVICES
