@@ -45,7 +45,7 @@ class Server:
         """Start the server. Raises NoPostgreSQL if there is no installation, or if it doesn't start."""
         reasons: list[str] = []
         for binaries in _installations():
-            self._folder = Path(tempfile.mkdtemp(prefix="postgresql-for-tests-", dir=_memory()))
+            self._folder = Path(tempfile.mkdtemp(prefix="postgresql-for-tests-", dir=memory(_MEMORY_NEEDED)))
             self._process: subprocess.Popen[bytes] | None = None
             try:
                 self._start(binaries)
@@ -154,10 +154,10 @@ class Server:
         return self._folder / binaries.relative_to(installation.parent)
 
 
-def _memory() -> str | None:
-    """A folder in memory, where databases are made ten times as fast; None if there is none, or too little space."""
+def memory(needed: int) -> str | None:
+    """A folder in memory, where databases are made ten times as fast; None if it has not so many bytes."""
     folder = Path("/dev/shm")
-    return str(folder) if folder.is_dir() and shutil.disk_usage(folder).free >= _MEMORY_NEEDED else None
+    return str(folder) if folder.is_dir() and shutil.disk_usage(folder).free >= needed else None
 
 
 def _installations() -> Iterator[Path]:
