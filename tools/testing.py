@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 from tools import audit as auditing
@@ -19,6 +20,9 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 OBSERVERS = {"prometheus": ("prometheus", "promtool"), "prometheus-alertmanager": ("prometheus-alertmanager", "amtool")}
 """The programs of each package of Debian that the tests of the metrics need."""
+
+REPLICATION = {"etcd-server": "etcd", "patroni": "patroni"}
+"""The program of each package of Debian that the tests of a failover need, besides PostgreSQL."""
 
 MINIMUM_WINE = 10
 
@@ -135,6 +139,19 @@ def test_discovery(args: argparse.Namespace) -> int:
     """Change the addresses of the user service in a DNS server, under load; all further arguments go to pytest."""
     install_for_development()
     become([PYTHON, "-m", "tests.discovery.run", *args.arguments])
+
+
+def test_failover(args: argparse.Namespace) -> int:
+    """Kill the primary of a replicated PostgreSQL under load; all further arguments go to pytest."""
+    missing = [package for package, program in REPLICATION.items() if shutil.which(program) is None]
+    # Another PostgreSQL than the one among the development requirements, which is too new for Patroni.
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        missing.append("postgresql")
+    if missing:
+        raise CommandError(f"The tests of a failover need these packages of Debian: {', '.join(missing)}.")
+    install_for_development()
+    # The plugin would start another database.
+    _become_pytest("tests/failover", "-n", "0", "-s", "-p", "no:testkit", *args.arguments)
 
 
 def test_upgrade(args: argparse.Namespace) -> int:

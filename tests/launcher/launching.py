@@ -34,7 +34,7 @@ COMMANDS = (
     *("up", "serve", "manage", "test", "test-clients", "test-browser", "test-installation", "test-large"),
     *("test-containers", "test-gateways", "test-upgrade", "test-windows", "prove", "fuzz", "attack", "check", "fix"),
     *("bench", "migrate", "revision", "openapi", "diagrams", "screenshots", "seed", "lock", "pin-images"),
-    *("make-secrets", "traces", "test-observability", "test-discovery", "audit", "load", "soak"),
+    *("make-secrets", "traces", "test-observability", "test-discovery", "test-failover", "audit", "load", "soak"),
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(

@@ -13,9 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.database.sqlstates import SqlState
+from chassis.database.url import normalise
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
 from testkit.library import THREAD_TIMEOUT, Book, Library, Shelf, add_shelf, connection_to, logged, names, opened, rows
 from testkit.postgresql_proxy import Proxy
+from testkit.processes import free_port
 
 pytestmark = pytest.mark.postgresql
 
@@ -138,15 +140,29 @@ async def test_a_missing_database_is_unavailable_and_logged(library_url: str) ->
     assert str(make_url(library_url).password) not in log.text
 
 
-async def test_a_read_only_server_is_unavailable_for_writes_only(library: Library) -> None:
+async def test_a_read_only_server_is_unavailable_for_writes_only_and_its_connection_is_discarded(
+    library: Library,
+) -> None:
     # A standby, or a server configured as read-only, returns this error for writes.
+    connections = []
+
     def write(session: Session) -> None:
+        connections.append(session.scalar(text("SELECT pg_backend_pid()")))
         session.execute(text("SET TRANSACTION READ ONLY"))
         add_shelf("poems")(session)
 
     with pytest.raises(DatabaseUnavailable):
         await library.write(write)
+    assert len(set(connections)) == 2
     assert await library.read(names) == []
+
+
+async def test_of_several_hosts_the_one_that_answers_is_used(library_url: str) -> None:
+    url = make_url(library_url)
+    several = f"postgresql://{url.username}:{url.password}@127.0.0.1:{free_port()},127.0.0.1:{url.port}/{url.database}"
+    with opened(normalise(f"{several}?target_session_attrs=read-write")) as library:
+        await library.write(add_shelf("poems"))
+        assert await library.read(names) == ["poems"]
 
 
 def test_the_states_are_those_of_the_driver() -> None:

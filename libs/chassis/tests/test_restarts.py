@@ -1,14 +1,15 @@
-"""A PostgreSQL server is restarted during a stream of reads and writes on one `Database`."""
+"""A PostgreSQL server of these tests' own: it is restarted during reads and writes, and waits for a replica."""
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from sqlalchemy import create_engine
 
 from chassis.database.url import normalise
 from chassis.errors import DatabaseUnavailable, OutcomeUnknown
-from testkit.library import Base, Library, add_shelf, eventually, names, opened
+from testkit.library import Base, Library, add_shelf, eventually, names, opened, rows
 from testkit.postgresql import Server
 
 # A separate server, so that no other test is disturbed.
@@ -73,3 +74,28 @@ async def test_a_restart_fails_only_requests_in_flight_and_loses_no_write(server
         # For each stored but unacknowledged row, the client got `outcome-unknown`.
         unknown = sum(isinstance(error, OutcomeUnknown) for error in stream.errors)
         assert len(stored) - len(stream.stored) <= unknown
+
+
+async def test_a_commit_that_no_replica_confirms_has_an_unknown_outcome(server: Server) -> None:
+    engine = create_engine(normalise(server.url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection, opened(normalise(server.url), pool_size=2, timeout=1) as library:
+        Base.metadata.drop_all(library._write_engine)
+        Base.metadata.create_all(library._write_engine)
+
+        def wait_for_replicas(names: str) -> None:
+            connection.exec_driver_sql(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+            eventually(lambda: rows(normalise(server.url), "SHOW synchronous_standby_names") == [(names,)])
+
+        await library.write(add_shelf("novels"))
+        wait_for_replicas("missing")
+        try:
+            with pytest.raises(OutcomeUnknown):
+                await library.write(add_shelf("poems"))
+            # Nobody may rely on it yet: it would be lost with this server.
+            assert await library.read(names) == ["novels"]
+        finally:
+            wait_for_replicas("")
+        await library.write(add_shelf("plays"))
+        assert await library.read(names) == ["novels", "poems", "plays"]
+    engine.dispose()

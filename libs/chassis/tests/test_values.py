@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
+from sqlalchemy import make_url
 
-from chassis.database.url import UnusableDatabaseUrl, normalise
+from chassis.database.url import UnusableDatabaseUrl, normalise, without_secrets
 from chassis.http.paging import INVALID_CURSOR, LARGEST_SKIP, Limit, Skip, link_header, read_cursor, write_cursor
 from chassis.ids import LARGEST_ID, RowId
 from chassis.text import Line, Lines, NotBlank
@@ -211,6 +212,24 @@ def test_invalid_cursors_are_rejected(cursor: str) -> None:
             "postgresql://u:p%40%2F%3A@host/name?sslmode=require",
             "postgresql+psycopg2://u:p%40%2F%3A@host/name?sslmode=require",
         ),
+        ("postgresql://u:a,b@host/name", "postgresql+psycopg2://u:a%2Cb@host/name"),
+        (
+            "postgresql://u@host/name?target_session_attrs=read-write",
+            "postgresql+psycopg2://u@host/name?target_session_attrs=primary",
+        ),
+        *(
+            (typed, "postgresql+psycopg2://u:p@/name?host=h1%2Ch2&port=5432%2C5433&target_session_attrs=primary")
+            for typed in (
+                "postgresql://u:p@h1:5432,h2:5433/name?target_session_attrs=read-write",
+                "postgres://u:p@h1,h2:5433/name",
+                "postgresql://u:p@/name?host=h1:5432&host=h2:5433&target_session_attrs=primary",
+                "postgresql+psycopg2://u:p@/name?host=h1,h2&port=5432,5433",
+            )
+        ),
+        (
+            "postgresql://[::1]:5433,h2/name",
+            "postgresql+psycopg2:///name?host=%3A%3A1%2Ch2&port=5433%2C5432&target_session_attrs=primary",
+        ),
     ],
 )
 def test_database_urls_get_the_installed_driver(typed: str, meant: str) -> None:
@@ -234,6 +253,18 @@ def test_database_urls_get_the_installed_driver(typed: str, meant: str) -> None:
         "",
         "http://hunter2",
         "://hunter2",
+        "sqlite://h1,h2/hunter2",
+        "postgresql://u:hunter2@h1,h2",
+        "postgresql://u:hunter2@h1,/name",
+        "postgresql://u:hunter2@h1:port,h2/name",
+        "postgresql://u:hunter2@h1:0,h2/name",
+        "postgresql://u:hunter2@h1,h2:65536/name",
+        "postgresql://u:hunter2@h1,h2/name?host=h3",
+        "postgresql://u:hunter2@/name?host=h1,h2&port=1,2,3",
+        "postgresql://u:hunter2@h1,h2/name?target_session_attrs=any",
+        "postgresql://u:hunter2@h1/name?target_session_attrs=standby",
+        "postgresql://u:hunter2@h1,h2/name?target_session_attrs=hunter2",
+        "postgresql://u:hunter2@h1,h2/name?target_session_attrs=primary&target_session_attrs=any",
     ],
 )
 def test_unusable_database_urls_are_rejected_without_repeating_them(typed: str) -> None:
@@ -241,3 +272,36 @@ def test_unusable_database_urls_are_rejected_without_repeating_them(typed: str) 
         normalise(typed)
     assert "hunter2" not in str(raised.value)
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "role"),
+    [
+        ("postgresql://u:p@h1,h2/name", "prefer-standby"),
+        ("postgresql://u:p@h1,h2/name?target_session_attrs=any", "any"),
+        ("postgresql://u:p@h1/name?target_session_attrs=read-only", "standby"),
+        ("postgresql://u:p@h1/name", None),
+    ],
+)
+def test_urls_of_replicas_choose_a_replica(typed: str, role: str | None) -> None:
+    assert make_url(normalise(typed, replica=True)).query.get("target_session_attrs") == role
+
+
+@pytest.mark.parametrize(
+    "typed", ["sqlite:///file.db", *(f"postgresql://h/name?target_session_attrs={role}" for role in ("primary", "x"))]
+)
+def test_urls_that_are_of_no_replica_are_rejected(typed: str) -> None:
+    with pytest.raises(UnusableDatabaseUrl):
+        normalise(typed, replica=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:hunter2@h1,h2:1/name?sslmode=require", "postgresql://u:***@h1:5432,h2:1/name"),
+        ("postgresql://h1,h2/name", "postgresql://h1:5432,h2:5432/name"),
+        ("postgresql://u@h1/name?sslmode=require", "postgresql://u@h1/name"),
+    ],
+)
+def test_database_urls_are_shown_with_all_hosts(url: str, shown: str) -> None:
+    assert without_secrets(make_url(normalise(url))) == shown

@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         tags=TAGS,
         lifespan=lifespan,
         routers=[
-            products.router(services.products, services.write_limit),
+            products.router(services.products, services.public_products, services.write_limit),
             import_export.router(services.products, services.imports, services.write_limit, settings),
             product_service_health.router(readiness, auth, shows_url=settings.environment == "development"),
             health.router(readiness),

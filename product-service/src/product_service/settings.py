@@ -1,11 +1,14 @@
 """The settings of the product service."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from sqlalchemy import make_url
 
 from auth_client.settings import AuthClientSettings
+from chassis.database.url import UnusableDatabaseUrl, as_text, normalise
 from chassis.rate_limits import RateLimit
+from chassis.settings import unencrypted
 from product_service.domain.fields import LARGEST_DESCRIPTION_LENGTH, MAX_DESCRIPTION_LENGTH
 from product_service.domain.ownership import WriteAccess
 
@@ -14,6 +17,12 @@ class Settings(AuthClientSettings):
     service: ClassVar[str] = "product-service"
 
     port: int = Field(default=8002, ge=1, le=65535, description="The port to listen on.")
+    database_read_url: str = Field(
+        default="",
+        description="A replica of the PostgreSQL in `DATABASE_URL`, for reads of products without a token. "
+        "`DATABASE_PASSWORD` is for both.",
+        repr=False,
+    )
     # Enough for a description of the default length if a client escapes each character, as two \uXXXX at most.
     max_body_bytes: int = Field(
         default=131_072,
@@ -62,3 +71,29 @@ class Settings(AuthClientSettings):
         le=LARGEST_DESCRIPTION_LENGTH,
         description="Maximum length of a product's description, in characters. Longer ones that exist remain.",
     )
+
+    @field_validator("database_read_url")
+    @classmethod
+    def _is_replica(cls, url: str) -> str:
+        try:
+            return normalise(url, replica=True) if url else url
+        except UnusableDatabaseUrl as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _complete_the_database_read_url(self) -> Self:
+        if self.database_read_url:
+            self.__dict__["database_read_url"] = as_text(self.with_password(self.database_read_url))
+        return self
+
+    def contradictions(self) -> list[str]:
+        reasons = super().contradictions()
+        if self.database_read_url and make_url(self.database_url).get_backend_name() == "sqlite":
+            reasons.append("DATABASE_READ_URL needs a DATABASE_URL of PostgreSQL, whose replica it is")
+        return reasons
+
+    def risky(self) -> list[str]:
+        risks = super().risky()
+        if self.database_read_url:
+            risks += unencrypted("DATABASE_READ_URL", make_url(self.database_read_url))
+        return risks

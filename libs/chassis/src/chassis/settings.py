@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
 from chassis.database.engines import DEFAULT_TIMEOUT
-from chassis.database.url import UnusableDatabaseUrl, as_text, normalise
+from chassis.database.url import UnusableDatabaseUrl, as_text, hosts, normalise
 from chassis.logs import LogFormat
 
 
@@ -112,8 +112,8 @@ class ServiceSettings(BaseSettings):
     )
     database_url: str = Field(
         default="",
-        description="`sqlite:///file.db` or `postgresql://user:password@host/name`. Default: SQLite in `DATA_DIR`, but "
-        "in production it must be set.",
+        description="`sqlite:///file.db` or `postgresql://user:password@host/name`. Of several hosts, `host1,host2`, "
+        "the service uses the primary. Default: SQLite in `DATA_DIR`, but in production it must be set.",
         repr=False,
     )
     database_password: SecretStr | None = Field(
@@ -273,9 +273,7 @@ class ServiceSettings(BaseSettings):
     def _complete_the_database_url(self) -> Self:
         # Let SQLAlchemy build it: the name of the folder may need quoting, and the password encoding.
         if self.database_url:
-            url = make_url(self.database_url)
-            if self.database_password is not None and url.username and not url.password:
-                url = url.set(password=self.database_password.get_secret_value())
+            url = self.with_password(self.database_url)
         else:
             url = URL.create("sqlite", database=f"{(self.data_dir / self.service).as_posix()}.db")
         # A frozen model can only be changed through __dict__.
@@ -295,6 +293,13 @@ class ServiceSettings(BaseSettings):
         if reasons := self.contradictions() + (self.unsafe() if production else []):
             raise UnusableSettings(reasons, self.risky() if production else [])
         return self
+
+    def with_password(self, url: str) -> URL:
+        """The address of a database, with `DATABASE_PASSWORD` if it has a user and no password."""
+        parsed = make_url(url)
+        if self.database_password is not None and parsed.username and not parsed.password:
+            return parsed.set(password=self.database_password.get_secret_value())
+        return parsed
 
     def contradictions(self) -> list[str]:
         """What keeps the service from starting in any environment, although each setting by itself is valid.
@@ -331,9 +336,7 @@ class ServiceSettings(BaseSettings):
         url = make_url(self.database_url)
         if url.get_backend_name() == "sqlite":
             return ["DATABASE_URL is SQLite. Replicas on other machines can't share it"]
-        if url.host and not is_loopback(url.host) and url.query.get("sslmode") not in _ENCRYPTED:
-            return ["DATABASE_URL has no sslmode that demands TLS. The connection to the database may be unencrypted"]
-        return []
+        return unencrypted("DATABASE_URL", url)
 
     def allows_origin(self, origin: str) -> bool:
         """Whether scripts of this origin may call the service."""
@@ -351,6 +354,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def unencrypted(setting: str, url: URL) -> list[str]:
+    """The warning of a PostgreSQL on another host without TLS."""
+    is_local = all(host.startswith("/") or is_loopback(host) for host in hosts(url))
+    if is_local or url.query.get("sslmode") in _ENCRYPTED:
+        return []
+    return [f"{setting} has no sslmode that demands TLS. The connection to the database may be unencrypted"]
 
 
 def load(settings_class: type[S]) -> S:

@@ -25,6 +25,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from sqlalchemy import NullPool, create_engine, text
 
+from chassis.database.url import normalise
 from product_service.settings import Settings as ProductSettings
 from testkit import preloaded
 from user_service.settings import Settings as UserSettings
@@ -172,7 +173,7 @@ class Service(Endpoint):
 
     def sql(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement in its database, in a separate transaction, and return the rows."""
-        engine = create_engine(self.database_url, poolclass=NullPool)
+        engine = create_engine(normalise(self.database_url), poolclass=NullPool)
         with engine.begin() as connection:
             result = connection.execute(text(statement), parameters)
             return [tuple(row) for row in result] if result.returns_rows else []

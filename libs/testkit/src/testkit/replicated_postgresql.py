@@ -18,8 +18,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,7 +125,7 @@ class Node:
         # First, so that it does not start the server again.
         self._patroni.kill()
         with suppress(FileNotFoundError, psutil.NoSuchProcess):
-            server = psutil.Process(int((self._data / "postmaster.pid").read_text().split("\n", 1)[0]))
+            server = self._server()
             if server.name() == "postgres":
                 processes = [server, *server.children(recursive=True)]
                 for process in processes:
@@ -140,6 +140,24 @@ class Node:
 
     def resume_replay(self) -> None:
         self.execute("SELECT pg_wal_replay_resume()")
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Let this replica receive nothing while the context lasts, as if the network to the primary were slow."""
+        server = self._server()
+        receivers = [process for process in server.children() if "walreceiver" in " ".join(process.cmdline())]
+        for process in receivers:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in receivers:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()  # It would go on with what has arrived in the meantime. Another one starts.
+                    process.resume()
+
+    def _server(self) -> psutil.Process:
+        return psutil.Process(int((self._data / "postmaster.pid").read_text().split("\n", 1)[0]))
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run a statement as a superuser, in a transaction of its own, and return the rows."""
@@ -278,9 +296,12 @@ class ReplicatedPostgreSQL:
             replicas = {name: state for name, state in states if state in ("sync", "async")}
             if len(replicas) < len(self.nodes) - 1 or ("sync" in replicas.values()) != self._synchronous:
                 return None
-            # Patroni promotes only the node that it has noted, which is a moment later.
-            noted = [name for name, member in primary.members().items() if member["role"] == "sync_standby"]
-            if self._synchronous and not noted:
+            # What Patroni has noted is a moment older. It promotes only the node that it has noted as synchronous, and
+            # may still restart one that has just come back.
+            members = primary.members()
+            noted = [name for name, member in members.items() if member["role"] == "sync_standby"]
+            running = [member["timeline"] for member in members.values() if member["state"] == "running"]
+            if len(running) < len(self.nodes) or len(set(running)) > 1 or (self._synchronous and not noted):
                 return None
             followers = [node for node in self.nodes if node.name in replicas]
             return sorted(followers, key=lambda node: node.name not in noted)

@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 from starlette.convertors import StringConvertor, register_url_convertor
 
@@ -88,7 +88,13 @@ def _location(product_id: int) -> str:
     return f"/products/{product_id}"
 
 
-def router(products: Products, write_limit: WriteLimit) -> Router:
+def router(products: Products, public_products: Products, write_limit: WriteLimit) -> Router:
+    """:param public_products: for clients without a token; what it reads may be a moment old"""
+
+    def readable(request: Request) -> Products:
+        # A client that writes has a token. With it, the client reads what it has written, in every process.
+        return products if "authorization" in request.headers else public_products
+
     routes = Router(prefix="/products", tags=["products"])
     Writer = Annotated[Caller, writer(write_limit)]  # noqa: N806 - it is a type
 
@@ -98,9 +104,11 @@ def router(products: Products, write_limit: WriteLimit) -> Router:
         response_description="A page of products.",
         responses={200: {"headers": documented_headers(_LIST_HEADERS)}, **_public_errors()},
     )
-    async def list_products(query: Annotated[ProductQuery, Query()], response: Response) -> list[ProductRead]:
+    async def list_products(
+        query: Annotated[ProductQuery, Query()], request: Request, response: Response
+    ) -> list[ProductRead]:
         """Follow the `Link` header to get every product once, even if products are created or deleted meanwhile."""
-        page = await products.page(
+        page = await readable(request).page(
             query.selection.criteria,
             query.limit,
             skip=query.skip or 0,
@@ -124,9 +132,11 @@ def router(products: Products, write_limit: WriteLimit) -> Router:
         },
         response_model=ProductRead,
     )
-    async def show_product(product_id: RowId, matches: IfNoneMatch, response: Response) -> ProductRead | Response:
+    async def show_product(
+        product_id: RowId, matches: IfNoneMatch, request: Request, response: Response
+    ) -> ProductRead | Response:
         """Public. With the `ETag` that you have in `If-None-Match`, an unchanged product is a 304 without a body."""
-        product = await products.get(product_id)
+        product = await readable(request).get(product_id)
         if matches(product.version):
             return Response(status_code=304, headers={"ETag": format_etag(product.version)})
         return _product_response(product, response)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from chassis.database.sqlstates import SqlState, has_state
+from chassis.database.url import hosts
+
 if TYPE_CHECKING:
     from sqlite3 import Connection as SQLiteConnection
 
@@ -122,7 +125,10 @@ def sqlite_engine(url: str, connections: int, timeouts: Timeouts, *, writes: boo
     return engine
 
 
-def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes: bool) -> Engine:
+def postgresql_engine(
+    url: str, connections: int, timeouts: Timeouts, *, writes: bool, connection_lifetime: int = -1
+) -> Engine:
+    """:param connection_lifetime: seconds after which a connection is replaced; -1 for never"""
     server_settings = {
         "timezone": "UTC",
         # Cancel statements whose client has timed out.
@@ -135,9 +141,11 @@ def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeouts.pool_timeout,
+        pool_recycle=connection_lifetime,
         hide_parameters=True,
         connect_args={
-            "connect_timeout": max(2, round(timeouts.pool_timeout)),  # libpq raises lower values to 2.
+            # For each host. libpq raises lower values to 2.
+            "connect_timeout": max(2, round(timeouts.pool_timeout / max(1, len(hosts(make_url(url)))))),
             # Detect a server that has vanished, which would otherwise block a thread for hours.
             "tcp_user_timeout": round(timeouts.statement_timeout * 1000),
             "keepalives_idle": 5,
@@ -147,6 +155,12 @@ def postgresql_engine(url: str, connections: int, timeouts: Timeouts, *, writes:
         },
         **({} if writes else _READ_OPTIONS),
     )
+
+    @event.listens_for(engine, "handle_error")
+    def forget_standby(context: ExceptionContext) -> None:
+        # This server has become a standby behind the same address: let the next connection find the primary.
+        if writes and has_state(context.original_exception, SqlState.READ_ONLY_SQL_TRANSACTION):
+            context.is_disconnect = True
 
     @event.listens_for(engine, "handle_error")
     def keep_values_out(context: ExceptionContext) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from chassis.database import compatibility
 from chassis.database.engines import SECURE_DELETE, make_file, make_folder
 from chassis.database.sqlstates import SqlState, first_line, has_state
+from chassis.database.url import without_secrets
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -211,7 +212,7 @@ class Migrations:
         url = make_url(self._url)
         if self._is_sqlite:
             return str(Path(url.database or "").absolute())
-        return url.set(drivername="postgresql", password=None, query={}).render_as_string()
+        return without_secrets(url)
 
     def state(self, connection: Connection) -> SchemaState:
         """How the database relates to this version. Takes one query, or two if the database is newer."""

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, Executable, make_url, text
+from sqlalchemy import Connection, Engine, Executable, make_url, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -23,6 +23,7 @@ from chassis import logs
 from chassis.database.engines import DEFAULT_TIMEOUT, Timeouts, postgresql_engine, sqlite_engine
 from chassis.database.slow_statements import log_slow_statements
 from chassis.database.sqlstates import SqlState, has_state
+from chassis.database.url import as_text, primary_only
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
 from chassis.thread_pool import BoundedThreadPool
 
@@ -67,7 +68,49 @@ class Reader:
         raise AttributeError(f"a read has no {name!r}; use Database.write")
 
 
-class Database(Generic[R]):
+class Reads(Generic[R]):
+    """The connections and threads for the reads of one database."""
+
+    def __init__(self, engine: Engine, threads: BoundedThreadPool, repositories: Callable[[Session], R]) -> None:
+        """
+        :param engine: for reads; its pool has as many connections as there are threads
+        :param repositories: makes the repositories of a use case, on the session of its transaction
+        """
+        self._read_engine = engine
+        self._reads = threads
+        self._repositories = repositories
+
+    async def read(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` on repositories that can't write.
+
+        Its result can be used after the session is closed. If the connection turns out to be broken, `work` runs once
+        more on another one. Raises DatabaseBusy or DatabaseUnavailable.
+        """
+        use_case = partial(_run, self._reader, self._repositories, work, *args, **kwargs)
+        try:
+            return await self._reads.run(use_case)
+        except TimeoutError:
+            raise DatabaseUnavailable from None
+
+    async def inspect(self, look: Callable[[Connection], T]) -> T:
+        """Run `look` on a connection that can't write. For health checks, which need no repositories."""
+        try:
+            return await self._reads.run(_run, self._read_engine.connect, _itself, look)
+        except TimeoutError:
+            raise DatabaseUnavailable from None
+
+    def close(self) -> None:
+        """Wait for running work to finish, and close all connections."""
+        self._reads.close()
+        self._read_engine.dispose()
+
+    @contextmanager
+    def _reader(self) -> Iterator[Session]:
+        with self._read_engine.connect() as connection:
+            yield cast("Session", Reader(connection))
+
+
+class Database(Reads[R]):
     """The engines and threads of one database. The application factory makes it, and its lifespan closes it."""
 
     def __init__(
@@ -82,7 +125,8 @@ class Database(Generic[R]):
     ) -> None:
         """No connection is opened until the first read or write.
 
-        :param url: as `chassis.database.url.normalise` returns it
+        :param url: as `chassis.database.url.normalise` returns it. Of PostgreSQL, only the primary is used: a standby
+            is behind it.
         :param repositories: makes the repositories of a use case, on the session of its transaction
         :param pool_size: maximum number of connections; writes get one on SQLite, and half of them on PostgreSQL
         :param pool_timeout: seconds to wait for a connection (on SQLite: for the write lock) before DatabaseBusy
@@ -90,22 +134,23 @@ class Database(Generic[R]):
         :param slow_statement: seconds after which a statement is logged as slow; 0 to log none
         """
         timeouts = Timeouts(pool_timeout, timeout)
-        sqlite = make_url(url).get_backend_name() == "sqlite"
+        address = primary_only(make_url(url))
+        sqlite = address.get_backend_name() == "sqlite"
         writers = 1 if sqlite else pool_size // 2
         readers = pool_size - writers
         make = sqlite_engine if sqlite else postgresql_engine
-        self._repositories = repositories
         # SQLite answers "SELECT 1" without reading its file.
         self._ping = text("SELECT count(*) FROM sqlite_master" if sqlite else "SELECT 1")
-        self._read_engine = make(url, readers, timeouts, writes=False)
-        self._write_engine = make(url, writers, timeouts, writes=True)
+        read_engine = make(as_text(address), readers, timeouts, writes=False)
+        self._write_engine = make(as_text(address), writers, timeouts, writes=True)
         if slow_statement:
-            for engine in (self._read_engine, self._write_engine):
+            for engine in (read_engine, self._write_engine):
                 log_slow_statements(engine, slow_statement)
-        self._reads, self._writes = (
+        reads, self._writes = (
             BoundedThreadPool(name, threads, timeouts.pool_timeout, DatabaseBusy, timeouts.run_timeout)
             for name, threads in (("database-read", readers), ("database-write", writers))
         )
+        super().__init__(read_engine, reads, repositories)
 
     @classmethod
     def from_settings(cls, settings: "ServiceSettings", repositories: Callable[[Session], R]) -> "Database[R]":
@@ -119,18 +164,6 @@ class Database(Generic[R]):
             slow_statement=settings.slow_statement_seconds,
         )
 
-    async def read(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` on repositories that can't write.
-
-        Its result can be used after the session is closed. If the connection turns out to be broken, `work` runs once
-        more on another one. Raises DatabaseBusy or DatabaseUnavailable.
-        """
-        use_case = partial(self._run, self._reader, self._repositories, work, *args, **kwargs)
-        try:
-            return await self._reads.run(use_case)
-        except TimeoutError:
-            raise DatabaseUnavailable from None
-
     async def write(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction and commit it; any exception rolls everything back.
 
@@ -139,16 +172,9 @@ class Database(Generic[R]):
         DatabaseBusy or DatabaseUnavailable if nothing was changed, and OutcomeUnknown if that is unknown.
         """
         try:
-            return await self._writes.run(partial(self._run, self._writer, self._repositories, work, *args, **kwargs))
+            return await self._writes.run(partial(_run, self._writer, self._repositories, work, *args, **kwargs))
         except TimeoutError:
             raise OutcomeUnknown from None
-
-    async def inspect(self, look: Callable[[Connection], T]) -> T:
-        """Run `look` on a connection that can't write. For health checks, which need no repositories."""
-        try:
-            return await self._reads.run(self._run, self._read_engine.connect, _itself, look)
-        except TimeoutError:
-            raise DatabaseUnavailable from None
 
     async def ping(self) -> None:
         """Check that the database answers; raises DatabaseBusy or DatabaseUnavailable."""
@@ -156,14 +182,9 @@ class Database(Generic[R]):
 
     def close(self) -> None:
         """Wait for running work to finish, and close all connections."""
-        for threads, engine in ((self._reads, self._read_engine), (self._writes, self._write_engine)):
-            threads.close()
-            engine.dispose()
-
-    @contextmanager
-    def _reader(self) -> Iterator[Session]:
-        with self._read_engine.connect() as connection:
-            yield cast("Session", Reader(connection))
+        super().close()
+        self._writes.close()
+        self._write_engine.dispose()
 
     @contextmanager
     def _writer(self) -> Iterator[Session]:
@@ -173,29 +194,29 @@ class Database(Generic[R]):
             session.flush()
             _commit(session)
 
-    def _run(
-        self,
-        open_session: Callable[[], AbstractContextManager[S]],
-        prepare: Callable[[S], Any],
-        work: Callable[..., T],
-        *args: Any,
-        **kwargs: Any,
-    ) -> T:
-        """Run the work on one session, in a worker thread; retry once on disconnect.
 
-        A pooled connection may have been dead for a long time. The second session gets a fresh one.
-        """
-        with _translated_errors():
-            for is_last in (False, True):
-                try:
-                    with open_session() as session:
-                        result = work(prepare(session), *args, **kwargs)
-                except DBAPIError as error:
-                    if is_last or not error.connection_invalidated:
-                        raise
-                else:
-                    return result
-        raise AssertionError  # The last session returns or raises.
+def _run(
+    open_session: Callable[[], AbstractContextManager[S]],
+    prepare: Callable[[S], Any],
+    work: Callable[..., T],
+    *args: Any,
+    **kwargs: Any,
+) -> T:
+    """Run the work on one session, in a worker thread; retry once on disconnect.
+
+    A pooled connection may have been dead for a long time. The second session gets a fresh one.
+    """
+    with _translated_errors():
+        for is_last in (False, True):
+            try:
+                with open_session() as session:
+                    result = work(prepare(session), *args, **kwargs)
+            except DBAPIError as error:
+                if is_last or not error.connection_invalidated:
+                    raise
+            else:
+                return result
+    raise AssertionError  # The last session returns or raises.
 
 
 def _itself(connection: Connection) -> Connection:

@@ -1,5 +1,8 @@
 """Converts database addresses as operators write them into those that SQLAlchemy needs."""
 
+import re
+from collections.abc import Sequence
+
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -13,29 +16,117 @@ _DRIVERS = {
 }
 
 
+DEFAULT_PORT = "5432"
+
+_ROLE = "target_session_attrs"  # of libpq
+# What SQLAlchemy takes for a login and for a host. It knows only one host.
+_PARTS = re.compile(r"([^:]*://|)((?:[^:/@]*(?::[^@]*)?@)?)([^/?@]*)(.*)", re.DOTALL)
+# An IPv6 address has brackets where a port may follow.
+_HOST = re.compile(r"\[?([0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*|[^:\[\]]+)\]?(?::([0-9]{1,5}))?")
+
+
 class UnusableDatabaseUrl(ValueError):
     """The address is malformed or of an unsupported database. The message never contains the address."""
 
 
-def normalise(url: str) -> str:
-    """The address with the installed driver.
+def normalise(url: str, *, replica: bool = False) -> str:
+    """The address with the installed driver. Several hosts become the parameters `host` and `port` of libpq.
 
-    Raises UnusableDatabaseUrl for unsupported databases, malformed addresses, and SQLite in memory: reads and writes
-    use separate connections, and each would see an empty database.
+    PostgreSQL may have several hosts, as libpq and SQLAlchemy write them: `postgresql://h1:5432,h2:5432/name` and
+    `postgresql:///name?host=h1:5432&host=h2:5432`. Of these, connections use the primary, or with `replica` a replica.
+
+    Raises UnusableDatabaseUrl for unsupported databases, malformed addresses, roles of servers that don't fit, and
+    SQLite in memory: reads and writes use separate connections, and each would see an empty database.
     """
+    scheme, login, netloc, rest = _PARTS.fullmatch(url).groups()  # type: ignore[union-attr]
+    several = "," in netloc
     try:
-        parsed = make_url(url)
+        parsed = make_url(f"{scheme}{login}{rest}" if several else url)
     except (ArgumentError, ValueError):
         raise UnusableDatabaseUrl("must be like sqlite:///file.db or postgresql://user:password@host/name") from None
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise UnusableDatabaseUrl("must begin with sqlite:/// or postgresql://")
+    if replica and driver == "sqlite":
+        raise UnusableDatabaseUrl("must be a PostgreSQL, postgresql://user:password@host/name")
     # A query could say `mode=memory` in several ways, and has no other use here.
-    if driver == "sqlite" and (not parsed.database or parsed.database == ":memory:" or parsed.query):
+    if driver == "sqlite" and (several or not parsed.database or parsed.database == ":memory:" or parsed.query):
         raise UnusableDatabaseUrl("must name a file, sqlite:///file.db; in-memory databases are not supported")
     if driver != "sqlite" and not parsed.database:
         raise UnusableDatabaseUrl("must name a database, postgresql://user:password@host/name")
-    return as_text(parsed.set(drivername=driver))
+    parsed = parsed.set(drivername=driver)
+    if driver != "sqlite":
+        parsed = _with_hosts(parsed, netloc.split(",") if several else [])
+        parsed = _with_role(parsed, replica=replica)
+    return as_text(parsed)
+
+
+def _with_hosts(url: URL, written: Sequence[str]) -> URL:
+    """:param written: the hosts between the login and the path, if there are several"""
+    in_query = [host for each in url.normalized_query.get("host", ()) for host in each.split(",")]
+    if written and in_query:
+        raise UnusableDatabaseUrl("has hosts twice: before the name of the database, and as parameters")
+    tokens = [*written] or in_query
+    if len(tokens) < 2:
+        return url
+    ports = ",".join(url.normalized_query.get("port", ())).split(",")
+    if len(ports) == 1:
+        ports *= len(tokens)
+    if len(ports) != len(tokens):
+        raise UnusableDatabaseUrl("has more ports than hosts, or fewer")
+    pairs = []
+    for token, port in zip(tokens, ports, strict=True):
+        match = _HOST.fullmatch(token)
+        if match is None or not 1 <= int(match[2] or port or DEFAULT_PORT) <= 65535:
+            raise UnusableDatabaseUrl("must have hosts like db1:5432,db2:5432")
+        pairs.append((match[1], match[2] or port or DEFAULT_PORT))
+    names, numbers = (",".join(column) for column in zip(*pairs, strict=True))
+    return url.set(host=None, port=None).update_query_dict({"host": names, "port": numbers})
+
+
+def _with_role(url: URL, *, replica: bool) -> URL:
+    """The address with `target_session_attrs`, which chooses among several hosts and refuses others."""
+    given = url.normalized_query.get(_ROLE)
+    if given is None:
+        if not is_several(url):
+            return url
+        return url.update_query_dict({_ROLE: "prefer-standby" if replica else "primary"})
+    if replica:
+        if len(given) > 1 or given[0] not in ("any", "prefer-standby", "standby", "read-only"):
+            raise UnusableDatabaseUrl(f"must lead to a replica: {_ROLE}=prefer-standby")
+        # Each connection for reads is read-only by itself, so `read-only` would also find the primary.
+        return url.update_query_dict({_ROLE: "standby"}) if given[0] == "read-only" else url
+    if len(given) > 1 or given[0] not in ("read-write", "primary"):
+        raise UnusableDatabaseUrl(f"must lead to the primary: {_ROLE}=read-write")
+    return primary_only(url)
+
+
+def primary_only(url: URL) -> URL:
+    """The address, of which a connection refuses each server that is a standby."""
+    # libpq would find that a connection for reads is not `read-write`: it is read-only by itself.
+    return url if url.get_backend_name() == "sqlite" else url.update_query_dict({_ROLE: "primary"})
+
+
+def is_several(url: URL) -> bool:
+    """Whether a normalised address has several hosts."""
+    return len(hosts(url)) > 1
+
+
+def hosts(url: URL) -> list[str]:
+    """The hosts of a normalised address, without their ports; none for a Unix socket in the default place."""
+    if url.host:
+        return [url.host]
+    return [host for each in url.normalized_query.get("host", ()) for host in each.split(",")]
+
+
+def without_secrets(url: URL) -> str:
+    """Where a database of PostgreSQL is, for people."""
+    shown = url.set(drivername="postgresql", password=None, query={}).render_as_string()
+    if not is_several(url):
+        return shown
+    ports = url.normalized_query["port"][0].split(",")
+    addresses = ",".join(f"{host}:{port}" for host, port in zip(hosts(url), ports, strict=True))
+    return shown.replace("@/", f"@{addresses}/") if url.username else shown.replace("///", f"//{addresses}/")
 
 
 def as_text(url: URL) -> str:
