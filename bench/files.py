@@ -11,15 +11,13 @@ product service in a step, above that of the idle service.
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-import psutil
-
 from bench import report
+from bench.usage import cpu_of_tree, pid_of_server
 from product_service.demo import large_catalogue
 from product_service.domain.fields import EDITABLE_FIELDS
 from product_service.files.formats import FORMATS
@@ -67,7 +65,12 @@ def write_file(path: Path, rows: int, added: int) -> Path:
     return path
 
 
-def measured(service: Service, database_cpu: Callable[[], float], idle: int, step: Callable[[], object]) -> Cost:
+def measured(service: Service, server: int | None, idle: int, step: Callable[[], object]) -> Cost:
+    """:param server: the first process of the PostgreSQL server"""
+
+    def database_cpu() -> float:
+        return 0.0 if server is None else cpu_of_tree(server)
+
     Path(f"/proc/{service.pid}/clear_refs").write_text("5", encoding="ascii")  # Sets the peak to the present memory.
     cpu, of_database, started = cpu_seconds(service.pid), database_cpu(), perf_counter()
     step()
@@ -93,23 +96,6 @@ def download(service: Service, account: Account, file_format: str) -> None:
             pass
 
 
-def cpu_of_server(service: Service) -> Callable[[], float]:
-    """A function that returns the CPU seconds of all processes of the PostgreSQL server so far."""
-    [[worker]] = service.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
-    server = psutil.Process(worker).parent()
-    assert server is not None
-
-    def seconds() -> float:
-        total = 0.0
-        for each in server.children():
-            with suppress(psutil.NoSuchProcess):  # It has just ended.
-                total += sum(each.cpu_times()[:2])
-        # Its own times have those of its children that have ended.
-        return total + sum(server.cpu_times()[:4])
-
-    return seconds
-
-
 def results_on(backend: str, rows: int, steps: Sequence[str], formats: Iterable[str]) -> Iterator[str]:
     yield "| format | step | rows/s | CPU µs/row | of the database | MiB |"
     yield "|---|---|---:|---:|---:|---:|"
@@ -130,12 +116,12 @@ def results_on(backend: str, rows: int, steps: Sequence[str], formats: Iterable[
             with service.client(headers={**account.bearer, "Content-Type": FORMATS["csv"].media_type}) as client:
                 client.post("/products/import", content="sku\n").raise_for_status()  # The first one takes more memory.
             idle = memory(service.pid)
-            database_cpu = cpu_of_server(service) if backend == POSTGRESQL else lambda: 0.0
+            server = pid_of_server(service) if backend == POSTGRESQL else None
             for step in steps:
                 work: Callable[[], object] = partial(download, service, account, name)
                 if step in IMPORTS:
                     work = partial(upload, service, account, files[step == "prices"], IMPORTS[step], rows)
-                yield measured(service, database_cpu, idle, work).row(name, step, rows)
+                yield measured(service, server, idle, work).row(name, step, rows)
 
 
 def main() -> None:

@@ -55,6 +55,7 @@ BENCHMARKS = [
     "files",
     "data-scale",
     "load-scale",
+    "scale-out",
     "endpoint-styles",
     "login-timing",
     "validation-client",

@@ -130,7 +130,7 @@ def test_large(args: argparse.Namespace) -> int:
 
 
 def test_gateways(args: argparse.Namespace) -> int:
-    """Test gateways, and restarts behind load balancers, on Linux; all further arguments go to pytest."""
+    """Test gateways, and replicas behind load balancers, on Linux; all further arguments go to pytest."""
     install_for_development()
     _become_pytest("tests/gateways", "-n", "0", "-s", *args.arguments)
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,19 @@ from testkit.processes import Service, eventually, free_port
 CONFIGURATIONS = Path(__file__).parents[2] / "deploy" / "load-balancers"
 ADDRESSES = ("10.0.0.11:8002", "10.0.0.12:8002")
 """Of the instances, in the configurations."""
+FIRST = "server first "
+"""How HAProxy's configuration begins to name an instance; each needs a name of its own."""
+
+
+@dataclass(frozen=True)
+class LoadBalancer:
+    port: int
+    pid: int
+    """Of its first process; HAProxy has others below it."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 def _haproxy(configuration: Path) -> Sequence[str]:
@@ -34,36 +48,45 @@ GATEWAYS: dict[str, Callable[[Path], Sequence[str]]] = {"haproxy.cfg": _haproxy,
 """How each is started, by the name of its configuration."""
 
 
-@contextmanager
-def gateway(name: str, instances: Sequence[Service], folder: Path, *, retries: bool = True) -> Iterator[str]:
-    """Start the gateway of a configuration in front of two instances; yields its URL.
+def _configured(text: str, port: int, instances: Sequence[Service]) -> str:
+    """A configuration with this port and these instances."""
+    lines = []
+    for line in text.replace("127.0.0.1:8080", f"127.0.0.1:{port}").splitlines():
+        if ADDRESSES[0] in line:
+            for number, each in enumerate(instances, 1):
+                own = line.replace(ADDRESSES[0], f"127.0.0.1:{each.port}")
+                lines.append(own.replace(FIRST, f"server instance-{number} "))
+        elif ADDRESSES[1] not in line:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
 
-    :param retries: whether HAProxy may try a refused connection again with the other instance
+
+@contextmanager
+def gateway(name: str, instances: Sequence[Service], folder: Path, *, retries: bool = True) -> Iterator[LoadBalancer]:
+    """Start the gateway of a configuration in front of instances of a service.
+
+    :param retries: whether HAProxy may try a refused connection again with another instance
     """
     port = free_port()
-    changes = {"127.0.0.1:8080": f"127.0.0.1:{port}"}
-    changes.update(zip(ADDRESSES, (f"127.0.0.1:{each.port}" for each in instances), strict=True))
+    text = _configured((CONFIGURATIONS / name).read_text(encoding="utf-8"), port, instances)
+    assert text.count("127.0.0.1:") == 1 + len(instances)
     if not retries:
-        changes["retries 2"] = "retries 0"
-    text = (CONFIGURATIONS / name).read_text(encoding="utf-8")
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
+        text = text.replace("retries 2", "retries 0")
     configuration = folder / name
     configuration.write_text(text, encoding="utf-8")
-    url = f"http://127.0.0.1:{port}"
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(GATEWAYS[name](configuration), stdout=log, stderr=log)
+    balancer = LoadBalancer(port, process.pid)
 
     def answers() -> bool:
         assert process.poll() is None, (folder / f"{name}.log").read_text(encoding="utf-8")
         with suppress(httpx.TransportError):
-            return httpx.get(f"{url}/health/ready", trust_env=False).status_code == httpx.codes.OK
+            return httpx.get(f"{balancer.url}/health/ready", trust_env=False).status_code == httpx.codes.OK
         return False
 
     try:
         eventually(answers, 20, f"{name} answers")
-        yield url
+        yield balancer
     finally:
         process.terminate()
         process.wait()

@@ -60,7 +60,10 @@ def test_a_rolling_restart(
     for instance in services:
         instance.environment["DRAIN_SECONDS"] = str(drain)
         instance.restart()
-    with gateway(configuration, services, tmp_path, retries=retries) as url, load(url, account) as clients:
+    with (
+        gateway(configuration, services, tmp_path, retries=retries) as balancer,
+        load(balancer.url, account) as clients,
+    ):
         for instance in services:
             for each in services:
                 eventually(partial(has_more_requests, each, requests_of(each)), 60, "the gateway uses both")
