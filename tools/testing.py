@@ -34,7 +34,7 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def prove(args: argparse.Namespace) -> int:
-    """Prove that revocation is immediate: --operations N, --seed N, --database NAME, --break cache."""
+    """Prove that revocation is immediate: --operations N, --seed N, --database NAME, --replicated, --break FAULT."""
     install_for_development()
     become([PYTHON, "-m", "tests.proof.prove", *args.arguments])
 

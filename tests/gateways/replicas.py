@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from testkit.processes import Endpoint, Pair, Service
 from tests.gateways.load_balancers import LoadBalancer, gateway
@@ -27,6 +27,10 @@ class Replicas(Endpoint):
     @property
     def log(self) -> str:
         return "".join(each.log for each in self.instances)
+
+    def sql(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement in their database, in a separate transaction, and return the rows."""
+        return self.instances[0].sql(statement, **parameters)
 
     def start(self) -> Self:
         for each in self.instances:

@@ -9,6 +9,9 @@ of overlapping requests was:
 - A request that ended before the start of any revocation of its session, with a token that has not expired, must not be
   rejected.
 - Every response must be one that occurs in normal operation: neither a 503 nor a missing response.
+
+An outage, such as the failover of a database, explains the 503s and the missing responses of requests that overlap with
+it, and nothing else. Those of a revocation leave its outcome unknown: it may have taken effect or not.
 """
 
 import math
@@ -99,6 +102,22 @@ class Operation:
         """Whether it was sent with the token of a session, and has to be rejected once the session is revoked."""
         return self.session is not None and self.kind is not Kind.LOG_IN
 
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether it got no response, or one that says that the service can't respond now."""
+        return self.status in (None, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A period in which requests may get a 503, or no response; both times in seconds, by the clock of the history."""
+
+    start: float
+    end: float
+
+    def explains(self, operation: Operation) -> bool:
+        return operation.is_unavailable and operation.start < self.end and self.start < operation.end
+
 
 class Fault(StrEnum):
     """What is wrong with an operation."""
@@ -145,6 +164,8 @@ class Verdict:
     """Protected requests that had to be rejected, and were, by the kind of the first revocation."""
     either_way: int = 0
     """Protected requests that overlapped with a revocation of their session."""
+    unavailable: int = 0
+    """Requests without a response, or with a 503, that an outage explains."""
 
     def count(self, fault: Fault, *statuses: int | None) -> int:
         """The number of counterexamples with this fault, and with one of the statuses, if given."""
@@ -152,7 +173,7 @@ class Verdict:
         return sum(not statuses or status in statuses for status in found)
 
 
-def check(history: Iterable[Operation]) -> Verdict:
+def check(history: Iterable[Operation], outages: Sequence[Outage] = ()) -> Verdict:
     """Check every operation of a history, which may be in any order."""
     operations = sorted(history, key=lambda each: each.start)
     verdict = Verdict()
@@ -164,13 +185,15 @@ def check(history: Iterable[Operation]) -> Verdict:
         verdict.operations[each.kind] += 1
         if each.kind is Kind.LOG_IN and each.succeeded:
             logins[each.session] = each
-        if each.is_protected:
-            sessions[each.session].append(each)
         if each.kind in REVOCATIONS:
             verdict.revocations[each.kind] += each.succeeded
         if each.kind in (*REVOCATIONS, Kind.ENABLE) and each.may_have_succeeded:
             changes[each.account].append(each)
-        if not each.is_expected and not each.is_protected:
+        if any(outage.explains(each) for outage in outages):
+            verdict.unavailable += 1
+        elif each.is_protected:
+            sessions[each.session].append(each)
+        elif not each.is_expected:
             verdict.counterexamples.append(Counterexample(Fault.UNEXPECTED, each))
     for session, protected in sessions.items():
         if session not in logins:

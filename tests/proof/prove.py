@@ -3,11 +3,16 @@
     python3 dev.py prove                                         two minutes; exits with 0 without a counterexample
     python3 dev.py prove --operations 2000 --database sqlite     fewer operations, on one database
     python3 dev.py prove --break cache                           with a cache of a second, which must be found: 1
+    python3 dev.py prove --replicated --operations 2000          replicas, and a database whose primary is killed
+    python3 dev.py prove --break replica-read                    with validations by a replica, which must be found: 1
 
 On each database, several actors send random requests about accounts that they share: they log in, make protected calls,
 and revoke each other's sessions in every possible way. Every request is recorded with its start, its end and its
 status, and `histories` finds those with an impossible response. Meanwhile, other clients only wait between two
 protected calls, about as long as idle connections between the services are kept.
+
+With `--replicated`, the services are replicas behind HAProxy, with one Valkey and a replicated PostgreSQL. Halfway, its
+primary is killed. Requests may get a 503, or no response, from then on until shortly after another one has taken over.
 
 The seed decides what each actor tries. It does not decide which request comes first, so no two runs are the same.
 """
@@ -18,10 +23,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
@@ -31,7 +37,9 @@ from typing import NoReturn
 from testkit.databases import POSTGRESQL, SQLITE, Databases, NewDatabase
 from testkit.postgresql import NoPostgreSQL, Server
 from testkit.processes import SETTINGS, Service, Services, services_in
+from testkit.replicated_postgresql import MissingPrograms
 from tests.proof.histories import REVOCATIONS, Fault, Verdict, check
+from tests.proof.replicated import Failover, arrangement, fail_over
 from tests.proof.workload import Population, act, idle
 
 OPERATIONS = 10_000
@@ -43,6 +51,8 @@ The product service closes a connection to the user service that was idle for 30
 MOST_SHOWN = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NAMES = {SQLITE: "SQLite", POSTGRESQL: "PostgreSQL"}
+REPLICATED = "a replicated PostgreSQL"
+CACHE, REPLICA_READ = "cache", "replica-read"
 
 
 class CachingService(Service):
@@ -59,6 +69,8 @@ class Outcome:
 
     verdict: Verdict
     seconds: float
+    failover: str = ""
+    """What happened to the primary, in words."""
 
 
 @contextmanager
@@ -98,7 +110,7 @@ def run(backend: str, folder: Path, args: argparse.Namespace, stop: Event) -> Ou
     with ExitStack() as cleanup:
         try:
             new_database = cleanup.enter_context(databases(backend, folder))
-            services = cleanup.enter_context(running(folder, new_database, cached=args.broken == "cache"))
+            services = cleanup.enter_context(running(folder, new_database, cached=args.broken == CACHE))
             population = Population(services)
             threads = cleanup.enter_context(ThreadPoolExecutor(len(PAUSES)))
             idling = []
@@ -118,6 +130,31 @@ def run(backend: str, folder: Path, args: argparse.Namespace, stop: Event) -> Ou
             raise
 
 
+def run_replicated(folder: Path, args: argparse.Namespace, stop: Event) -> Outcome:
+    """Run all clients against replicas of both services, with a failover in the middle, and check the history."""
+    folder.mkdir()
+    is_broken = args.broken == REPLICA_READ
+    with ExitStack() as cleanup:
+        try:
+            whole = cleanup.enter_context(arrangement(folder, reading_replica=is_broken))
+            population = Population(whole.services)
+            threads = cleanup.enter_context(ThreadPoolExecutor(1))
+            failing: Future[Failover] | None = None
+            if not is_broken:  # Its fault is detected without a failover.
+                failing = threads.submit(fail_over, whole.database, population, args.operations // 2, stop)
+            started = time.monotonic()
+            act(population, args.operations, args.seed, stop)
+            seconds = time.monotonic() - started
+            if failing is None:
+                return Outcome(check(population.history), seconds)
+            failover = failing.result()
+            verdict = check(population.history, [failover.outage])
+            return Outcome(verdict, seconds, failover.described(population.history))
+        except BaseException:
+            stop.set()
+            raise
+
+
 # The command
 
 
@@ -128,11 +165,15 @@ def print_report(name: str, outcome: Outcome) -> None:
     print(f"{'had to be accepted, and were':<36}{verdict.accepted:>10,}")
     print(f"{'had to be rejected, and were':<36}{rejected:>10,}")
     print(f"{'overlapped with a revocation':<36}{verdict.either_way:>10,}")
+    if outcome.failover:
+        print(f"{'503 or no response in the failover':<36}{verdict.unavailable:>10,}")
     print(f"{'unexplained 503':<36}{verdict.count(Fault.UNEXPECTED, HTTPStatus.SERVICE_UNAVAILABLE):>10,}")
     print(f"{'counterexamples':<36}{len(verdict.counterexamples):>10,}")
     print(f"{'revocation':<24}{'succeeded':>12}{'rejected after it':>20}")
     for kind in REVOCATIONS:
         print(f"{kind:<24}{verdict.revocations[kind]:>12,}{verdict.rejected[kind]:>20,}")
+    if outcome.failover:
+        print(outcome.failover)
     for counterexample in verdict.counterexamples[:MOST_SHOWN]:
         print(f"\n{counterexample}")
     if len(verdict.counterexamples) > MOST_SHOWN:
@@ -152,14 +193,25 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--operations", type=number, default=OPERATIONS, help="requests on each database (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="decides what the actors try (%(default)s)")
-    parser.add_argument("--database", choices=list(NAMES), help="default: both at the same time")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--database", choices=list(NAMES), help="default: both at the same time")
+    where.add_argument(
+        "--replicated",
+        action="store_true",
+        help="run two replicas of each service behind HAProxy, a Valkey, and a PostgreSQL whose primary is killed",
+    )
     parser.add_argument(
         "--break",
         dest="broken",
-        choices=["cache"],
-        help="add a cache of one second to the product service, which the run must detect",
+        choices=[CACHE, REPLICA_READ],
+        help="add a cache of one second to the product service, or let the user service validate tokens by a replica "
+        "that lags behind, without a failover, which the run must detect",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if {CACHE: args.replicated, REPLICA_READ: args.database}.get(args.broken):
+        parser.error(f"--break {args.broken} does not go with {'--database' if args.database else '--replicated'}")
+    args.replicated = args.replicated or args.broken == REPLICA_READ
+    return args
 
 
 def end(number: int, _: FrameType | None) -> NoReturn:
@@ -173,33 +225,41 @@ def main() -> int:
     args = arguments()
     for number in SIGNALS:
         signal.signal(number, end)
-    backends = [args.database] if args.database else list(NAMES)
+    runs: dict[str, Callable[[Path, argparse.Namespace, Event], Outcome]] = {
+        NAMES[each]: partial(run, each) for each in ([args.database] if args.database else NAMES)
+    }
+    if args.replicated:
+        runs = {REPLICATED: run_replicated}
     print(
-        f"{args.operations:,} operations on {' and on '.join(NAMES[each] for each in backends)}, seed {args.seed}; "
+        f"{args.operations:,} operations on {' and on '.join(runs)}, seed {args.seed}; "
         "the seed does not decide which request comes first.",
         flush=True,
     )
     stop = Event()
     try:
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(backends)) as threads:
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(runs)) as threads:
             try:
-                running = {each: threads.submit(run, each, Path(folder) / each, args, stop) for each in backends}
-                outcomes = {each: running[each].result() for each in backends}
+                running = {name: threads.submit(each, Path(folder) / name, args, stop) for name, each in runs.items()}
+                outcomes = {name: each.result() for name, each in running.items()}
             finally:
                 stop.set()
+    except MissingPrograms as reason:
+        print(f"prove: {reason}.", file=sys.stderr)
+        return 2
     except NoPostgreSQL as reason:
         print(f"prove: PostgreSQL is not available ({reason}). Install it, or use --database sqlite.", file=sys.stderr)
         return 2
     except Exception as problem:  # An aborted run must not pass for a proof.
         print(f"prove: the run is inconclusive: {type(problem).__name__}: {problem}", file=sys.stderr)
         return 2
-    for backend, outcome in outcomes.items():
-        print_report(NAMES[backend], outcome)
+    for name, outcome in outcomes.items():
+        print_report(name[0].upper() + name[1:], outcome)
     verdicts = [each.verdict for each in outcomes.values()]
     found = sum(len(each.counterexamples) for each in verdicts)
+    accepted = sum(each.count(Fault.ACCEPTED) for each in verdicts)
     unseen = {kind for each in verdicts for kind in REVOCATIONS if not each.rejected[kind]}
     if found:
-        print(f"\n{'The fault was found' if args.broken else 'FAILED'}: {found:,} counterexamples.")
+        print(f"\n{'The fault was found' if args.broken and accepted else 'FAILED'}: {found:,} counterexamples.")
         return 1
     if unseen:
         print(f"\nToo few operations: no request started after these kinds of revocation: {', '.join(unseen)}.")

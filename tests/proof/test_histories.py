@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.proof.histories import REVOCATIONS, SUCCESS, Fault, Kind, Operation, check
+from tests.proof.histories import REVOCATIONS, SUCCESS, Fault, Kind, Operation, Outage, check
 
 ADMIN, ONE, OTHER = "0.1", "1.2", "1.3"
 """Sessions: the admin's, and two of account 1."""
@@ -33,12 +33,13 @@ def revocation(kind: Kind, start: float, end: float, status: int | None = 0, **f
     return request(kind, start, end, status, **{"session": sender, **more, **fields})
 
 
-def faults(*history: Operation) -> list[tuple[Fault, Operation]]:
+def faults(*history: Operation, outage: Outage | None = None) -> list[tuple[Fault, Operation]]:
     """What is wrong with the history; the admin and the other session logged in long before."""
     logins = [login(ADMIN, -9, -8), login(OTHER, -9, -8)]
-    found = check([*logins, *history]).counterexamples
+    outages = [outage] if outage else []
+    found = check([*logins, *history], outages).counterexamples
     # The order of the list does not matter.
-    assert check([*reversed(history), *logins]).counterexamples == found
+    assert check([*reversed(history), *logins], outages).counterexamples == found
     return [(each.fault, each.operation) for each in found]
 
 
@@ -162,6 +163,54 @@ def test_an_unexpected_response_is_a_fault_before_and_after_a_revocation(status:
         assert faults(login(), revocation(Kind.LOG_OUT, 4, 5), odd) == [(Fault.UNEXPECTED, odd)]
     odd = request(Kind.REGISTER, 2, 3, status or 401, session=None)
     assert faults(odd) == [(Fault.UNEXPECTED, odd)]
+
+
+OUTAGE = Outage(10, 20)
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_an_outage_explains_a_503_and_a_missing_response_of_requests_that_overlap_with_it(status: int | None) -> None:
+    for start, end in ((12, 13), (9, 11), (19, 21), (9, 21)):
+        protected, register = call(start, end, status), request(Kind.REGISTER, start, end, status, session=None)
+        assert faults(login(), protected, register, outage=OUTAGE) == []
+        assert check([login(), protected, register], [OUTAGE]).unavailable == 2
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_503_or_a_missing_response_outside_an_outage_is_a_fault(status: int | None) -> None:
+    for start in (8, 21):
+        protected = call(start, start + 1, status)
+        register = request(Kind.REGISTER, start, start + 1, status, session=None)
+        assert faults(login(), protected, outage=OUTAGE) == [(Fault.UNEXPECTED, protected)]
+        assert faults(register, outage=OUTAGE) == [(Fault.UNEXPECTED, register)]
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 429, 500, 502, 504])
+def test_an_outage_explains_no_other_response(status: int) -> None:
+    odd = call(12, 13, status)
+    assert faults(login(), odd, outage=OUTAGE) == [(Fault.UNEXPECTED, odd)]
+
+
+@pytest.mark.parametrize("kind", REVOCATIONS)
+def test_an_outage_excuses_no_wrong_outcome(kind: Kind) -> None:
+    for start in (6, 12, 21):
+        late = call(start, start + 1)
+        assert faults(login(), revocation(kind, 4, 5), late, outage=OUTAGE) == [(Fault.ACCEPTED, late)]
+        early = call(start, start + 1, 401)
+        assert faults(login(), early, revocation(kind, 24, 25), outage=OUTAGE) == [(Fault.REJECTED, early)]
+    during = revocation(kind, 12, 13)
+    late = call(14, 15)
+    assert faults(login(), during, late, outage=OUTAGE) == [(Fault.ACCEPTED, late)]
+
+
+@pytest.mark.parametrize("kind", REVOCATIONS)
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_revocation_that_fails_in_an_outage_may_have_taken_effect(kind: Kind, status: int | None) -> None:
+    failed = revocation(kind, 12, 13, status)
+    for answer in (201, 401):
+        assert faults(login(), failed, call(14, 15, answer), outage=OUTAGE) == []
+    revived = call(16, 17)
+    assert faults(login(), failed, call(14, 15, 401), revived, outage=OUTAGE) == [(Fault.ACCEPTED, revived)]
 
 
 def test_the_verdict_counts_everything() -> None:

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from threading import Event, Lock
 from typing import Any, Self
 
 from testkit.processes import Endpoint, Services
+from tests.gateways.replicas import ReplicatedServices
 from tests.proof.histories import REVOCATIONS, SUCCESS, Kind, Operation
 
 ACTORS = 8
@@ -26,6 +28,10 @@ ACCOUNTS = 4  # Fewer than actors, so that several actors use one account.
 SESSIONS = 3  # The approximate maximum per account.
 EXPIRY_MARGIN = 2.0
 """Seconds by which a token may expire earlier than the response says: in the token, times are whole seconds."""
+PAUSE = 0.5
+"""Seconds that a client waits after a 503 or a missing response."""
+REGISTERED_WITHIN = 90.0
+"""Seconds in which a registration is tried again after that."""
 
 CALLS = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK, Kind.READ_ACCOUNT)
 """Protected requests that revoke nothing."""
@@ -39,6 +45,8 @@ class Account:
     username: str
     password: int = 0
     is_active: bool = True
+    is_uncertain: bool = False
+    """Whether it is unknown if a revocation took effect. The actors leave it, and only try its tokens at the end."""
     live: list["Session"] = field(default_factory=list)
     """The sessions that are not known to be revoked."""
     revoked: deque["Session"] = field(default_factory=lambda: deque(maxlen=8))
@@ -61,7 +69,8 @@ class Session:
 
     name: str
     account: Account
-    refresh_token: str
+    refresh_token: str | None
+    """None if it is unknown whether it was replaced. To use it again later would revoke the session."""
     access_tokens: list[tuple[str, float]]
     """Each with the time when it expires; a refresh does not invalidate earlier ones."""
     refreshing: Lock = field(default_factory=Lock)
@@ -71,7 +80,7 @@ class Session:
 class Population:
     """The accounts that the actors share, an admin, and the history of all requests."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services | ReplicatedServices) -> None:
         """Register the account of the admin."""
         self.services = services
         self.tag = secrets.token_hex(4)
@@ -89,6 +98,12 @@ class Population:
         if admin is None:
             raise RuntimeError("a new account can't log in")
         self.admin = admin
+
+    def replace(self, account: Account, client: "Client") -> None:
+        """Let the actors use a new account instead of this one."""
+        new = client.register()
+        with suppress(ValueError):  # Another actor was first.
+            self.accounts[self.accounts.index(account)] = new
 
 
 class Client:
@@ -115,14 +130,18 @@ class Client:
 
     def register(self) -> Account:
         """Register an account; raises RuntimeError if that fails."""
-        number = next(self._population.account_numbers)
-        account = Account(number, 0, f"user-{self._population.tag}-{number}")
-        credentials = {"username": account.username, "password": account.password_text(0)}
-        status, answer = self._send(Kind.REGISTER, account, "POST", "/register", credentials)
-        if status != SUCCESS[Kind.REGISTER]:
-            raise RuntimeError(f"the registration failed: {status}")
-        account.id = answer["id"]
-        return account
+        deadline = time.monotonic() + REGISTERED_WITHIN
+        while True:
+            # A new name each time: the account may exist although there was no response.
+            number = next(self._population.account_numbers)
+            account = Account(number, 0, f"user-{self._population.tag}-{number}")
+            credentials = {"username": account.username, "password": account.password_text(0)}
+            status, answer = self._send(Kind.REGISTER, account, "POST", "/register", credentials)
+            if status == SUCCESS[Kind.REGISTER]:
+                account.id = answer["id"]
+                return account
+            if not _is_unknown(status) or time.monotonic() > deadline:
+                raise RuntimeError(f"the registration failed: {status}")
 
     def log_in(self, account: Account) -> Session | None:
         """Log in; None if the login is rejected."""
@@ -147,15 +166,19 @@ class Client:
     def refresh(self, session: Session) -> int | None:
         """Get the session's next tokens.
 
-        :return: the status
+        :return: the status; None without a response, or if the refresh token is unknown
         """
         with session.refreshing:
+            if session.refresh_token is None:
+                return None
             body = {"refresh_token": session.refresh_token}
             started = time.monotonic()
             status, answer = self._send(Kind.REFRESH, session.account, "POST", "/refresh", body, session=session.name)
             if status == SUCCESS[Kind.REFRESH]:
                 session.refresh_token = answer["refresh_token"]
                 session.access_tokens.append(_access_token(answer, started))
+            elif _is_unknown(status):
+                session.refresh_token = None
         return status
 
     def call(self, session: Session, kind: Kind = Kind.CREATE_PRODUCT, token: int = -1) -> int | None:
@@ -208,6 +231,7 @@ class Client:
         sender = self._population.admin if kind is Kind.DISABLE else by
         status, _ = self._send_as(sender, kind, account, *requests[kind], **fields)
         if status != SUCCESS[kind]:
+            account.is_uncertain = account.is_uncertain or _is_unknown(status)
             return None
         if kind is Kind.CHANGE_PASSWORD:
             account.password = number + 1
@@ -277,8 +301,16 @@ class Client:
         except (OSError, HTTPException):
             end = time.monotonic()
             connection.close()
-        self._population.history.append(Operation(kind, account.number, start, end, status, **fields))
+        operation = Operation(kind, account.number, start, end, status, **fields)
+        self._population.history.append(operation)
+        if operation.is_unavailable:
+            time.sleep(PAUSE)
         return status, answer
+
+
+def _is_unknown(status: int | None) -> bool:
+    """Whether the request may have taken effect without success."""
+    return status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _access_token(answer: Mapping[str, Any], sent: float) -> tuple[str, float]:
@@ -292,7 +324,9 @@ def step(client: Client, population: Population, rng: random.Random) -> None:
     """An actor's next step: one request, or a revocation followed by a call with each revoked session."""
     account = rng.choice(population.accounts)
     live, revoked = list(account.live), list(account.revoked)
-    if revoked and rng.random() < 0.1:
+    if account.is_uncertain:
+        population.replace(account, client)
+    elif revoked and rng.random() < 0.1:
         client.call(rng.choice(revoked), rng.choice(CALLS), token=rng.choice((0, -1)))
     elif not account.is_active:
         client.enable(account) if rng.random() < 0.5 else client.log_in(account)
@@ -312,7 +346,7 @@ def step(client: Client, population: Population, rng: random.Random) -> None:
             client.call(session, rng.choice(CALLS))
         account.note_revoked(revoked_now)
         if kind is Kind.DELETE_ACCOUNT:
-            population.accounts[population.accounts.index(account)] = client.register()
+            population.replace(account, client)
 
 
 def act(population: Population, operations: int, seed: int, stop: Event) -> None:
