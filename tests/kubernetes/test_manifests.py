@@ -1,6 +1,7 @@
 """Rules of the manifests that no schema has: names on both sides of a reference, and what every pod must have."""
 
 import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -341,10 +342,28 @@ def test_databases_acknowledge_no_commit_that_a_failover_would_lose(production: 
         assert each["spec"]["postgresql"]["synchronous"]["dataDurability"] == "required"
 
 
-def test_the_gateway_forwards_no_token_validation(production: Overlay) -> None:
-    first, rest = production.named("HTTPRoute", "user-service")["spec"]["rules"]
-    assert first == {"matches": [{"path": {"type": "PathPrefix", "value": "/validate-token"}}]}
-    assert rest["backendRefs"][0]["name"] == "user-service"
+def backend_of(route: dict[str, Any], path: str) -> str | None:
+    """The Service that gets a request for this path: by the longest prefix of whole segments, if any Service does."""
+    rules = {
+        match["path"]["value"].rstrip("/"): rule
+        for rule in route["spec"]["rules"]
+        for match in rule.get("matches", [{"path": {"type": "PathPrefix", "value": "/"}}])
+        if match["path"]["type"] == "PathPrefix"
+    }
+    longest = max((prefix for prefix in rules if f"{path}/".startswith(f"{prefix}/")), key=len)
+    return next((backend["name"] for backend in rules[longest].get("backendRefs", [])), None)
+
+
+def test_the_gateway_forwards_no_operation_for_services_and_gateways(production: Overlay) -> None:
+    for name in SERVICES:
+        route = production.named("HTTPRoute", name)
+        document = json.loads((ROOT / name / "openapi.json").read_text(encoding="utf-8"))
+        internal = {"/validate-token", "/introspect", "/forward-auth"} & document["paths"].keys()
+        assert len(internal) == (3 if name == "user-service" else 0)
+        for path in (*internal, *(f"{path}/x" for path in internal)):
+            assert backend_of(route, path) is None, path
+        for path in ("/", *document["paths"].keys() - internal):
+            assert backend_of(route, path) == name, path
 
 
 def test_prometheus_scrapes_each_pod_of_both_services(production: Overlay) -> None:
