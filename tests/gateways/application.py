@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,3 +60,13 @@ def running_application() -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def main() -> None:
+    """Serve until a signal comes, at the port of the option `--port=`."""
+    port = int(sys.argv[1].removeprefix("--port="))
+    ThreadingHTTPServer(("", port), _Echo).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
