@@ -29,6 +29,9 @@ DEPLOYMENTS = [f"Deployment/{name}" for name in SERVICES]
 SHUTDOWN = 8 + 2
 """Seconds that a service has, after DRAIN_SECONDS, for running requests and to end."""
 
+SLOW_START = 120
+"""Seconds that a service may take to start on a busy machine."""
+
 MAX_CONNECTIONS = 100
 """Of a PostgreSQL, unless configured; three are reserved for superusers."""
 
@@ -107,11 +110,15 @@ def test_services_have_probes(overlay: Overlay) -> None:
             assert paths == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}
             for probe in ("startup", "liveness", "readiness"):
                 assert container[f"{probe}Probe"]["httpGet"]["port"] in pod.ports
+            startup = container["startupProbe"]
+            assert startup["failureThreshold"] * startup["periodSeconds"] >= SLOW_START
 
 
 def test_an_update_never_has_fewer_pods(overlay: Overlay) -> None:
-    drain = PRODUCTION_DEFAULTS["drain_seconds"]
     for name in SERVICES:
+        drain = float(overlay.named("ConfigMap", name)["data"]["DRAIN_SECONDS"])
+        # In development too: otherwise the pods that end refuse connections that the cluster still sends them.
+        assert drain >= PRODUCTION_DEFAULTS["drain_seconds"]
         deployment = overlay.named("Deployment", name)["spec"]
         assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
         assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] > drain + SHUTDOWN
