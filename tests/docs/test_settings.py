@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from chassis.settings import ServiceSettings, as_markdown
+from chassis.process.configuration import as_markdown
+from chassis.settings import ServiceSettings
 from product_service.settings import Settings as ProductSettings
 from tests.documents import DOCUMENTS, ROOT, prose, read
 from user_service.settings import SAMPLE_KEYS

@@ -11,7 +11,7 @@ from kubernetes_validate import latest_version
 from kubernetes_validate import validate as validate_strictly
 from kubernetes_validate.utils import SchemaNotFoundError
 
-from chassis import settings as chassis_settings
+from chassis.process import configuration
 from chassis.settings import PRODUCTION_DEFAULTS, ServiceSettings
 from product_service.settings import Settings as ProductSettings
 from testkit.processes import SETTINGS
@@ -242,8 +242,8 @@ def test_the_services_accept_their_settings(
             monkeypatch.delenv(name, raising=False)
         for name, value in overlay.named("ConfigMap", service_of(pod))["data"].items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(chassis_settings, "SECRETS", secrets_of(overlay, pod, tmp_path / pod.owner))
-        settings = chassis_settings.load(SERVICES[service_of(pod)])
+        monkeypatch.setattr(configuration, "SECRETS", secrets_of(overlay, pod, tmp_path / pod.owner))
+        settings = configuration.load(SERVICES[service_of(pod)])
         assert settings.database_password
         assert settings.environment == overlay.name
         assert not settings.migrate_on_start

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chassis.guessing import is_guessable_key
-from chassis.settings import SAMPLE_SERVICE_KEY, load
+from chassis.process.configuration import load
+from chassis.settings import SAMPLE_SERVICE_KEY
 from testkit import preloaded
 from testkit.users import KEY, MakeSettings
 from user_service.security.keys import signing_key

@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 from auth_client.settings import AuthClientSettings
-from chassis.settings import ServiceSettings, as_markdown
+from chassis.process.configuration import as_markdown
+from chassis.settings import ServiceSettings
 from testkit.applications import running
 from testkit.user_service_stub import ADA, UserServiceStub
 

@@ -118,7 +118,8 @@ from chassis.database.migrations import Migrations
 from chassis.http.routing import Router
 from chassis.process.server import run_command
 from chassis.process.watchdog import watched_loop
-from chassis.settings import ServiceSettings, load
+from chassis.process.configuration import load
+from chassis.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):

@@ -10,7 +10,8 @@ import pytest
 from pydantic import Field, SecretStr, ValidationError
 from sqlalchemy import make_url
 
-from chassis.settings import SAMPLE_DATABASE_PASSWORD, ServiceSettings, as_markdown, load
+from chassis.process.configuration import as_markdown, load
+from chassis.settings import SAMPLE_DATABASE_PASSWORD, ServiceSettings
 from testkit.library import LibrarySettings, make_settings
 
 
@@ -48,7 +49,7 @@ def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_secrets_are_files_that_environment_variables_override(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("chassis.settings.SECRETS", tmp_path)
+    monkeypatch.setattr("chassis.process.configuration.SECRETS", tmp_path)
     for name, content in (("database_password", "p@ss word\n"), ("host", "0.0.0.0"), ("workers", ""), ("other", "x")):
         (tmp_path / name).write_text(content, encoding="utf-8")
     set_all(monkeypatch, DATABASE_URL="postgresql://ada@host/name", HOST="127.0.0.2")
@@ -60,7 +61,7 @@ def test_secrets_are_files_that_environment_variables_override(monkeypatch: pyte
 def test_errors_about_a_secret_do_not_show_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("chassis.settings.SECRETS", tmp_path)
+    monkeypatch.setattr("chassis.process.configuration.SECRETS", tmp_path)
     (tmp_path / "port").write_text("not-a-port", encoding="utf-8")
     (tmp_path / "database_password").write_text("hidden", encoding="utf-8")
     with pytest.raises(SystemExit):

@@ -10,8 +10,8 @@ from auth_client.client import AuthClient
 from chassis import logs, metrics
 from chassis.database.purge import purge_periodically
 from chassis.http import application, health
+from chassis.process.configuration import load
 from chassis.process.watchdog import watched_loop
-from chassis.settings import load
 from product_service import __version__
 from product_service.api import health as product_service_health
 from product_service.api import import_export, products

@@ -11,8 +11,8 @@ from chassis import logs, metrics
 from chassis.database.purge import purge_periodically
 from chassis.errors import READ_ERRORS
 from chassis.http import application, health
+from chassis.process.configuration import load
 from chassis.process.watchdog import watched_loop
-from chassis.settings import load
 from user_service import __version__
 from user_service.api import accounts, forward_auth, introspection, sessions, tokens, users, validation
 from user_service.api import health as user_service_health

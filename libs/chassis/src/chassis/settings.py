@@ -1,21 +1,21 @@
 """The settings that all services share.
 
-They are read from environment variables, then from `.env` in the current folder, then from the files in `SECRETS`.
+They are read from environment variables, then from `.env` in the current folder, then from the files in
+`/run/secrets`.
 
 An empty value counts as unset, and lists are separated by commas. A service starts only if all settings are valid, and
-in production safe. Otherwise, `load` prints one line per error and warning, without the values, and ends the process.
+in production safe: see `chassis.process.configuration`.
 """
 
 import ipaddress
 import re
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
@@ -36,9 +36,6 @@ PRODUCTION_DEFAULTS = {"drain_seconds": 5.0, "watchdog_seconds": 30.0}
 
 SAMPLE_DATABASE_PASSWORD = "development-only"  # noqa: S105 - it is public, in docker-compose.yml
 SAMPLE_SERVICE_KEY = "development-only-key-of-the-product-service"  # Likewise.
-
-SECRETS = Path("/run/secrets")
-"""Where Docker mounts secrets: a file for each setting, such as `secret_key`."""
 
 # The other values of libpq permit a connection without TLS.
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
@@ -345,9 +342,6 @@ class ServiceSettings(BaseSettings):
         return origin in self.allowed_origins
 
 
-S = TypeVar("S", bound=ServiceSettings)
-
-
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is that of this machine, without a look-up."""
     try:
@@ -362,76 +356,3 @@ def unencrypted(setting: str, url: URL) -> list[str]:
     if is_local or url.query.get("sslmode") in _ENCRYPTED:
         return []
     return [f"{setting} has no sslmode that demands TLS. The connection to the database may be unencrypted"]
-
-
-def load(settings_class: type[S]) -> S:
-    """Read the settings of this process. On errors, print one line for each and exit with status 2.
-
-    Every error is printed at once, with the warnings of a start in production.
-    """
-    try:
-        return _read(settings_class)
-    except ValidationError as error:
-        reasons, warnings = _findings(settings_class, error)
-        fail(*reasons, warnings=warnings)
-    except UnicodeDecodeError:
-        fail(".env: is not UTF-8 text")
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-
-
-def _read(settings_class: type[S], **values: Any) -> S:
-    # pydantic-settings warns of a missing folder.
-    return settings_class(_secrets_dir=SECRETS if SECRETS.is_dir() else None, **values)
-
-
-def fail(*lines: str, warnings: Sequence[str] = ()) -> NoReturn:
-    """Exit with status 2 before the service has started, printing one line per warning and per error."""
-    for line in warnings:
-        print(f"warning: {line}", file=sys.stderr)
-    for line in lines:
-        print(f"cannot start: {line}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def as_markdown(settings_class: type[ServiceSettings]) -> str:
-    """The settings as a table: variable, default, description."""
-    rows = ["| variable | default | |", "|---|---|---|"]
-    for name, field in settings_class.model_fields.items():
-        shown = ",".join(field.default) if isinstance(field.default, list) else field.default
-        default = "" if shown in (None, "", {}) else f"`{shown}`"
-        rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
-    return "\n".join(rows)
-
-
-def _findings(settings_class: type[ServiceSettings], error: ValidationError) -> tuple[list[str], list[str]]:
-    """Everything that is wrong with the settings of this process, and what is risky about them."""
-    problems = error.errors()
-    errors = [line for each in problems for line in _lines(each["loc"], each["msg"])]
-    invalid = {
-        str(each["loc"][0]): settings_class.model_fields[str(each["loc"][0])] for each in problems if each["loc"]
-    }
-    if not invalid:
-        unusable = problems[0].get("ctx", {}).get("error")
-        return errors, [*unusable.warnings] if isinstance(unusable, UnusableSettings) else []
-    if any(field.is_required() for field in invalid.values()):
-        return errors, []
-    # The other settings can only be checked together with valid values.
-    try:
-        settings = _read(settings_class, **{name: field.get_default() for name, field in invalid.items()})
-    except ValidationError as error_of_others:
-        reasons, warnings = _findings(settings_class, error_of_others)
-    else:
-        reasons, warnings = [], settings.risky() if settings.environment == "production" else []
-
-    names = {name.upper() for name in invalid}
-
-    def is_about_others(sentence: str) -> bool:
-        return names.isdisjoint(re.findall("[A-Z_]+", sentence))
-
-    return errors + list(filter(is_about_others, reasons)), list(filter(is_about_others, warnings))
-
-
-def _lines(location: tuple[int | str, ...], message: str) -> list[str]:
-    message = message.removeprefix("Value error, ")
-    return [f"{str(location[0]).upper()}: {message}"] if location else message.split("\n")

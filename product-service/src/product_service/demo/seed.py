@@ -20,7 +20,7 @@ import httpx
 
 from chassis.database.transactions import Database
 from chassis.errors import DatabaseBusy, DatabaseUnavailable, OutcomeUnknown
-from chassis.settings import load
+from chassis.process.configuration import load
 from product_service.demo import large_catalogue
 from product_service.settings import Settings
 

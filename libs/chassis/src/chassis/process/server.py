@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from chassis import logs, metrics
 from chassis.database.migrations import MigrationRefused, Migrations
 from chassis.errors import DomainError, Invalid
+from chassis.process.configuration import as_markdown, fail, load
 from chassis.process.startup import importing
-from chassis.settings import ServiceSettings, as_markdown, fail, load
+from chassis.settings import ServiceSettings
 
 if TYPE_CHECKING:
     import asyncio
