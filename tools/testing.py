@@ -123,6 +123,12 @@ def test_installation(args: argparse.Namespace) -> int:
     _become_pytest("tests/installation", "tests/launcher", *args.arguments)
 
 
+def test_processes(args: argparse.Namespace) -> int:
+    """Test kills, restarts, restores and worker processes of both services; all further arguments go to pytest."""
+    install_for_development()
+    _become_pytest("tests/processes", *args.arguments)
+
+
 def test_large(args: argparse.Namespace) -> int:
     """Test with a catalogue of 100,000 products, which takes minutes; all further arguments go to pytest."""
     install_for_development()

@@ -35,6 +35,7 @@ COMMANDS = (
     *("test-containers", "test-gateways", "test-upgrade", "test-windows", "prove", "fuzz", "attack", "check", "fix"),
     *("bench", "migrate", "revision", "openapi", "diagrams", "screenshots", "seed", "lock", "pin-images"),
     *("make-secrets", "traces", "test-observability", "test-discovery", "test-failover", "audit", "load", "soak"),
+    "test-processes",
 )
 # Variables of the tests' own environment that must not reach the launcher.
 SETTINGS = re.compile(

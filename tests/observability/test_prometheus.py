@@ -15,7 +15,7 @@ import pytest
 from testkit.processes import Services, eventually, free_port, services_in
 from tests.observability.observers import DEPLOY, Prometheus, alertmanager, prometheus
 from tests.observability.test_rules import ALERTS
-from tests.system.test_metrics import alive, restart_workers, stop
+from tests.processes.test_metrics import alive, restart_workers, stop
 
 PANELS = json.loads((DEPLOY / "grafana" / "dashboards" / "twinlatch.json").read_text(encoding="utf-8"))["panels"]
 EXPRESSIONS = [(panel["title"], each["expr"]) for panel in PANELS for each in panel.get("targets", ())]

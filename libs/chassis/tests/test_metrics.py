@@ -1,4 +1,4 @@
-"""The metrics of every service, recorded in this process. tests/system/test_metrics.py scrapes real ones."""
+"""The metrics of every service, recorded in this process. tests/processes/test_metrics.py scrapes real ones."""
 
 import asyncio
 import socket

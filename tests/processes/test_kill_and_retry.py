@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from testkit.processes import SETTINGS, Account, Service, Services
-from tests.system.dying_product_service import ORDER
+from tests.processes.dying_product_service import ORDER
 
 ROOT = Path(__file__).resolve().parents[2]
 LAMP = {"name": "Lamp", "price": "19.99", "quantity": 3}
@@ -18,7 +18,7 @@ class DyingService(Service):
 
     @property
     def module(self) -> str:
-        return "tests.system.dying_product_service"
+        return "tests.processes.dying_product_service"
 
     def die_after_the_next_commit(self) -> None:
         (self.folder / ORDER).touch()
