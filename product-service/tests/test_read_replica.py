@@ -3,6 +3,7 @@
 Another database plays the replica, so that tests see which of the two answers. tests/failover has real replicas.
 """
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from chassis.database.url import as_text
 from product_service.main import create_app
 from testkit.applications import running
 from testkit.databases import MigrationsOf, NewDatabase
-from testkit.library import logged
+from testkit.library import connection_to, logged
 from testkit.processes import free_port
 from testkit.products import MakeSettings, bearer, create, product, store
 from testkit.user_service_stub import ADA
@@ -68,7 +69,7 @@ async def test_without_the_replica_the_primary_answers_until_it_is_back(
             # It is not tried again before some time has passed, and a lasting outage is one line.
             assert [line["message"] for line in log.lines if line["level"] == "warning"] == [
                 "database unavailable",
-                "reading from the primary, because the replica does not answer",
+                "reading from the primary, because the replica is busy or unavailable",
             ]
         monkeypatch.setattr(replica, "RETRY_INTERVAL", 0.0)
         reader._next_attempt = 0.0
@@ -78,6 +79,22 @@ async def test_without_the_replica_the_primary_answers_until_it_is_back(
             for _ in range(2):
                 assert (await client.get("/products")).json() == [product]
             assert [line["message"] for line in log.lines] == ["reading from the replica again", "request", "request"]
+
+
+@pytest.mark.postgresql
+async def test_a_replica_that_holds_up_reads_is_replaced(
+    make_settings: MakeSettings, new_database: NewDatabase, migrations_of: MigrationsOf
+) -> None:
+    replica_url = new_database(migrations_of)
+    app = create_app(make_settings(database_read_url=replica_url, database_pool_timeout=1))
+    async with running(app) as client:
+        product = await create(client)
+        with connection_to(replica_url) as other:
+            # As a replayed migration may.
+            other.exec_driver_sql("LOCK TABLE products IN ACCESS EXCLUSIVE MODE")
+            # More than there are connections: some wait for one, and the others for the lock.
+            answers = await asyncio.gather(*(client.get("/products") for _ in range(15)))
+        assert [(each.status_code, each.json()) for each in answers] == [(200, [product])] * 15
 
 
 @pytest.mark.parametrize(

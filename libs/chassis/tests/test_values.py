@@ -230,6 +230,11 @@ def test_invalid_cursors_are_rejected(cursor: str) -> None:
             "postgresql://[::1]:5433,h2/name",
             "postgresql+psycopg2:///name?host=%3A%3A1%2Ch2&port=5433%2C5432&target_session_attrs=primary",
         ),
+        # A host as a parameter takes the place of the one before the name.
+        *(
+            (typed, "postgresql+psycopg2://u@/name?host=%2Frun%2Fpg&port=5433")
+            for typed in ("postgresql://u@h0:5433/name?host=/run/pg", "postgresql://u@/name?host=/run/pg:5433")
+        ),
     ],
 )
 def test_database_urls_get_the_installed_driver(typed: str, meant: str) -> None:
@@ -260,6 +265,11 @@ def test_database_urls_get_the_installed_driver(typed: str, meant: str) -> None:
         "postgresql://u:hunter2@h1:0,h2/name",
         "postgresql://u:hunter2@h1,h2:65536/name",
         "postgresql://u:hunter2@h1,h2/name?host=h3",
+        "postgresql://u:hunter2@h1/name?host=h2,h3",
+        "postgresql://u:hunter2@h1,h 2/name",
+        "postgresql://u:p@hunter2@h1/name",
+        "postgresql://u:p@hunter2@h1,h2/name",
+        "postgresql://u@/name?host=h1,h2&port=hunter2",
         "postgresql://u:hunter2@/name?host=h1,h2&port=1,2,3",
         "postgresql://u:hunter2@h1,h2/name?target_session_attrs=any",
         "postgresql://u:hunter2@h1/name?target_session_attrs=standby",
@@ -300,6 +310,7 @@ def test_urls_that_are_of_no_replica_are_rejected(typed: str) -> None:
     [
         ("postgresql://u:hunter2@h1,h2:1/name?sslmode=require", "postgresql://u:***@h1:5432,h2:1/name"),
         ("postgresql://h1,h2/name", "postgresql://h1:5432,h2:5432/name"),
+        ("postgresql://[::1],h2/name", "postgresql://[::1]:5432,h2:5432/name"),
         ("postgresql://u@h1/name?sslmode=require", "postgresql://u@h1/name"),
     ],
 )

@@ -352,7 +352,8 @@ def is_loopback(host: str) -> bool:
 
 def unencrypted(setting: str, url: URL) -> list[str]:
     """The warning of a PostgreSQL on another host without TLS."""
-    is_local = all(host.startswith("/") or is_loopback(host) for host in hosts(url))
+    addresses = [*hosts(url), *url.normalized_query.get("hostaddr", ())]
+    is_local = all(host.startswith("/") or is_loopback(host) for host in addresses)
     if is_local or url.query.get("sslmode") in _ENCRYPTED:
         return []
     return [f"{setting} has no sslmode that demands TLS. The connection to the database may be unencrypted"]

@@ -28,13 +28,15 @@ T = TypeVar("T")
 RETRY_INTERVAL = 5.0
 """Seconds between two attempts to use a replica that did not answer."""
 
-CONNECT_TIMEOUT = 2.0
-"""Seconds to wait for a connection to the replica, for each of its hosts: there is the primary to read from."""
+POOL_TIMEOUT = 2.0
+"""Seconds to wait for a connection to the replica, for each of its hosts, and for a lock: there is the primary."""
 
 CONNECTION_LIFETIME = 60
 """Seconds after which a connection is replaced, so that it leaves a replica that was taken out."""
 
-REPLACED = Gauge("read_replica_replaced", "Processes that read from the primary because their replica doesn't answer.")
+REPLACED = Gauge(
+    "read_replica_replaced", "Processes that read from the primary because their replica is busy or unavailable."
+)
 
 
 class ReplicaFirst(Generic[R]):
@@ -44,34 +46,39 @@ class ReplicaFirst(Generic[R]):
         self, url: str, primary: Database[R], repositories: Callable[[Session], R], settings: "ServiceSettings"
     ) -> None:
         """:param url: of the replica, as `chassis.database.url.normalise` returns it with `replica=True`"""
-        timeouts = Timeouts(min(CONNECT_TIMEOUT, settings.database_pool_timeout), settings.database_timeout)
+        timeouts = Timeouts(min(POOL_TIMEOUT, settings.database_pool_timeout), settings.database_timeout)
         readers = settings.database_pool_size - settings.database_pool_size // 2
         engine = postgresql_engine(url, readers, timeouts, writes=False, connection_lifetime=CONNECTION_LIFETIME)
         if settings.slow_statement_seconds:
             log_slow_statements(engine, settings.slow_statement_seconds)
-        threads = BoundedThreadPool(
-            "replica-read", readers, settings.database_pool_timeout, DatabaseBusy, timeouts.run_timeout
-        )
+        threads = BoundedThreadPool("replica-read", readers, timeouts.pool_timeout, DatabaseBusy, timeouts.run_timeout)
         self._replica = Reads(engine, threads, repositories)
         self._primary = primary
+        self._longest = timeouts.pool_timeout + timeouts.run_timeout
         self._is_out = False
         self._next_attempt = 0.0
         self._log = logs.get("chassis.database")
 
     async def read(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` on the replica, or on the primary if the replica doesn't answer. Raises as `Database.read`."""
-        if self._is_out:
-            if time.monotonic() < self._next_attempt:
-                return await self._primary.read(work, *args, **kwargs)
-            # The others keep reading from the primary while this one waits.
-            self._next_attempt = time.monotonic() + RETRY_INTERVAL
+        """Run `work` on the replica, or on the primary if the replica is busy or unavailable.
+
+        Raises as `Database.read`.
+        """
+        if time.monotonic() < self._next_attempt:
+            return await self._primary.read(work, *args, **kwargs)
+        tries_again = self._is_out
+        if tries_again:
+            # The others keep reading from the primary meanwhile.
+            self._next_attempt = time.monotonic() + self._longest
         try:
             result = await self._replica.read(work, *args, **kwargs)
-        except DatabaseUnavailable:
+        except (DatabaseBusy, DatabaseUnavailable):
             self._next_attempt = time.monotonic() + RETRY_INTERVAL
             self._set_out(is_out=True)
             return await self._primary.read(work, *args, **kwargs)
-        self._set_out(is_out=False)
+        if tries_again:
+            self._next_attempt = 0.0
+            self._set_out(is_out=False)
         return result
 
     async def write(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -87,6 +94,6 @@ class ReplicaFirst(Generic[R]):
         self._is_out = is_out
         REPLACED.set(is_out)
         if is_out:
-            self._log.warning("reading from the primary, because the replica does not answer")
+            self._log.warning("reading from the primary, because the replica is busy or unavailable")
         else:
             self._log.info("reading from the replica again")

@@ -22,7 +22,7 @@ _ROLE = "target_session_attrs"  # of libpq
 # What SQLAlchemy takes for a login and for a host. It knows only one host.
 _PARTS = re.compile(r"([^:]*://|)((?:[^:/@]*(?::[^@]*)?@)?)([^/?@]*)(.*)", re.DOTALL)
 # An IPv6 address has brackets where a port may follow.
-_HOST = re.compile(r"\[?([0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*|[^:\[\]]+)\]?(?::([0-9]{1,5}))?")
+_HOST = re.compile(r"\[?([0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*|[^:@\[\]\s]+)\]?(?::([0-9]{1,5}))?")
 
 
 class UnusableDatabaseUrl(ValueError):
@@ -63,11 +63,13 @@ def normalise(url: str, *, replica: bool = False) -> str:
 
 def _with_hosts(url: URL, written: Sequence[str]) -> URL:
     """:param written: the hosts between the login and the path, if there are several"""
+    if "@" in (url.host or ""):
+        raise UnusableDatabaseUrl("has an @ in the login, which must be written as %40")
     in_query = [host for each in url.normalized_query.get("host", ()) for host in each.split(",")]
-    if written and in_query:
+    if in_query and (written or (url.host and len(in_query) > 1)):
         raise UnusableDatabaseUrl("has hosts twice: before the name of the database, and as parameters")
     tokens = [*written] or in_query
-    if len(tokens) < 2:
+    if not tokens:
         return url
     ports = ",".join(url.normalized_query.get("port", ())).split(",")
     if len(ports) == 1:
@@ -77,11 +79,14 @@ def _with_hosts(url: URL, written: Sequence[str]) -> URL:
     pairs = []
     for token, port in zip(tokens, ports, strict=True):
         match = _HOST.fullmatch(token)
-        if match is None or not 1 <= int(match[2] or port or DEFAULT_PORT) <= 65535:
-            raise UnusableDatabaseUrl("must have hosts like db1:5432,db2:5432")
-        pairs.append((match[1], match[2] or port or DEFAULT_PORT))
+        number = (match[2] if match else None) or port or str(url.port or DEFAULT_PORT)
+        if match is None or not number.isdecimal() or not 1 <= int(number) <= 65535:
+            raise UnusableDatabaseUrl("must have hosts like db1:5432,db2:5432, and an @ in the login as %40")
+        pairs.append((match[1], number))
     names, numbers = (",".join(column) for column in zip(*pairs, strict=True))
-    return url.set(host=None, port=None).update_query_dict({"host": names, "port": numbers})
+    # A single host as a parameter takes the place of the one before the name, as in libpq.
+    without_host = URL.create(url.drivername, url.username, url.password, database=url.database, query=url.query)
+    return without_host.update_query_dict({"host": names, "port": numbers})
 
 
 def _with_role(url: URL, *, replica: bool) -> URL:
@@ -125,7 +130,8 @@ def without_secrets(url: URL) -> str:
     if not is_several(url):
         return shown
     ports = url.normalized_query["port"][0].split(",")
-    addresses = ",".join(f"{host}:{port}" for host, port in zip(hosts(url), ports, strict=True))
+    named = [f"[{host}]" if ":" in host else host for host in hosts(url)]
+    addresses = ",".join(f"{host}:{port}" for host, port in zip(named, ports, strict=True))
     return shown.replace("@/", f"@{addresses}/") if url.username else shown.replace("///", f"//{addresses}/")
 
 
