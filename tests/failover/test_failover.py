@@ -89,21 +89,16 @@ def test_a_failover_loses_no_acknowledged_write_and_accepts_no_revoked_token(
 def test_a_client_reads_its_writes_while_the_replica_is_behind(cluster: ReplicatedPostgreSQL, tmp_path: Path) -> None:
     with services_on(cluster, tmp_path) as (services, with_replica):
         owner = services.sign_up()
-        replicas = cluster.wait_for_replicas()
-        for replica in replicas:
-            replica.pause_replay()
-        try:
-            with with_replica.client() as client:
+        with with_replica.client() as client:
+            with ExitStack() as paused:
+                for replica in cluster.wait_for_replicas():
+                    paused.enter_context(replica.replay_paused())
                 created = client.post("/products", json=DRAFT, headers=owner.bearer)
                 path = created.headers["location"]
                 assert client.get(path, headers=owner.bearer).status_code == httpx.codes.OK
                 assert len(client.get("/products", headers=owner.bearer).json()) == 1
                 problem(client.get(path), 404, "product-not-found")
                 assert client.get("/products").json() == []
-        finally:
-            for replica in replicas:
-                replica.resume_replay()
-        with with_replica.client() as client:
             eventually(lambda: client.get(path).status_code == httpx.codes.OK)
 
 

@@ -90,6 +90,14 @@ class _Process:
                 **self._user,
             )
 
+    def suspend(self) -> None:
+        assert self._popen is not None
+        self._popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._popen is not None
+        self._popen.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Send SIGKILL to the group, and wait for its leader."""
         if self._popen is not None:
@@ -133,13 +141,18 @@ class Node:
                         process.kill()
                 eventually(lambda: all(map(_has_ended, processes)), _WITHIN, f"the end of {self.name}")
 
-    def pause_replay(self) -> None:
-        """Let this replica receive further changes, and not show them, until `resume_replay`."""
-        self.execute("SELECT pg_wal_replay_pause()")
-        eventually(lambda: self.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], _WITHIN)
-
-    def resume_replay(self) -> None:
-        self.execute("SELECT pg_wal_replay_resume()")
+    @contextmanager
+    def replay_paused(self) -> Iterator[None]:
+        """Let this replica receive changes, and not show them, while the context lasts: some seconds at most."""
+        # Otherwise, Patroni would soon resume it.
+        self._patroni.suspend()
+        try:
+            self.execute("SELECT pg_wal_replay_pause()")
+            eventually(lambda: self.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], _WITHIN)
+            yield
+        finally:
+            self.execute("SELECT pg_wal_replay_resume()")
+            self._patroni.resume()
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:
