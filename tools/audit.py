@@ -5,9 +5,10 @@ What it permits, and why, is in audit.toml. The programs have an environment of 
 
 import json
 import re
+import shutil
 import subprocess
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatch
@@ -20,6 +21,8 @@ from tools.processes import run
 from tools.services import ROOT, services_present
 
 PERMITTED = tomllib.loads(Path(__file__).with_name("audit.toml").read_text(encoding="utf-8"))
+UNWANTED_FILTERS = ("allowlist.is_line_allowlisted", "heuristic.is_lock_file", "heuristic.is_swagger_file")
+"""Filters of detect-secrets that hide findings for a comment in the line, or for the name of the file."""
 
 
 class Verdict(StrEnum):
@@ -57,13 +60,22 @@ def all_parts(programs: Path, sboms: Path, *, offline: bool) -> list[Part]:
     :param offline: leave out what needs a network
     """
     skipped = Part("advisories", Verdict.LEFT_OUT, "vulnerabilities were not looked up, because of --offline")
-    return [
-        skipped if offline else advisories(programs, _locks()),
-        code(ROOT),
-        secrets(programs, ROOT),
-        licences(programs, PYTHON, _names(_locks())),
-        bills_of_materials(programs, sboms),
-    ]
+    parts: dict[str, Callable[[], Part]] = {
+        "advisories": lambda: skipped if offline else advisories(programs, _locks()),
+        "code": lambda: code(ROOT),
+        "secrets": lambda: secrets(programs, ROOT),
+        "licences": lambda: licences(programs, PYTHON, _names(_locks())),
+        "sbom": lambda: bills_of_materials(programs, sboms),
+    }
+    return [_audited(name, part) for name, part in parts.items()]
+
+
+def _audited(name: str, part: Callable[[], Part]) -> Part:
+    """The result of a part, or that it could not run: the other parts still count."""
+    try:
+        return part()
+    except (CommandError, OSError) as problem:
+        return Part(name, Verdict.NOT_AUDITED, str(problem))
 
 
 def advisories(programs: Path, locks: Sequence[Path]) -> Part:
@@ -107,17 +119,21 @@ def code(folder: Path) -> Part:
 
 def secrets(programs: Path, folder: Path) -> Part:
     """Look for secrets in the tracked files, with detect-secrets."""
-    listed = _captured(["git", "ls-files", "-z"], folder)
-    if listed.returncode:
-        raise CommandError("The search for secrets needs a git repository: it takes the tracked files.")
+    if not shutil.which("git") or (listed := _captured(["git", "ls-files", "-z"], folder)).returncode:
+        raise CommandError("The search for secrets needs git and a git repository: it takes the tracked files.")
     left_out = [each["files"] for each in PERMITTED["generated"]]
-    files = [
+    tracked = [
         name
         for name in listed.stdout.split("\0")
         if (folder / name).is_file() and not any(fnmatch(name, pattern) for pattern in left_out)
     ]
+    # detect-secrets skips these extensions whatever its options are.
+    ask = "from detect_secrets.filters.heuristic import IGNORED_FILE_EXTENSIONS as all; print(*all)"
+    extensions = _captured([str(programs / Path(PYTHON).name), "-c", ask]).stdout.split()
+    files = [name for name in tracked if Path(name).suffix not in extensions]
     # Without verification, because that would send what it has found to somebody.
-    ended = _captured([str(programs / "detect-secrets"), "scan", "--no-verify", *files], folder)
+    options = ["--no-verify", *(f"--disable-filter=detect_secrets.filters.{each}" for each in UNWANTED_FILTERS)]
+    ended = _captured([str(programs / "detect-secrets"), "scan", *options, "--", *files], folder)
     if ended.returncode:
         raise CommandError(f"detect-secrets failed: {ended.stderr.strip()}")
     found, permitted = [], 0
@@ -129,6 +145,8 @@ def secrets(programs: Path, folder: Path) -> Part:
             else:
                 found.append(f"{name}:{each['line_number']}: {each['type']}")  # Not the line: this may be a log.
     summary = f"{len(files)} files, {len(found)} findings, {permitted} permitted samples"
+    if skipped := len(tracked) - len(files):
+        summary += f"; skipped for their extensions: {skipped}"
     return Part("secrets", Verdict.FAILED if found else Verdict.PASSED, summary, found)
 
 
@@ -170,7 +188,9 @@ def _licence(entry: Mapping[str, Any]) -> str:
 
 
 def _is_permitted(expression: str) -> bool:
-    """Whether one of the alternatives has only permitted licences."""
+    """Whether one of the alternatives has only permitted licences. An expression with parentheses is not evaluated."""
+    if "(" in expression and re.search(" (AND|OR) ", expression):
+        return False
 
     def permits(licence: str) -> bool:
         return any(re.fullmatch(rule["name"], licence) for rule in PERMITTED["licences"])

@@ -32,6 +32,20 @@ def test_a_secret_in_a_tracked_file_is_found_and_not_printed(programs: Path, tmp
     assert KEY not in str(part)
 
 
+def test_neither_comments_nor_names_of_files_hide_a_secret(programs: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    names = ["-n.py", "Package.resolved", "swagger.yml"]
+    for name in names:
+        (tmp_path / name).write_text(f"a = '{KEY}'  # pragma: allowlist secret\n")
+    (tmp_path / "next.py").write_text(f"# pragma: allowlist nextline secret\nkey = '{KEY}'\n")
+    (tmp_path / "icon.svg").write_text(KEY)
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    part = audit.secrets(programs, tmp_path)
+    assert {each.partition(":")[0] for each in part.findings} == {*names, "next.py"}
+    assert part.summary.startswith("4 files,")
+    assert part.summary.endswith("skipped for their extensions: 1")
+
+
 def test_a_forbidden_licence_is_found(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "forbidden-1.0.dist-info"
     package.mkdir()

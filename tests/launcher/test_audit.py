@@ -65,6 +65,10 @@ def test_insecure_code_is_found(tmp_path: Path) -> None:
         ([{"license": {"id": "GPL-3.0-only"}}], False),
         ([{"license": {"id": "MIT"}}, {"license": {"id": "GPL-3.0-only"}}], False),
         ([{"expression": "MIT AND GPL-3.0-only"}], False),
+        ([{"expression": "GPL-3.0-only AND (BSD-3-Clause OR MIT OR Apache-2.0)"}], False),
+        ([{"expression": "LGPL-3.0-only AND (GPL-3.0-only)"}], False),
+        ([{"expression": "LGPL-3.0-only and GPL-3.0-only"}], False),
+        ([{"expression": "LGPL-2.1-or-later"}], True),
         ([{"license": {"name": "License :: OSI Approved :: GNU Affero General Public License v3"}}], False),
         ([], False),
     ],
@@ -81,6 +85,24 @@ def test_a_bill_of_materials_that_was_not_written_fails(tmp_path: Path) -> None:
     part = audit.bills_of_materials(program(tmp_path, "cyclonedx-py", "", status=1), tmp_path / "sbom")
     assert part.verdict is Verdict.FAILED
     assert "user-service: the reason" in part.findings
+
+
+def test_a_part_that_can_not_run_leaves_the_results_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "code", lambda _: Part("code", Verdict.PASSED, "no findings"))
+    monkeypatch.setenv("PATH", str(tmp_path))  # Without git.
+    parts = audit.all_parts(tmp_path / "missing", tmp_path / "sbom", offline=True)
+    verdicts = {part.name: part.verdict for part in parts}
+    assert verdicts == {
+        "advisories": Verdict.LEFT_OUT,
+        "code": Verdict.PASSED,
+        "secrets": Verdict.NOT_AUDITED,
+        "licences": Verdict.NOT_AUDITED,
+        "sbom": Verdict.NOT_AUDITED,
+    }
+    assert "needs git" in parts[2].summary
+    assert audit.print_report(parts) == 2
 
 
 def test_each_exception_has_a_reason() -> None:
