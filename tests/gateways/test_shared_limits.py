@@ -131,4 +131,5 @@ def test_limits_are_shared_except_while_the_storage_is_dead(new_database: NewDat
     print(f"\n{shoppers.requests} requests about products, {shoppers.failed.total()} failed: {dict(shoppers.failed)}")
     print(f"{visitors.statuses.total()} logins and refreshes: {dict(visitors.statuses)}")
     assert not shoppers.failed
-    assert set(visitors.statuses) == {200, 401}
+    # Without the storage, a login at one replica does not forget the failures at the other one.
+    assert {200, 401} <= set(visitors.statuses) <= {200, 401, 429}
