@@ -8,10 +8,16 @@ of overlapping requests was:
 - A request that started after such a rejection must be rejected too: a revoked session stays revoked.
 - A request that ended before the start of any revocation of its session, with a token that has not expired, must not be
   rejected.
+- A login that started after its account was deleted or disabled, or after its password was replaced, must be rejected,
+  unless the account may have been enabled since.
+- A login that started after its password was set must be accepted, unless one of these changes may have taken effect.
 - Every response must be one that occurs in normal operation: neither a 503 nor a missing response.
 
+All logins of a history start after the registration of the account has succeeded.
+
 An outage, such as the failover of a database, explains the 503s and the missing responses of requests that overlap with
-it, and nothing else. Those of a revocation leave its outcome unknown: it may have taken effect or not.
+it and end before its end plus TIMEOUT, and nothing else. Those of a revocation leave its outcome unknown: it may have
+taken effect or not. If a later request that starts after the outage is accepted, the revocation took no effect.
 """
 
 import math
@@ -20,6 +26,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
+
+TIMEOUT = 30.0
+"""Seconds that a client waits for a response."""
 
 
 class Kind(StrEnum):
@@ -31,6 +40,7 @@ class Kind(StrEnum):
     CREATE_PRODUCT = "create a product"
     CHANGE_PRODUCT = "change a product"
     CHANGE_STOCK = "change the stock"
+    READ_PRODUCT = "read a product"
     READ_ACCOUNT = "read the account"
     LIST_SESSIONS = "list the sessions"
     LOG_OUT = "log out"
@@ -53,6 +63,7 @@ SUCCESS = {
 }
 _REJECTIONS = {
     Kind.REGISTER: set[int](),
+    Kind.READ_PRODUCT: set[int](),  # It is public, and no product of a history is deleted.
     Kind.REVOKE_SESSION: {401, 404},  # 404: the other session was already revoked.
     Kind.CHANGE_PASSWORD: {401, 403},  # 403: another session has changed the password.
     Kind.DELETE_ACCOUNT: {401, 403},
@@ -116,7 +127,8 @@ class Outage:
     end: float
 
     def explains(self, operation: Operation) -> bool:
-        return operation.is_unavailable and operation.start < self.end and self.start < operation.end
+        overlaps = operation.start < self.end and self.start < operation.end
+        return operation.is_unavailable and overlaps and operation.end < self.end + TIMEOUT
 
 
 class Fault(StrEnum):
@@ -124,6 +136,8 @@ class Fault(StrEnum):
 
     ACCEPTED = "was accepted after its session was revoked"
     REJECTED = "was rejected although its session was not revoked"
+    LET_IN = "was accepted although the account or its password was not valid"
+    KEPT_OUT = "was rejected although the account and its password were valid"
     UNEXPECTED = "got a response that does not occur in normal operation"
 
 
@@ -177,10 +191,12 @@ def check(history: Iterable[Operation], outages: Sequence[Outage] = ()) -> Verdi
     """Check every operation of a history, which may be in any order."""
     operations = sorted(history, key=lambda each: each.start)
     verdict = Verdict()
+    attempts: list[Operation] = []
     logins: dict[str | None, Operation] = {}
     sessions: defaultdict[str | None, list[Operation]] = defaultdict(list)
     changes: defaultdict[int, list[Operation]] = defaultdict(list)
     """What may have revoked sessions of an account, and what enabled it again."""
+    settled = max((outage.end for outage in outages), default=math.inf)
     for each in operations:
         verdict.operations[each.kind] += 1
         if each.kind is Kind.LOG_IN and each.succeeded:
@@ -195,22 +211,50 @@ def check(history: Iterable[Operation], outages: Sequence[Outage] = ()) -> Verdi
             sessions[each.session].append(each)
         elif not each.is_expected:
             verdict.counterexamples.append(Counterexample(Fault.UNEXPECTED, each))
+        elif each.kind is Kind.LOG_IN:
+            attempts.append(each)
+    for each in attempts:
+        _check_login(each, changes[each.account], verdict)
     for session, protected in sessions.items():
         if session not in logins:
             raise ValueError(f"the history lacks the login of session {session}")
-        _check_session(logins[session], protected, changes[logins[session].account], verdict)
+        _check_session(logins[session], protected, changes[logins[session].account], settled, verdict)
     verdict.counterexamples.sort(key=lambda each: each.operation.start)
     return verdict
 
 
+def _check_login(login: Operation, changes: Sequence[Operation], verdict: Verdict) -> None:
+    """Check a login that was accepted or rejected."""
+    earlier = [each for each in changes if each.succeeded and each.end < login.start]
+    if login.succeeded:
+        reasons = [each for each in earlier if _forbids(each, login, changes)]
+        if reasons:
+            verdict.counterexamples.append(Counterexample(Fault.LET_IN, login, reasons[-1:]))
+        return
+    enabled = max((each.start for each in earlier if each.kind is Kind.ENABLE), default=-math.inf)
+    passwords = {0, *(_password(each) + 1 for each in earlier if each.kind is Kind.CHANGE_PASSWORD)}
+    reasons = [
+        each
+        for each in changes
+        if each.start < login.end
+        and _forbids(each, login)
+        and not (each.kind is Kind.DISABLE and each.succeeded and each.end < enabled)
+    ]
+    if not reasons and _password(login) in passwords:
+        verdict.counterexamples.append(Counterexample(Fault.KEPT_OUT, login, earlier[-1:]))
+
+
 def _check_session(
-    login: Operation, protected: Sequence[Operation], changes: Sequence[Operation], verdict: Verdict
+    login: Operation, protected: Sequence[Operation], changes: Sequence[Operation], settled: float, verdict: Verdict
 ) -> None:
-    """Check all requests with a token of one session, ordered by start."""
+    """Check all requests with a token of one session, ordered by start.
+
+    :param settled: the end of the last outage, when every revocation with an unknown outcome has taken effect or failed
+    """
     revocations = [each for each in changes if each.kind in REVOCATIONS and _concerns(login, each)]
     certain = [each for each in revocations if each.succeeded and _was_before(login, each, changes)]
     revoked = min(certain, key=lambda each: each.end, default=None)
-    maybe_revoked_from = min((each.start for each in revocations if login.start < each.end), default=math.inf)
+    possible = [each for each in revocations if login.start < each.end]
     proof = revoked
     """The session was revoked by the end of this operation."""
     accepted: list[Operation] = []
@@ -230,7 +274,7 @@ def _check_session(
             else:
                 verdict.either_way += 1
             continue
-        if maybe_revoked_from < each.end:
+        if any(revocation.start < each.end for revocation in possible):
             verdict.either_way += 1
             if is_rejected and (proof is None or each.end < proof.end):
                 proof = each
@@ -240,6 +284,8 @@ def _check_session(
             verdict.counterexamples.append(Counterexample(Fault.REJECTED, each, [login, *accepted[-1:]]))
         if not is_rejected and each.kind not in REVOCATIONS:
             accepted.append(each)
+            if each.start > settled:
+                possible = [other for other in possible if other.succeeded or other.end > each.start]
 
 
 def _concerns(login: Operation, revocation: Operation) -> bool:
@@ -257,17 +303,20 @@ def _concerns(login: Operation, revocation: Operation) -> bool:
 
 def _was_before(login: Operation, revocation: Operation, changes: Sequence[Operation]) -> bool:
     """Whether the login certainly came before the revocation, by the times or by other facts."""
-    if login.end < revocation.start:
-        return True
-    match revocation.kind:
-        case Kind.LOG_OUT | Kind.REVOKE_SESSION | Kind.DELETE_ACCOUNT:
-            return True  # Only an existing session can be revoked, and a deleted account has no logins.
+    # Only an existing session can be revoked.
+    needs_session = revocation.kind in (Kind.LOG_OUT, Kind.REVOKE_SESSION)
+    return login.end < revocation.start or needs_session or _forbids(revocation, login, changes)
+
+
+def _forbids(change: Operation, login: Operation, changes: Sequence[Operation] = ()) -> bool:
+    """Whether a login like this one is rejected from the change on, if none of `changes` has enabled the account."""
+    match change.kind:
+        case Kind.DELETE_ACCOUNT:
+            return True
         case Kind.CHANGE_PASSWORD:
-            return _password(login) <= _password(revocation)  # A replaced password allows no login.
+            return _password(login) <= _password(change)
         case Kind.DISABLE:
-            # A disabled account allows no login until it is enabled.
-            enablings = (each for each in changes if each.kind is Kind.ENABLE)
-            return not any(each.end > revocation.start and each.start < login.end for each in enablings)
+            return not any(_enabled_between(change, each, login) for each in changes)
         case _:
             return False
 

@@ -133,9 +133,11 @@ def test_the_password_tells_whether_a_login_came_before_the_change() -> None:
 
 def test_enabling_an_account_restores_no_session() -> None:
     disabled, enabled = revocation(Kind.DISABLE, 4, 5), request(Kind.ENABLE, 8, 9, session=ADMIN)
-    for attempt in (login(), login(start=4.5, end=5.5), login(start=6, end=7)):
+    let_in = login(start=6, end=7)
+    for attempt in (login(), login(start=4.5, end=5.5), let_in):
+        impossible = [(Fault.LET_IN, let_in)] if attempt is let_in else []
         for late in (call(7.2, 7.8), call(10, 11)):
-            assert faults(attempt, disabled, enabled, late) == [(Fault.ACCEPTED, late)]
+            assert faults(attempt, disabled, enabled, late) == [*impossible, (Fault.ACCEPTED, late)]
     # This login may have come after the account was enabled.
     assert faults(login(start=4.5, end=8.5), disabled, enabled, call(10, 11)) == []
 
@@ -146,7 +148,7 @@ def test_only_an_expired_token_may_be_rejected() -> None:
     assert faults(login(), refused) == [(Fault.REJECTED, refused)]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.REGISTER, Kind.LOG_IN)])
+@pytest.mark.parametrize("kind", sorted({*Kind} - {Kind.REGISTER, Kind.LOG_IN, Kind.READ_PRODUCT}))
 def test_every_kind_of_request_with_a_token_is_checked(kind: Kind) -> None:
     more: dict[str, Any] = {"target": OTHER} if kind is Kind.REVOKE_SESSION else {}
     if kind is Kind.CHANGE_PASSWORD:
@@ -165,7 +167,88 @@ def test_an_unexpected_response_is_a_fault_before_and_after_a_revocation(status:
     assert faults(odd) == [(Fault.UNEXPECTED, odd)]
 
 
+FORBIDDING = [Kind.DELETE_ACCOUNT, Kind.DISABLE, Kind.CHANGE_PASSWORD]
+
+
+def attempt(start: float, end: float, status: int = 401, password: int = 0) -> Operation:
+    """A login that is rejected, by default."""
+    return request(Kind.LOG_IN, start, end, status, session="1.9", password=password)
+
+
+@pytest.mark.parametrize("kind", FORBIDDING)
+def test_no_login_is_accepted_after_the_account_or_its_password_became_invalid(kind: Kind) -> None:
+    forbidding, late = revocation(kind, 4, 5), attempt(6, 7, 200)
+    assert faults(forbidding, late) == [(Fault.LET_IN, late)]
+    assert faults(forbidding, attempt(6, 7)) == []
+    for status in (200, 401):
+        for start, end in ((3, 4.5), (4.2, 4.8), (4.5, 6), (3, 6)):
+            assert faults(forbidding, attempt(start, end, status)) == []
+    refused = revocation(kind, 4, 5, 401, valid_until=0)
+    assert faults(refused, late) == []
+
+
+@pytest.mark.parametrize("password", [0, 1])
+def test_no_login_is_rejected_without_a_reason(password: int) -> None:
+    refused = attempt(6, 7, password=password)
+    change = [revocation(Kind.CHANGE_PASSWORD, 4, 5)] if password else []
+    assert faults(*change, refused) == [(Fault.KEPT_OUT, refused)]
+    assert faults(*change, refused, revocation(Kind.LOG_OUT_EVERYWHERE, 5.5, 5.7)) == [(Fault.KEPT_OUT, refused)]
+    for kind in FORBIDDING:
+        forbidding = revocation(kind, 6.5, 8, **({"password": password} if kind is Kind.CHANGE_PASSWORD else {}))
+        assert faults(*change, refused, forbidding) == []
+
+
+def test_a_login_with_a_password_that_may_not_be_set_yet_may_be_rejected() -> None:
+    assert faults(attempt(6, 7, password=1)) == []
+    assert faults(revocation(Kind.CHANGE_PASSWORD, 4, 6.5), attempt(6, 7, password=1)) == []
+
+
+def test_an_enabled_account_allows_logins() -> None:
+    disabled, enabled = revocation(Kind.DISABLE, 2, 3), request(Kind.ENABLE, 4, 5, session=ADMIN)
+    refused = attempt(6, 7)
+    assert faults(disabled, enabled, refused) == [(Fault.KEPT_OUT, refused)]
+    assert faults(disabled, enabled, attempt(6, 7, 200)) == []
+    again = revocation(Kind.DISABLE, 4.5, 5.5)
+    for status in (200, 401):
+        assert faults(disabled, enabled, attempt(4.5, 7, status)) == []
+        assert faults(disabled, enabled, again, attempt(6, 7, status)) == []
+
+
 OUTAGE = Outage(10, 20)
+
+
+@pytest.mark.parametrize("kind", FORBIDDING)
+def test_a_failed_change_of_the_account_allows_either_result_of_a_login(kind: Kind) -> None:
+    for status in (200, 401):
+        assert faults(revocation(kind, 12, 13, 503), attempt(30, 31, status), outage=OUTAGE) == []
+
+
+def test_a_failed_disabling_may_take_effect_after_the_account_is_enabled() -> None:
+    failed, enabled = revocation(Kind.DISABLE, 12, 13, 503), request(Kind.ENABLE, 14, 15, session=ADMIN)
+    assert faults(failed, enabled, attempt(16, 17), outage=OUTAGE) == []
+
+
+def test_a_lost_product_is_a_fault() -> None:
+    lost = request(Kind.READ_PRODUCT, 30, 31, 404, session=None)
+    assert faults(lost, outage=OUTAGE) == [(Fault.UNEXPECTED, lost)]
+    assert faults(request(Kind.READ_PRODUCT, 30, 31, session=None), outage=OUTAGE) == []
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_an_outage_does_not_explain_a_request_that_outlasts_the_timeout_of_clients(status: int | None) -> None:
+    outlasting = call(19.9, 50.1, status)
+    assert faults(login(), call(19.9, 49.9, status), outage=OUTAGE) == []
+    assert faults(login(), outlasting, outage=OUTAGE) == [(Fault.UNEXPECTED, outlasting)]
+
+
+@pytest.mark.parametrize("kind", REVOCATIONS)
+def test_a_failed_revocation_without_effect_by_the_end_of_the_outage_has_none_later(kind: Kind) -> None:
+    failed, refused = revocation(kind, 12, 13, None), call(30, 31, 401)
+    assert faults(login(), failed, call(21, 22), refused, outage=OUTAGE) == [(Fault.REJECTED, refused)]
+    # These accepted requests don't show it: the revocation may have taken effect after them.
+    assert faults(login(), failed, call(19, 22), refused, outage=OUTAGE) == []
+    overlapping = revocation(kind, 19, 25, None)
+    assert faults(login(), overlapping, call(21, 22), refused, outage=OUTAGE) == []
 
 
 @pytest.mark.parametrize("status", [None, 503])

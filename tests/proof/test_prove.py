@@ -147,6 +147,7 @@ def test_no_request_is_accepted_after_a_revocation_under_concurrency(population:
     assert verdict.accepted > 50
     assert sum(verdict.rejected.values()) > 50
     assert verdict.either_way > 5
+    assert verdict.operations[Kind.READ_PRODUCT] > 20
 
 
 def test_an_idle_client_makes_a_call_before_and_after_each_pause(population: Population) -> None:

@@ -21,21 +21,19 @@ from typing import Any, Self
 
 from testkit.processes import Endpoint, Services
 from tests.gateways.replicas import ReplicatedServices
-from tests.proof.histories import REVOCATIONS, SUCCESS, Kind, Operation
+from tests.proof.histories import REVOCATIONS, SUCCESS, TIMEOUT, Kind, Operation
 
 ACTORS = 8
 ACCOUNTS = 4  # Fewer than actors, so that several actors use one account.
 SESSIONS = 3  # The approximate maximum per account.
 EXPIRY_MARGIN = 2.0
 """Seconds by which a token may expire earlier than the response says: in the token, times are whole seconds."""
-PAUSE = 0.5
-"""Seconds that a client waits after a 503 or a missing response."""
-REGISTERED_WITHIN = 90.0
-"""Seconds in which a registration is tried again after that."""
+PAUSE = 0.5  # Seconds that a client waits after a 503 or a missing response.
+MOST_READ = 200  # Products that are read at the end.
+REGISTERED_WITHIN = 90.0  # Seconds in which a registration is tried again after that.
 
-CALLS = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK, Kind.READ_ACCOUNT)
-"""Protected requests that revoke nothing."""
-_PRODUCT_SERVICE_KINDS = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK)
+CALLS = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK, Kind.READ_ACCOUNT)  # They revoke nothing.
+_PRODUCT_SERVICE_KINDS = (Kind.CREATE_PRODUCT, Kind.CHANGE_PRODUCT, Kind.CHANGE_STOCK, Kind.READ_PRODUCT)
 
 
 @dataclass(eq=False)
@@ -89,6 +87,7 @@ class Population:
         self.sessions: list[Session] = []
         """All sessions that were ever created."""
         self.accounts: list[Account] = []
+        self.replaced: list[Account] = []
         self.account_numbers = count()
         self.session_numbers = count(1)
         with Client(self) as client:
@@ -104,6 +103,7 @@ class Population:
         new = client.register()
         with suppress(ValueError):  # Another actor was first.
             self.accounts[self.accounts.index(account)] = new
+            self.replaced.append(account)
 
 
 class Client:
@@ -115,7 +115,7 @@ class Client:
         """
         self._population = population
         services = (population.services.users, products or population.services.products)
-        self._users, self._products = (HTTPConnection("127.0.0.1", each.port, timeout=30) for each in services)
+        self._users, self._products = (HTTPConnection("127.0.0.1", each.port, timeout=TIMEOUT) for each in services)
 
     def __enter__(self) -> Self:
         return self
@@ -201,6 +201,10 @@ class Client:
         if kind is Kind.CREATE_PRODUCT and status == SUCCESS[kind]:
             account.products.append(answer["id"])
         return status
+
+    def read_product(self, account: Account, product: int) -> None:
+        """Read a product of an account, which is public."""
+        self._send(Kind.READ_PRODUCT, account, "GET", f"/products/{product}")
 
     def revoke(self, kind: Kind, by: Session, target: Session) -> list[Session] | None:
         """Try one of the REVOCATIONS on the account of `by`.
@@ -350,7 +354,7 @@ def step(client: Client, population: Population, rng: random.Random) -> None:
 
 
 def act(population: Population, operations: int, seed: int, stop: Event) -> None:
-    """Run the actors until there are this many operations; at the end, make one more call with every token."""
+    """Run the actors until there are this many operations; then read products, and try every token once more."""
 
     def actor(number: int) -> None:
         rng = random.Random(f"{seed} {number}")
@@ -358,9 +362,12 @@ def act(population: Population, operations: int, seed: int, stop: Event) -> None
             while len(population.history) < operations and not stop.is_set():
                 step(client, population, rng)
 
-    def try_all_tokens(sessions: Sequence[Session]) -> None:
+    def finish(number: int) -> None:
         with Client(population) as client:
-            for session in sessions:
+            for account, product in sample[number::ACTORS]:
+                if not stop.is_set():
+                    client.read_product(account, product)
+            for session in population.sessions[number::ACTORS]:
                 for token in range(len(session.access_tokens)):
                     if not stop.is_set():
                         client.call(session, token=token)
@@ -369,7 +376,9 @@ def act(population: Population, operations: int, seed: int, stop: Event) -> None
         population.accounts = [client.register() for _ in range(ACCOUNTS)]
     with ThreadPoolExecutor(ACTORS) as threads:
         list(threads.map(actor, range(ACTORS)))
-        list(threads.map(try_all_tokens, [population.sessions[number::ACTORS] for number in range(ACTORS)]))
+        created = [(each, one) for each in (*population.replaced, *population.accounts) for one in each.products]
+        sample = random.Random(seed).sample(created, min(len(created), MOST_READ))
+        list(threads.map(finish, range(ACTORS)))
 
 
 def idle(population: Population, products: Endpoint, pauses: Sequence[float], stop: Event) -> None:
