@@ -1,6 +1,7 @@
 """The verdicts of `dev.py audit`, with stand-ins for its programs. tests/audit uses the real ones."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def program(folder: Path, name: str, output: str, status: int = 0) -> Path:
     """A folder with a program that prints this to standard output, and a line to standard error."""
     file = folder / name
     code = f"import sys; print({output!r}); print('the reason', file=sys.stderr); sys.exit({status})"
-    file.write_text(f"#!{sys.executable}\n{code}\n")
+    # A path with a space can't be in the first line.
+    file.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)}\n")
     file.chmod(0o755)
     return folder
 
