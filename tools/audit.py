@@ -131,7 +131,7 @@ def secrets(programs: Path, folder: Path) -> Part:
     ask = "from detect_secrets.filters.heuristic import IGNORED_FILE_EXTENSIONS as all; print(*all)"
     extensions = _captured([str(programs / Path(PYTHON).name), "-c", ask]).stdout.split()
     files = [name for name in tracked if Path(name).suffix not in extensions]
-    # Without verification, because that would send what it has found to somebody.
+    # Verification would send each possible secret to the service that it may be for.
     options = ["--no-verify", *(f"--disable-filter=detect_secrets.filters.{each}" for each in UNWANTED_FILTERS)]
     ended = _captured([str(programs / "detect-secrets"), "scan", *options, "--", *files], folder)
     if ended.returncode:

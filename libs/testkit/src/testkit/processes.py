@@ -14,6 +14,7 @@ import re
 import signal
 import socket
 import ssl
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -262,6 +263,13 @@ class Service(Endpoint):
         return eventually(find, within, lambda: f"a line with {wanted} in the log of {self.name}:\n{self.end_of_log()}")
 
 
+class BrokenService(Service):
+    """A service that is broken on purpose; a subclass names the module of the tests that does it."""
+
+    def __init__(self, name: str, folder: Path, **environment: str) -> None:
+        super().__init__(name, folder, PYTHONPATH=os.pathsep.join(sys.path), **environment)
+
+
 @dataclass(frozen=True)
 class Account:
     """A user account with an access token."""
@@ -343,10 +351,17 @@ def problem(response: httpx.Response, status: int, code: str | None = None) -> d
 
 
 @contextmanager
-def services_in(folder: Path, new_database: Callable[[], str] | None = None, **environment: str) -> Iterator[Services]:
+def services_in(
+    folder: Path,
+    new_database: Callable[[], str] | None = None,
+    product_service: type[Service] = Service,
+    /,
+    **environment: str,
+) -> Iterator[Services]:
     """Both services, not started yet; running ones are killed when the context ends.
 
     :param new_database: makes a database for each and returns its address; the default is their SQLite files
+    :param product_service: how the product service is run
     :param environment: settings of both that override the defaults of tests
     """
     ports = [free_port() for _ in range(2)]
@@ -357,7 +372,7 @@ def services_in(folder: Path, new_database: Callable[[], str] | None = None, **e
         **environment,
     }
     users = Service("user-service", folder / "user-service", **{"PORT": str(ports[0]), **common})
-    products = Service("product-service", folder / "product-service", **{"PORT": str(ports[1]), **common})
+    products = product_service("product-service", folder / "product-service", **{"PORT": str(ports[1]), **common})
     with ExitStack() as cleanup:
         for service in (users, products):
             if new_database:
