@@ -157,17 +157,21 @@ class Node:
     @contextmanager
     def cut_off(self) -> Iterator[None]:
         """Let this replica receive nothing while the context lasts, as if the network to the primary were slow."""
-        server = self._server()
-        receivers = [process for process in server.children() if "walreceiver" in " ".join(process.cmdline())]
-        for process in receivers:
-            process.suspend()
+        receiver = eventually(self._suspended_receiver, _WITHIN, f"the end of replication to {self.name}")
         try:
             yield
         finally:
-            for process in receivers:
-                with suppress(psutil.NoSuchProcess):
-                    process.terminate()  # It would go on with what has arrived in the meantime. Another one starts.
-                    process.resume()
+            with suppress(psutil.NoSuchProcess):
+                receiver.terminate()  # It would go on with what has arrived in the meantime. Another one starts.
+                receiver.resume()
+
+    def _suspended_receiver(self) -> psutil.Process | None:
+        for (pid,) in self.execute("SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'"):
+            with suppress(psutil.NoSuchProcess):  # Patroni may have just changed the settings, which replaces it.
+                receiver = psutil.Process(pid)
+                receiver.suspend()
+                return receiver
+        return None
 
     def _server(self) -> psutil.Process:
         return psutil.Process(int((self._data / "postmaster.pid").read_text().split("\n", 1)[0]))
@@ -313,7 +317,12 @@ class ReplicatedPostgreSQL:
             # may still restart one that has just come back.
             members = primary.members()
             noted = [name for name, member in members.items() if member["role"] == "sync_standby"]
-            running = [member["timeline"] for member in members.values() if member["state"] == "running"]
+            # A node that has just started to run has no timeline yet.
+            running = [
+                member["timeline"]
+                for member in members.values()
+                if member["state"] == "running" and "timeline" in member
+            ]
             if len(running) < len(self.nodes) or len(set(running)) > 1 or (self._synchronous and not noted):
                 return None
             followers = [node for node in self.nodes if node.name in replicas]
