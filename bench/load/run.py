@@ -99,6 +99,7 @@ def _send(client: httpx.Client, method: str, url: str, body: dict[str, str] | No
         wait = answer.headers.get("Retry-After", "")
         if not wait.isdecimal():
             raise CannotStartError(f"{_described(answer)}, without the seconds to wait in Retry-After")
+        print(f"load: {method} {url} is limited; waiting {wait} s", file=sys.stderr, flush=True)
         time.sleep(int(wait))
     return answer
 

@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
 
-from bench.load.run import K6, LOCUST, PREFIX, CannotStartError, arguments, command, prepare
+from bench.load.run import K6, LOCUST, PREFIX, CannotStartError, _send, arguments, command, prepare
 from testkit.processes import Services, running_services
 from tools.environment import install_tools
 
@@ -101,6 +102,13 @@ def test_a_service_that_responds_otherwise_is_reported_in_one_line(answers: Answ
     with server(answers) as url, pytest.raises(CannotStartError, match=message) as raised:
         prepare(url, url, 2, "a password for tests")
     assert "<html>" not in str(raised.value)
+
+
+def test_a_wait_for_a_limit_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = iter([httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(201)])
+    with httpx.Client(transport=httpx.MockTransport(lambda _: next(answers))) as client:
+        assert _send(client, "POST", "http://users/register").status_code == 201
+    assert capsys.readouterr().err == "load: POST http://users/register is limited; waiting 0 s\n"
 
 
 def test_a_login_with_tokens_is_enough() -> None:
