@@ -6,6 +6,7 @@ No test sees settings from the environment. Tests import nothing from this modul
 
 import gc
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
@@ -34,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Collect garbage seldom: imports, the collection of tests and applications make many objects that stay.
     gc.set_threshold(100_000, 20, 20)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A script ignores Ctrl-C in what it runs in the background. All processes that tests start would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "sqlite: the tested behaviour exists on SQLite only")
     config.addinivalue_line("markers", "postgresql: the tested behaviour exists on PostgreSQL only")
     config.addinivalue_line("markers", "alone: shares no application, because it leaves more behind than rows")
