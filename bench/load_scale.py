@@ -223,7 +223,7 @@ def results_on(backend: str, *, short: bool) -> Iterator[str]:
             yield ""
             for number, site in sites.items():
                 yield (
-                    f"Memory of both services with {number} workers each: {before[number] / MEBIBYTE:.0f} MiB before, "
+                    f"Memory of both services, workers of each {number}: {before[number] / MEBIBYTE:.0f} MiB before, "
                     f"{memory_of(site.services) / MEBIBYTE:.0f} MiB after all of the above."
                 )
         site = cleanup.enter_context(running(folder / "idle", new_database, MAX_CONNECTIONS=str(idling + 100)))

@@ -1,9 +1,9 @@
 """Measures both services against two references: the floor, and what people write from tutorials.
 
-    python3 dev.py bench                               all of it, on both databases: five minutes
-    python3 dev.py bench services --database sqlite    on one database
-    python3 dev.py bench services --short              proves only that it works
-    python3 dev.py bench services --write              writes bench/RESULTS.md as well
+    python3 dev.py bench                               all of it, on both databases: a quarter of an hour
+    python3 dev.py bench --database sqlite             on one database
+    python3 dev.py bench --short                       proves only that it works
+    python3 dev.py bench --write                       writes bench/RESULTS.md as well
 
 `bench/floor.py` is the least that the services could do; `bench/usual.py` is what tutorials show. All of them run at
 the same time, each with one worker a service and a database of its own. A round sends each call to each of them, in

@@ -105,6 +105,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     for action in PASSING_ALL_ON:
         if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
             return argparse.Namespace(action=action, arguments=words[1:])
+    if words[:1] == [command_name(bench)] and words[1:] and words[1].startswith("--") and words[1] != "--help":
+        # An option of the first benchmark, which argparse would take for one of dev.py.
+        words = [words[0], BENCHMARKS[0], *words[1:]]
 
     (
         ports,

@@ -337,10 +337,10 @@ def copy_with_standins(tree: Path, services: Sequence[str] = SERVICES) -> Path:
     for tool in ("pytest", "ruff", "mypy", "uv"):
         (tree / f"{tool}.py").write_text(STANDIN_TOOL)  # `python -m` finds it in the current folder.
     for path in (
-        *("bench/login_timing.py", "tests/browser/screenshots.py", "tests/clients/packages.py"),
+        *("bench/login_timing.py", "bench/services.py", "tests/browser/screenshots.py", "tests/clients/packages.py"),
         *("tests/proof/prove.py", "tests/fuzz/fuzz.py", "tests/attack/attack.py"),
     ):
-        (tree / path).parent.mkdir(parents=True)
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(STANDIN_TOOL)
     return tree
 

@@ -78,6 +78,12 @@ def test_bench_passes_all_arguments_and_returns_the_status(standin: Path, termin
     assert terminal.dev(standin, "bench", "everything").status() == 2
 
 
+def test_bench_needs_no_name_for_the_first_benchmark(standin: Path, terminal: Terminal) -> None:
+    started = terminal.dev(standin, "bench", "--short", "--database", "sqlite", STANDIN_SERVICES=1)
+    assert started.status() == 1
+    assert started.last_line == f"services ['--short', '--database', 'sqlite'] in {standin.name}"
+
+
 @pytest.mark.parametrize("command", ["prove", "fuzz", "attack"])
 def test_prove_fuzz_and_attack_pass_all_arguments_on(standin: Path, terminal: Terminal, command: str) -> None:
     variable = {f"STANDIN_{command.upper()}": 1}
