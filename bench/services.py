@@ -1,6 +1,6 @@
 """Measures both services against two references: the floor, and what people write from tutorials.
 
-    python3 dev.py bench                               all of it, on both databases: a quarter of an hour
+    python3 dev.py bench                               all of it, on both databases: twenty minutes
     python3 dev.py bench --database sqlite             on one database
     python3 dev.py bench --short                       proves only that it works
     python3 dev.py bench --write                       writes bench/RESULTS.md as well

@@ -14,7 +14,7 @@ from chassis import logs
 from chassis.database.engines import Timeouts, postgresql_engine
 from chassis.database.slow_statements import log_slow_statements
 from chassis.database.transactions import Database, Reads
-from chassis.errors import DatabaseBusy, DatabaseUnavailable
+from chassis.errors import DatabaseBusy, DatabaseUnavailable, DomainError
 from chassis.metrics import Gauge
 from chassis.thread_pool import BoundedThreadPool
 
@@ -66,8 +66,8 @@ class ReplicaFirst(Generic[R]):
         """
         if time.monotonic() < self._next_attempt:
             return await self._primary.read(work, *args, **kwargs)
-        tries_again = self._is_out
-        if tries_again:
+        was_out = self._is_out
+        if was_out:
             # The others keep reading from the primary meanwhile.
             self._next_attempt = time.monotonic() + self._longest
         try:
@@ -76,9 +76,10 @@ class ReplicaFirst(Generic[R]):
             self._next_attempt = time.monotonic() + RETRY_INTERVAL
             self._set_out(is_out=True)
             return await self._primary.read(work, *args, **kwargs)
-        if tries_again:
-            self._next_attempt = 0.0
-            self._set_out(is_out=False)
+        except DomainError:  # The replica has answered, such as that there is no such row.
+            self._use_again(was_out=was_out)
+            raise
+        self._use_again(was_out=was_out)
         return result
 
     async def write(self, work: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -87,6 +88,11 @@ class ReplicaFirst(Generic[R]):
     def close(self) -> None:
         """Wait for running reads of the replica to finish, and close its connections."""
         self._replica.close()
+
+    def _use_again(self, *, was_out: bool) -> None:
+        if was_out:
+            self._next_attempt = 0.0
+            self._set_out(is_out=False)
 
     def _set_out(self, *, is_out: bool) -> None:
         if is_out == self._is_out:

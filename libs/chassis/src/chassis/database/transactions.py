@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from chassis.settings import ServiceSettings
 
 _TIMED_OUT = (SqlState.QUERY_CANCELED, SqlState.LOCK_NOT_AVAILABLE, SqlState.DEADLOCK_DETECTED)
-# Migrations are missing, or the server is a read-only standby. SQLite has no error class of its own for these.
-_NOT_USABLE = (SqlState.UNDEFINED_TABLE, SqlState.UNDEFINED_COLUMN, SqlState.READ_ONLY_SQL_TRANSACTION)
+# Migrations or permissions are missing, or the server is a read-only standby. SQLite has no error class for these.
+_NOT_USABLE = (
+    *(SqlState.UNDEFINED_TABLE, SqlState.UNDEFINED_COLUMN, SqlState.INSUFFICIENT_PRIVILEGE),
+    SqlState.READ_ONLY_SQL_TRANSACTION,
+)
 
 R = TypeVar("R")
 S = TypeVar("S", Session, Connection)
