@@ -3,9 +3,11 @@
 import argparse
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from chassis.errors import DatabaseUnavailable, Invalid
 from product_service.commands import COMMANDS
 from product_service.errors import ImportInterrupted
 from product_service.schemas import ProductLine
+from product_service.services.import_export import CHUNK_SIZE
 from product_service.services.upserts import Upserts
 from product_service.settings import Settings
 from testkit import preloaded
@@ -198,24 +201,33 @@ def test_interrupted_import_reports_what_it_saved(
 @pytest.mark.sqlite
 def test_progress_is_shown_in_a_terminal(tmp_path: Path, environment: dict[str, str]) -> None:
     lines = "".join(f"S{number},Cup,1,1,{'-' * 40}\n" for number in range(2_000))
-    (tmp_path / "products.csv").write_text(f"sku,name,price,quantity,description\n{lines}")
+    content = f"sku,name,price,quantity,description\n{lines}".encode()
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (24, 80))  # A terminal without lines would show nothing.
+    shown = b""
+
+    def wait_until_shown(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            assert select.select([terminal], [], [], 60)[0], shown
+            shown += os.read(terminal, 100_000)
+
+    command = [sys.executable, "-m", "product_service", "import", "-", "--format", "csv", "--dry-run"]
+    settings = {**environment, "LOG_LEVEL": "ERROR"}
     try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "product_service", "import", "products.csv", "--dry-run"],
-            cwd=tmp_path,
-            env={**environment, "LOG_LEVEL": "ERROR"},
-            stdout=subprocess.PIPE,
-            stderr=end,
-            text=True,
-            timeout=300,
-        )
-        # The output fits into the buffer of the terminal.
-        shown = os.read(terminal, 100_000).decode()
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=end
+        ) as importing:
+            assert importing.stdin is not None
+            assert importing.stdout is not None
+            wait_until_shown(b"0.00B ")
+            time.sleep(0.2)  # What is shown changes at most once in 0.1 s.
+            importing.stdin.write(content[:CHUNK_SIZE])
+            importing.stdin.flush()
+            wait_until_shown(b"65.5kB ")
+            importing.stdin.write(content[CHUNK_SIZE:])
+            importing.stdin.close()
+            assert importing.stdout.read() == b"2000 created, 0 updated, 0 unchanged, 0 refused; nothing was changed.\n"
     finally:
         os.close(terminal)
         os.close(end)
-    assert ended.stdout == "2000 created, 0 updated, 0 unchanged, 0 refused; nothing was changed.\n"
-    assert "0%|" in shown
-    assert "65.5k/" in shown
