@@ -222,9 +222,9 @@ def results_on(backend: str, *, short: bool) -> Iterator[str]:
             yield from table(asyncio.run(measure(sites, connections, rounds, count)))
             yield ""
             for number, site in sites.items():
-                workers = "1 worker" if number == 1 else f"{number} workers"
+                size = "1 worker" if number == 1 else f"{number} workers"
                 yield (
-                    f"Memory of both services with {workers} each: {before[number] / MEBIBYTE:.0f} MiB before, "
+                    f"Memory of both services with {size} each: {before[number] / MEBIBYTE:.0f} MiB before, "
                     f"{memory_of(site.services) / MEBIBYTE:.0f} MiB after all of the above."
                 )
         site = cleanup.enter_context(running(folder / "idle", new_database, MAX_CONNECTIONS=str(idling + 100)))
