@@ -15,7 +15,7 @@ from chassis.database.migrations import MigrationRefused, Migrations, SchemaStat
 from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
 from testkit import preloaded
 from testkit.databases import check_every_migration
-from testkit.library import Library, connection_to, eventually, opened, path_of, rows
+from testkit.library import Library, connection_to, eventually, opened, path_of, role_without_permissions, rows
 from testkit.library_migrations import BROKEN, FIRST, SECOND, make_migrations, write_migrations
 
 
@@ -316,17 +316,11 @@ class TestOnPostgreSQL:
             assert str(url.password) not in str(raised.value)
 
     def test_a_user_without_permissions_is_refused(self, tmp_path: Path, empty_url: str) -> None:
-        role = str(make_url(empty_url).database).replace("twinlatch_test", "twinlatch_role")
         with connection_to(empty_url) as connection:
-            connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'secret of the role'")
             connection.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        try:
-            theirs = make_url(empty_url).set(username=role, password="secret of the role")
-            migrations = make_migrations(tmp_path, theirs.render_as_string(hide_password=False))
+        with role_without_permissions(empty_url) as theirs:
+            migrations = make_migrations(tmp_path, theirs)
             with pytest.raises(
                 MigrationRefused, match=r"^the database user lacks a permission: permission denied[^\n]+$"
             ):
                 migrations.upgrade()
-        finally:
-            with connection_to(empty_url) as connection:
-                connection.exec_driver_sql(f"DROP ROLE {role}")

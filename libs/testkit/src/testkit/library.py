@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import secrets
 import sqlite3
 import threading
 import time
@@ -34,6 +35,7 @@ from chassis import logs
 from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
 from chassis.database.repository import BaseRepository
 from chassis.database.transactions import Database
+from chassis.database.url import as_text
 from chassis.errors import Conflict, DomainError
 from chassis.http import application
 from chassis.http.bearer import Authenticate, no_authentication
@@ -150,6 +152,20 @@ def connection_to(url: str) -> Iterator[Connection]:
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         yield connection
+
+
+@contextmanager
+def role_without_permissions(url: str) -> Iterator[str]:
+    """The address of a PostgreSQL database for a new role, which may connect and read nothing."""
+    address = make_url(url)
+    role, password = str(address.database).replace("twinlatch_test", "twinlatch_role"), secrets.token_hex()
+    with connection_to(url) as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    try:
+        yield as_text(address.set(username=role, password=password))
+    finally:
+        with connection_to(url) as connection:
+            connection.exec_driver_sql(f"DROP ROLE {role}")
 
 
 @contextmanager
