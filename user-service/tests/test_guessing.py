@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import httpx
@@ -18,7 +18,7 @@ from testkit.users import PASSWORD, MakeSettings, log_in, sign_up
 from user_service.errors import InvalidCredentials
 from user_service.main import create_app
 from user_service.repositories import networks
-from user_service.security import throttling
+from user_service.security import passwords, throttling
 from user_service.security.throttling import Throttle
 
 NEW = "192.0.2.77"
@@ -276,3 +276,26 @@ async def test_logins_of_one_client_do_not_keep_out_other_clients(
         assert not burst.done()
         assert await attempt(client, "ada", PASSWORD) == 200
         assert 503 in await burst
+
+
+async def test_new_passwords_of_one_client_do_not_keep_out_other_clients(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly_refuse(*_: object) -> bool:
+        time.sleep(0.1)
+        return True
+
+    async def change_password(client: httpx.AsyncClient, headers: Mapping[str, str]) -> int:
+        change = {"current_password": PASSWORD, "new_password": "a fjord of quinces"}
+        return (await client.post("/me/password", json=change, headers=headers)).status_code
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    app = create_app(make_settings(password_queue_timeout=60))
+    async with running(app), at(app, HOME) as client, at(app, ELSEWHERE) as flooding:
+        ada, bob = await sign_up(client), await sign_up(flooding, "bob")
+        monkeypatch.setattr(passwords, "is_guessable", slowly_refuse)
+        burst = asyncio.gather(*(change_password(flooding, bob.headers) for _ in range(30)))
+        await asyncio.sleep(0.1)
+        assert await change_password(client, ada.headers) == 422
+        assert not burst.done()
+        assert set(await burst) == {422}

@@ -177,7 +177,7 @@ async def test_a_cancelled_write_completes_and_releases_its_slot(narrow_library:
     with pytest.raises(asyncio.CancelledError):
         await request
     # The thread is still working: the next call must wait in the queue, where it has a timeout.
-    assert library._writes._slots.locked()
+    assert library._writes._free_threads.locked()
     next_one = asyncio.create_task(library.write(add_shelf("plays")))
     blocked.release()
     await next_one

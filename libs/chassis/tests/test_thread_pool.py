@@ -71,7 +71,7 @@ async def test_calls_of_one_client_do_not_keep_out_another() -> None:
     pool.close()
 
 
-async def test_a_call_that_gives_up_leaves_its_turn() -> None:
+async def test_a_call_that_gives_up_lets_others_of_its_client_run() -> None:
     pool = BoundedThreadPool("test", 1, 0.01, Busy)
     proceed = threading.Event()
     blocking = asyncio.ensure_future(pool.run_for("one", proceed.wait))
@@ -86,4 +86,4 @@ async def test_a_call_that_gives_up_leaves_its_turn() -> None:
     del blocking
     # No client is remembered.
     gc.collect()
-    assert not pool._turns
+    assert not pool._per_client

@@ -135,7 +135,7 @@ class OutcomeUnknown(Unavailable):
 
 class DatabaseBusy(Unavailable):
     code = "database-busy"
-    detail = "All database connections are in use at the moment. Nothing was changed; please try again."
+    detail = "The database is too busy at the moment. Nothing was changed; please try again."
 
 
 READ_ERRORS = (DatabaseUnavailable, DatabaseBusy, Overloaded)

@@ -49,16 +49,17 @@ class BoundedThreadPool:
         self._run_timeout = run_timeout
         self._busy = busy
         self._size = threads
-        # Each is there while a call of its client waits or runs.
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        # As many calls as there are threads leave the queue, and compete with those of the other one for a slot.
-        self._places = asyncio.Semaphore(threads)
-        self._slots: asyncio.Semaphore
+        # A call acquires these in this order: its client's, if it has one, the queue's, and a thread's.
+        # A client's is there while one of its calls waits or runs.
+        self._per_client: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        # As many calls as there are threads leave the queue, and compete with those of the other one for a thread.
+        self._queue_head = asyncio.Semaphore(threads)
+        self._free_threads: asyncio.Semaphore
         self._threads: ThreadPoolExecutor
         if beside:
-            self._slots, self._threads = beside._slots, beside._threads  # noqa: SLF001 - of the same class
+            self._free_threads, self._threads = beside._free_threads, beside._threads  # noqa: SLF001 - of the same class
         else:
-            self._slots = asyncio.Semaphore(threads)
+            self._free_threads = asyncio.Semaphore(threads)
             self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
             THREADS.add(threads, name)
         for metric in (BUSY, WAIT, REJECTED):
@@ -73,9 +74,9 @@ class BoundedThreadPool:
 
         Its other calls wait outside, up to the same timeout. So a client with many calls keeps out no other client.
         """
-        needed: tuple[asyncio.Semaphore, ...] = (self._places, self._slots)
+        needed: tuple[asyncio.Semaphore, ...] = (self._queue_head, self._free_threads)
         if client is not None:
-            needed = (self._turns.setdefault(client, asyncio.Semaphore(self._size)), *needed)
+            needed = (self._per_client.setdefault(client, asyncio.Semaphore(self._size)), *needed)
         if any(each.locked() for each in needed):
             started = time.perf_counter()
             try:

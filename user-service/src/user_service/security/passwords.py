@@ -69,19 +69,23 @@ class Passwords:
         """
         return await self._queue(stranger=stranger).run_for(client, self._verify, normalize(password), stored)
 
-    async def is_common(self, password: str, *, stranger: bool = False) -> bool:
+    async def is_common(self, password: str, *, stranger: bool = False, client: str | None = None) -> bool:
         """Whether a new password is one of the most common ones; raises PasswordsBusy.
 
         :param stranger: as for `hash`
+        :param client: as for `hash`
         """
-        return await self._queue(stranger=stranger).run(is_common, normalize(password))
+        return await self._queue(stranger=stranger).run_for(client, is_common, normalize(password))
 
-    async def is_guessable(self, password: str, username: str, *, stranger: bool = False) -> bool:
+    async def is_guessable(
+        self, password: str, username: str, *, stranger: bool = False, client: str | None = None
+    ) -> bool:
         """Whether a new password of this user is guessed easily; raises PasswordsBusy.
 
         :param stranger: as for `hash`
+        :param client: as for `hash`
         """
-        return await self._queue(stranger=stranger).run(is_guessable, normalize(password), username)
+        return await self._queue(stranger=stranger).run_for(client, is_guessable, normalize(password), username)
 
     def higher_costs(self) -> Mapping[int, Sequence[str]]:
         """The costs above that of new hashes, and the LIKE patterns of hashes with this cost."""

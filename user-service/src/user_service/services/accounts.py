@@ -85,7 +85,9 @@ class Accounts(Service["Repositories"]):
         :param stranger: as for `Passwords.hash`
         :param client: as for `Passwords.hash`
         """
-        await self._check_new_password(registration.password, registration.username, "/password", stranger=stranger)
+        await self._check_new_password(
+            registration.password, registration.username, "/password", stranger=stranger, client=client
+        )
         fields = registration.model_dump(exclude={"password"})
         password_hash = await self._passwords.hash(registration.password, stranger=stranger, client=client)
         user = await self._insert(fields, password_hash, is_admin=is_admin)
@@ -97,7 +99,7 @@ class Accounts(Service["Repositories"]):
         user, stored = identity.user, identity.user.password_hash
         if normalize(new) == normalize(current):
             raise Invalid([FieldError("/new_password", "The new password is the same as the current one")])
-        await self._check_new_password(new, user.username, "/new_password")
+        await self._check_new_password(new, user.username, "/new_password", client=widest_network(ip))
         async with self._logins.attempt(ip, user.username_key) as attempt:
             attempt.user_id = user.id
             while True:
@@ -190,7 +192,14 @@ class Accounts(Service["Repositories"]):
             raise LastAdmin
         return None, delete_account(repos, user)
 
-    async def _check_new_password(self, password: str, username: str, pointer: str, *, stranger: bool = False) -> None:
+    async def _check_new_password(
+        self, password: str, username: str, pointer: str, *, stranger: bool = False, client: str | None = None
+    ) -> None:
+        """Raises Invalid.
+
+        :param stranger: as for `Passwords.hash`
+        :param client: as for `Passwords.hash`
+        """
         # Normalization can merge two typed characters into one.
         password = normalize(password)
         if len(password) < self._password_min_length:
@@ -198,10 +207,10 @@ class Accounts(Service["Repositories"]):
             raise Invalid([FieldError(pointer, detail)])
         if not self._reject_common_passwords:
             return
-        if await self._passwords.is_common(password, stranger=stranger):
+        if await self._passwords.is_common(password, stranger=stranger, client=client):
             detail = f"The password is one of the {COMMON_PASSWORD_COUNT:,} most common ones"
             raise Invalid([FieldError(pointer, detail)])
-        if await self._passwords.is_guessable(password, username, stranger=stranger):
+        if await self._passwords.is_guessable(password, username, stranger=stranger, client=client):
             detail = (
                 "The password is too easy to guess. It must not be the username, a common word, a repeated character, "
                 "a row of keys or another pattern"
