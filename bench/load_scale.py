@@ -131,17 +131,17 @@ def running(folder: Path, new_database: NewDatabase, **settings: str) -> Iterato
         yield Site(services, account)
 
 
-async def patience(site: Site, idle: int, slow: int, seconds: float) -> list[str]:
+async def idle_and_slow_clients(site: Site, idle: int, slow: int, seconds: float) -> list[str]:
     """A table of what a bystander notices of clients that keep connections open, and of what these cost."""
     before = memory_of(site.services)
     rows = [
         "| beside | memory MiB | CPU % | read p50 ms | p99 ms | write p50 ms | p99 ms | other responses |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
-        await bystander(site, "nobody", before, seconds),
+        await bystander(site, "no other client", before, seconds),
     ]
     async with holding_idle(site, idle):
         rows.append(await bystander(site, f"{idle:,} idle connections", before, seconds))
-    rows.append(await bystander(site, "nobody, after that", before, seconds))
+    rows.append(await bystander(site, "no other client, after that", before, seconds))
     async with sending_slowly(site, slow):
         rows.append(await bystander(site, f"{slow:,} clients that send a byte a second", before, seconds))
     return rows
@@ -229,7 +229,7 @@ def results_on(backend: str, *, short: bool) -> Iterator[str]:
                 )
         site = cleanup.enter_context(running(folder / "idle", new_database, MAX_CONNECTIONS=str(idling + 100)))
         yield ""
-        yield from asyncio.run(patience(site, idling, slow_clients, seconds))
+        yield from asyncio.run(idle_and_slow_clients(site, idling, slow_clients, seconds))
 
 
 def raise_file_limit(wanted: int) -> int:

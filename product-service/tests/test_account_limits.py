@@ -134,7 +134,7 @@ async def test_writes_of_an_account_are_limited(make_settings: MakeSettings, mon
         ):
             assert (answer.status_code, answer.json()["code"]) == (429, "too-many-writes")
             assert answer.headers["retry-after"] == "47"
-        # Reads, other accounts and admins are not concerned, and nobody is counted without a token.
+        # Reads, other accounts and admins are not concerned, and requests without a token are not counted.
         assert (await client.get("/products/1", headers=bearer(ADA))).json()["quantity"] == 3
         assert (await client.get("/products/export?format=csv", headers=bearer(ADA))).status_code == 200
         assert (await post(client, BOB)).status_code == 201
@@ -177,3 +177,8 @@ async def test_writes_can_be_unlimited(make_settings: MakeSettings) -> None:
         assert {(await post(client, name=7)).status_code for _ in range(30)} == {422}
     with pytest.raises(ValueError, match="must be like 10/minute"):
         make_settings(rate_limit_writes="often")
+
+
+def test_unlimited_writes_are_a_risk(make_settings: MakeSettings) -> None:
+    risks = set(make_settings(rate_limit_writes="off").risky()) - set(make_settings().risky())
+    assert risks == {"RATE_LIMIT_WRITES is off. An account can make the service busy for all others"}

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_every_named_file_exists(document: str) -> None:
             # A module may be named as imported, `chassis/errors.py`, or within its service, `api/products.py`.
             patterns = (f"{sources}/{word}" for sources in ("*/src", "*/src/*", "libs/*", "libs/*/src", "libs/*/src/*"))
             assert found or any(any(ROOT.glob(pattern)) for pattern in patterns), word
+
+
+@pytest.mark.parametrize("sources", [*sorted(ROOT.glob("*/src/*_service")), ROOT / "libs/chassis/src/chassis"])
+def test_the_readme_of_a_package_names_its_modules(sources: Path) -> None:
+    table = (sources.parents[1] / "README.md").read_text(encoding="utf-8").partition("\n## Modules\n")[2]
+    named, folder = set(), ""
+    for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE):
+        if row.startswith("**"):  # The modules in the rows below are in this folder.
+            folder = row.strip("*`")
+        else:
+            named |= {folder + name for name in re.findall(r"`([^`]+)`", row)}
+    for module in sources.rglob("*.py"):
+        path = module.relative_to(sources)
+        if not path.name.startswith("__"):
+            assert named & {path.as_posix(), *(f"{each.as_posix()}/" for each in path.parents)}, path
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -7,7 +7,7 @@ from sqlalchemy import make_url
 
 from auth_client.settings import AuthClientSettings
 from chassis.database.url import UnusableDatabaseUrl, as_text, normalise
-from chassis.rate_limits import RateLimit
+from chassis.rate_limits import OFF, RateLimit
 from chassis.settings import unencrypted
 from product_service.domain.fields import LARGEST_DESCRIPTION_LENGTH, MAX_DESCRIPTION_LENGTH
 from product_service.domain.ownership import WriteAccess
@@ -96,4 +96,6 @@ class Settings(AuthClientSettings):
         risks = super().risky()
         if self.database_read_url:
             risks += unencrypted("DATABASE_READ_URL", make_url(self.database_read_url))
+        if self.rate_limit_writes == OFF:
+            risks.append("RATE_LIMIT_WRITES is off. An account can make the service busy for all others")
         return risks

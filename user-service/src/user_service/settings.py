@@ -72,7 +72,8 @@ class Settings(ServiceSettings):
     )
     service_keys: ServiceKeys = Field(
         default={},
-        description="Services that can call `/validate-token`, as `name:key,name:key`. If unset, every client can.",
+        description="Services that can call `/validate-token` and `/introspect`, as `name:key,name:key`. If unset, "
+        "every client can.",
         repr=False,
     )
     access_token_expire_minutes: int = Field(

@@ -83,7 +83,7 @@ class _Connector(aiohttp.TCPConnector):
             connecting.cancel()
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        """Close an old connection after its call, when nobody waits for it, instead of keeping it."""
+        """Close an old connection after its call, when no call waits for it, instead of keeping it."""
         is_old = self._loop.time() >= self._kept_until.get(protocol, 0)
         super()._release(key, protocol, should_close=should_close or is_old)
 

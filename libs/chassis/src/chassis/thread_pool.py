@@ -96,7 +96,7 @@ class BoundedThreadPool:
         future.add_done_callback(partial(_release, self._name, needed))
         BUSY.add(1, self._name)
         async with asyncio.timeout(self._run_timeout):
-            # Leaves the thread alone if this request is cancelled or gives up; nobody reads its result then.
+            # Leaves the thread alone if this request is cancelled or gives up; its result is dropped then.
             return await asyncio.shield(future)
 
     def close(self) -> None:

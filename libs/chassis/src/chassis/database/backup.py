@@ -122,14 +122,14 @@ class Backups:
                 self._migrations.move_to(connection, header.revision)
                 rows = self._load(connection, lines)
                 self._migrations.move_to(connection)
-                self._start_afresh(connection, [used, header.last_ids], id_gap)
+                self._finish(connection, [used, header.last_ids], id_gap)
         return header, rows
 
     def after_restore(self, *, id_gap: int = ID_GAP) -> None:
         """Do what `restore` does beyond restoring rows, on a database that was restored by other means."""
         with self._migrations.locked() as connection:
             self._require_head(connection)
-            self._start_afresh(connection, [], id_gap)
+            self._finish(connection, [], id_gap)
 
     @contextmanager
     def _snapshot(self) -> Iterator[sa.Connection]:
@@ -238,7 +238,7 @@ class Backups:
             counts[table.name] = counts.get(table.name, 0) + len(rows)
         return counts
 
-    def _start_afresh(self, connection: sa.Connection, used: Sequence[Rows], id_gap: int) -> None:
+    def _finish(self, connection: sa.Connection, used: Sequence[Rows], id_gap: int) -> None:
         """Delete what must not outlive a restore, and let new ids be larger than all that may have been issued."""
         for table in self._tables:
             if table.name in self._left_out:

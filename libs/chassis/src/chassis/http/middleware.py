@@ -165,7 +165,7 @@ class RequestContext:
 def is_same_origin(headers: Headers) -> bool:
     """Whether the request comes from a page of this service.
 
-    Compares only hosts: behind a proxy that ends TLS, the service does not know its own scheme.
+    Compares only hosts: behind a proxy that terminates TLS, the service does not know its own scheme.
     """
     return headers.get("origin", "").partition("://")[2] == headers.get("host")
 

@@ -17,7 +17,7 @@ if sys.platform != "win32":
     import resource
 
 INVALID = "Invalid HTTP request received."
-"""The text of the response to what is no HTTP, without the headers of all other responses."""
+"""The text of the response to input that is not HTTP, without the headers of all other responses."""
 
 _BAD_REQUEST = "\r\n".join(
     [
