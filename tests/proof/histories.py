@@ -46,20 +46,25 @@ class Kind(StrEnum):
     LOG_OUT = "log out"
     LOG_OUT_EVERYWHERE = "log out everywhere"
     REVOKE_SESSION = "revoke a session"
+    REVOKE_TOKEN = "revoke a token"
+    REVOKE_AS_ADMIN = "revoke all as an admin"
     CHANGE_PASSWORD = "change the password"
     DELETE_ACCOUNT = "delete the account"
+    DELETE_AS_ADMIN = "delete as an admin"
     DISABLE = "disable the account"
     ENABLE = "enable the account"
 
 
 REVOCATIONS = (
-    *(Kind.LOG_OUT, Kind.LOG_OUT_EVERYWHERE, Kind.REVOKE_SESSION),
-    *(Kind.CHANGE_PASSWORD, Kind.DISABLE, Kind.DELETE_ACCOUNT),
+    *(Kind.LOG_OUT, Kind.LOG_OUT_EVERYWHERE, Kind.REVOKE_SESSION, Kind.REVOKE_TOKEN, Kind.REVOKE_AS_ADMIN),
+    *(Kind.CHANGE_PASSWORD, Kind.DISABLE, Kind.DELETE_ACCOUNT, Kind.DELETE_AS_ADMIN),
 )
+AS_ADMIN = (Kind.DISABLE, Kind.ENABLE, Kind.REVOKE_AS_ADMIN, Kind.DELETE_AS_ADMIN)
+"""The operations that the admin asks for, with a token that is never revoked."""
 SUCCESS = {
     **dict.fromkeys(Kind, 200),
     **dict.fromkeys((Kind.REGISTER, Kind.CREATE_PRODUCT), 201),
-    **dict.fromkeys(set(REVOCATIONS) - {Kind.DISABLE}, 204),
+    **dict.fromkeys(set(REVOCATIONS) - {Kind.DISABLE, Kind.REVOKE_TOKEN}, 204),
 }
 _REJECTIONS = {
     Kind.REGISTER: set[int](),
@@ -67,8 +72,8 @@ _REJECTIONS = {
     Kind.REVOKE_SESSION: {401, 404},  # 404: the other session was already revoked.
     Kind.CHANGE_PASSWORD: {401, 403},  # 403: another session has changed the password.
     Kind.DELETE_ACCOUNT: {401, 403},
-    Kind.DISABLE: {401, 404},  # 404: the account was deleted.
-    Kind.ENABLE: {401, 404},
+    Kind.REVOKE_TOKEN: set[int](),  # RFC 7009: an invalid token is a success.
+    **{kind: {401, 404} for kind in AS_ADMIN},  # 404: the account was deleted.
 }
 
 
@@ -88,7 +93,7 @@ class Operation:
     session: str | None = None
     """The session whose access or refresh token was sent; for a login, the session that it created."""
     target: str | None = None
-    """For REVOKE_SESSION, the session to be revoked."""
+    """For REVOKE_SESSION and REVOKE_TOKEN, the session to be revoked."""
     password: int | None = None
     """For LOG_IN, the number of the password sent; for CHANGE_PASSWORD, of the one replaced. The first is 0."""
     valid_until: float = math.inf
@@ -293,7 +298,7 @@ def _concerns(login: Operation, revocation: Operation) -> bool:
     match revocation.kind:
         case Kind.LOG_OUT:
             return revocation.session == login.session
-        case Kind.REVOKE_SESSION:
+        case Kind.REVOKE_SESSION | Kind.REVOKE_TOKEN:
             return revocation.target == login.session
         case Kind.CHANGE_PASSWORD:
             return revocation.session != login.session  # The session that changes the password stays valid.
@@ -304,14 +309,14 @@ def _concerns(login: Operation, revocation: Operation) -> bool:
 def _was_before(login: Operation, revocation: Operation, changes: Sequence[Operation]) -> bool:
     """Whether the login certainly came before the revocation, by the times or by other facts."""
     # Only an existing session can be revoked.
-    needs_session = revocation.kind in (Kind.LOG_OUT, Kind.REVOKE_SESSION)
+    needs_session = revocation.kind in (Kind.LOG_OUT, Kind.REVOKE_SESSION, Kind.REVOKE_TOKEN)
     return login.end < revocation.start or needs_session or _forbids(revocation, login, changes)
 
 
 def _forbids(change: Operation, login: Operation, changes: Sequence[Operation] = ()) -> bool:
     """Whether a login like this one is rejected from the change on, if none of `changes` has enabled the account."""
     match change.kind:
-        case Kind.DELETE_ACCOUNT:
+        case Kind.DELETE_ACCOUNT | Kind.DELETE_AS_ADMIN:
             return True
         case Kind.CHANGE_PASSWORD:
             return _password(login) <= _password(change)

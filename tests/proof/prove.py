@@ -7,8 +7,8 @@
     python3 dev.py prove --break replica-read                    with validations by a replica, which must be found: 1
 
 On each database, several actors send random requests about accounts that they share: they log in, make protected calls,
-and revoke each other's sessions in every possible way. Every request is recorded with its start, its end and its
-status, and `histories` finds those with an impossible response. Meanwhile, other clients only wait between two
+and revoke each other's sessions in nine ways. Every request is recorded with its start, its end and its status, and
+`histories` finds those with an impossible response. Meanwhile, other clients only wait between two
 protected calls, about as long as idle connections between the services are kept.
 
 With `--replicated`, the services are replicas behind HAProxy, with one Valkey and a replicated PostgreSQL. Halfway, its

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.proof.histories import REVOCATIONS, SUCCESS, Fault, Kind, Operation, Outage, check
+from tests.proof.histories import AS_ADMIN, REVOCATIONS, SUCCESS, Fault, Kind, Operation, Outage, check
 
 ADMIN, ONE, OTHER = "0.1", "1.2", "1.3"
 """Sessions: the admin's, and two of account 1."""
@@ -26,9 +26,9 @@ def call(start: float, end: float, status: int | None = 201, **fields: Any) -> O
 
 def revocation(kind: Kind, start: float, end: float, status: int | None = 0, **fields: Any) -> Operation:
     """A revocation of session ONE."""
-    sender = {Kind.LOG_OUT: ONE, Kind.DISABLE: ADMIN}.get(kind, OTHER)
+    sender = {Kind.LOG_OUT: ONE, Kind.REVOKE_TOKEN: None, **dict.fromkeys(AS_ADMIN, ADMIN)}.get(kind, OTHER)
     more: dict[str, Any] = {"password": 0} if kind is Kind.CHANGE_PASSWORD else {}
-    if kind is Kind.REVOKE_SESSION:
+    if kind in (Kind.REVOKE_SESSION, Kind.REVOKE_TOKEN):
         more = {"target": ONE}
     return request(kind, start, end, status, **{"session": sender, **more, **fields})
 
@@ -66,7 +66,7 @@ def test_a_request_that_ends_before_any_revocation_must_not_be_rejected(kind: Ki
 
 @pytest.mark.parametrize("kind", REVOCATIONS)
 def test_a_revocation_does_not_concern_a_later_login(kind: Kind) -> None:
-    if kind is Kind.DELETE_ACCOUNT:
+    if kind in (Kind.DELETE_ACCOUNT, Kind.DELETE_AS_ADMIN):
         return  # A deleted account has no later login.
     enabled = [request(Kind.ENABLE, 6, 7, session=ADMIN)] if kind is Kind.DISABLE else []
     new: dict[str, Any] = {"session": "1.4"}
@@ -80,7 +80,7 @@ def test_a_revocation_does_not_concern_a_later_login(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", REVOCATIONS)
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_rejected_revocation_has_no_effect(kind: Kind, status: int) -> None:
-    if status == 404 and kind not in (Kind.REVOKE_SESSION, Kind.DISABLE):
+    if status == 404 and kind not in (Kind.REVOKE_SESSION, *AS_ADMIN):
         return
     refused = call(6, 7, 401)
     # The rejection itself may be a fault, if its token is valid; that is another matter.
@@ -96,7 +96,7 @@ def test_a_failed_revocation_may_have_taken_effect(kind: Kind, status: int | Non
         assert faults(login(), failed, call(6, 7, answer)) == [(Fault.UNEXPECTED, failed)]
 
 
-@pytest.mark.parametrize("kind", [Kind.LOG_OUT, Kind.REVOKE_SESSION, Kind.CHANGE_PASSWORD])
+@pytest.mark.parametrize("kind", [Kind.LOG_OUT, Kind.REVOKE_SESSION, Kind.REVOKE_TOKEN, Kind.CHANGE_PASSWORD])
 def test_other_sessions_of_the_account_stay_valid(kind: Kind) -> None:
     asks = revocation(kind, 4, 5)
     other: dict[str, Any] = {"session": OTHER}
@@ -105,7 +105,7 @@ def test_other_sessions_of_the_account_stay_valid(kind: Kind) -> None:
     assert faults(login(), asks, refused) == [(Fault.REJECTED, refused)]
 
 
-@pytest.mark.parametrize("kind", [Kind.LOG_OUT_EVERYWHERE, Kind.DISABLE, Kind.DELETE_ACCOUNT])
+@pytest.mark.parametrize("kind", sorted({Kind.LOG_OUT_EVERYWHERE, Kind.DELETE_ACCOUNT, *AS_ADMIN} - {Kind.ENABLE}))
 def test_sessions_of_other_accounts_stay_valid(kind: Kind) -> None:
     elsewhere: dict[str, Any] = {"account": 2, "session": "2.9"}
     refused = call(6, 7, 401, **elsewhere)
@@ -148,7 +148,7 @@ def test_only_an_expired_token_may_be_rejected() -> None:
     assert faults(login(), refused) == [(Fault.REJECTED, refused)]
 
 
-@pytest.mark.parametrize("kind", sorted({*Kind} - {Kind.REGISTER, Kind.LOG_IN, Kind.READ_PRODUCT}))
+@pytest.mark.parametrize("kind", sorted({*Kind} - {Kind.REGISTER, Kind.LOG_IN, Kind.READ_PRODUCT, Kind.REVOKE_TOKEN}))
 def test_every_kind_of_request_with_a_token_is_checked(kind: Kind) -> None:
     more: dict[str, Any] = {"target": OTHER} if kind is Kind.REVOKE_SESSION else {}
     if kind is Kind.CHANGE_PASSWORD:
@@ -167,7 +167,7 @@ def test_an_unexpected_response_is_a_fault_before_and_after_a_revocation(status:
     assert faults(odd) == [(Fault.UNEXPECTED, odd)]
 
 
-FORBIDDING = [Kind.DELETE_ACCOUNT, Kind.DISABLE, Kind.CHANGE_PASSWORD]
+FORBIDDING = [Kind.DELETE_ACCOUNT, Kind.DELETE_AS_ADMIN, Kind.DISABLE, Kind.CHANGE_PASSWORD]
 
 
 def attempt(start: float, end: float, status: int = 401, password: int = 0) -> Operation:

@@ -18,10 +18,11 @@ from http.client import HTTPConnection, HTTPException
 from itertools import count
 from threading import Event, Lock
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from testkit.processes import Endpoint, Services
 from tests.gateways.replicas import ReplicatedServices
-from tests.proof.histories import REVOCATIONS, SUCCESS, TIMEOUT, Kind, Operation
+from tests.proof.histories import AS_ADMIN, REVOCATIONS, SUCCESS, TIMEOUT, Kind, Operation
 
 ACTORS = 8
 ACCOUNTS = 4  # Fewer than actors, so that several actors use one account.
@@ -209,7 +210,7 @@ class Client:
     def revoke(self, kind: Kind, by: Session, target: Session) -> list[Session] | None:
         """Try one of the REVOCATIONS on the account of `by`.
 
-        :param by: the session whose token is sent, unless the admin's is
+        :param by: the session whose token is sent, unless the admin's is; for REVOKE_TOKEN, the one to revoke
         :param target: the session for REVOKE_SESSION to revoke
         :return: the known sessions that were revoked; None if the request was rejected
         """
@@ -219,8 +220,10 @@ class Client:
         requests: dict[Kind, tuple[str, str, dict[str, Any] | None]] = {
             Kind.LOG_OUT: ("POST", "/logout", None),
             Kind.LOG_OUT_EVERYWHERE: ("POST", "/logout-all", None),
+            Kind.REVOKE_AS_ADMIN: ("DELETE", f"/users/{account.id}/sessions", None),
             Kind.CHANGE_PASSWORD: ("POST", "/me/password", change),
             Kind.DELETE_ACCOUNT: ("DELETE", "/me", proof),
+            Kind.DELETE_AS_ADMIN: ("DELETE", f"/users/{account.id}", None),
             Kind.DISABLE: ("PATCH", f"/users/{account.id}", {"is_active": False}),
         }
         fields: dict[str, Any] = {}
@@ -232,8 +235,12 @@ class Client:
             if target.name not in listed:
                 return None
             requests[kind] = ("DELETE", f"/sessions/{listed[target.name]}", None)
-        sender = self._population.admin if kind is Kind.DISABLE else by
-        status, _ = self._send_as(sender, kind, account, *requests[kind], **fields)
+        if kind is Kind.REVOKE_TOKEN:
+            form = {"token": by.access_tokens[-1][0]}
+            status, _ = self._send(kind, account, "POST", "/revoke", form=form, target=by.name)
+        else:
+            sender = self._population.admin if kind in AS_ADMIN else by
+            status, _ = self._send_as(sender, kind, account, *requests[kind], **fields)
         if status != SUCCESS[kind]:
             account.is_uncertain = account.is_uncertain or _is_unknown(status)
             return None
@@ -242,7 +249,7 @@ class Client:
             return [each for each in live if each is not by]
         if kind is Kind.DISABLE:
             account.is_active = False
-        return {Kind.LOG_OUT: [by], Kind.REVOKE_SESSION: [target]}.get(kind, live)
+        return {Kind.LOG_OUT: [by], Kind.REVOKE_TOKEN: [by], Kind.REVOKE_SESSION: [target]}.get(kind, live)
 
     def enable(self, account: Account) -> int | None:
         """Have the admin enable an account.
@@ -283,16 +290,23 @@ class Client:
         path: str,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        form: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> tuple[int | None, Any]:
         """Send a request, and record it in the history.
 
+        :param form: the fields of a form, in place of a body in JSON
         :param fields: further fields of the operation
         :return: the status and the decoded body of the response; None for both without a response
         """
         connection = self._products if kind in _PRODUCT_SERVICE_KINDS else self._users
-        content = None if body is None else json.dumps(body).encode()
-        headers = {**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})}
+        content = None
+        headers = dict(headers or {})
+        if body is not None:
+            content, headers["Content-Type"] = json.dumps(body), "application/json"
+        elif form is not None:
+            content, headers["Content-Type"] = urlencode(form), "application/x-www-form-urlencoded"
         status: int | None = None
         answer = None
         start = time.monotonic()
@@ -349,7 +363,7 @@ def step(client: Client, population: Population, rng: random.Random) -> None:
         for session in revoked_now:
             client.call(session, rng.choice(CALLS))
         account.note_revoked(revoked_now)
-        if kind is Kind.DELETE_ACCOUNT:
+        if kind in (Kind.DELETE_ACCOUNT, Kind.DELETE_AS_ADMIN):
             population.replace(account, client)
 
 

@@ -52,6 +52,29 @@ def change_the_password(at: Situation) -> httpx.Response:
     return at.users.post("/me/password", json=change, headers=at.other_session.bearer)
 
 
+def revoke_the_token(at: Situation) -> httpx.Response:
+    return at.users.post("/revoke", data={"token": at.account.token})
+
+
+def revoke_the_session_as_an_admin(at: Situation) -> httpx.Response:
+    path = f"/users/{at.account.id}/sessions"
+    first = min(each["id"] for each in at.users.get(path, headers=at.admin.bearer).json())
+    return at.users.delete(f"{path}/{first}", headers=at.admin.bearer)
+
+
+def revoke_all_sessions_as_an_admin(at: Situation) -> httpx.Response:
+    return at.users.delete(f"/users/{at.account.id}/sessions", headers=at.admin.bearer)
+
+
+def set_the_password_as_an_admin(at: Situation) -> httpx.Response:
+    path, change = f"/users/{at.account.id}/password", {"new_password": "another long password"}
+    return at.users.post(path, json=change, headers=at.admin.bearer)
+
+
+def delete_the_account_as_an_admin(at: Situation) -> httpx.Response:
+    return at.users.delete(f"/users/{at.account.id}", headers=at.admin.bearer)
+
+
 def disable(at: Situation) -> httpx.Response:
     return at.users.patch(f"/users/{at.account.id}", json={"is_active": False}, headers=at.admin.bearer)
 
@@ -108,9 +131,15 @@ def assert_rejected(answer: httpx.Response) -> None:
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
-@pytest.mark.parametrize(
-    "revoke", [log_out, log_out_everywhere, revoke_the_session, change_the_password, disable, delete_the_account]
+OF_ONE_SESSION = (log_out, revoke_the_session, revoke_the_token, revoke_the_session_as_an_admin)
+OF_THE_OTHER_SESSIONS = (change_the_password,)
+OF_ALL_SESSIONS = (
+    *(log_out_everywhere, revoke_all_sessions_as_an_admin, set_the_password_as_an_admin),
+    *(disable, delete_the_account, delete_the_account_as_an_admin),
 )
+
+
+@pytest.mark.parametrize("revoke", [*OF_ONE_SESSION, *OF_THE_OTHER_SESSIONS, *OF_ALL_SESSIONS])
 def test_after_a_revocation_the_next_call_is_rejected_and_reads_work(
     products: httpx.Client, situation: Situation, revoke: Revoke
 ) -> None:
@@ -132,13 +161,20 @@ def test_after_a_revocation_the_next_call_is_rejected_and_reads_work(
     assert_rejected(call_with(products, account.token))
 
 
-@pytest.mark.parametrize("revoke", [log_out, revoke_the_session, change_the_password])
+@pytest.mark.parametrize("revoke", [*OF_ONE_SESSION, *OF_THE_OTHER_SESSIONS])
 def test_revoking_one_session_leaves_the_other_one_of_the_account(
     products: httpx.Client, situation: Situation, revoke: Revoke
 ) -> None:
-    assert revoke(situation).status_code == 204
+    assert revoke(situation).status_code in (200, 204)
     assert_rejected(call_with(products, situation.account.token))
     assert call_with(products, situation.other_session.token).status_code == 201
+
+
+@pytest.mark.parametrize("revoke", OF_ALL_SESSIONS)
+def test_revoking_all_sessions_leaves_none(products: httpx.Client, situation: Situation, revoke: Revoke) -> None:
+    assert revoke(situation).status_code in (200, 204)
+    for each in (situation.account, situation.other_session):
+        assert_rejected(call_with(products, each.token))
 
 
 def test_reusing_a_refresh_token_revokes_the_session(
