@@ -206,7 +206,10 @@ def test_a_start_imports_no_library_that_it_may_never_need(service: Any, other_d
     assert found.strip() == "set()"
 
 
-@pytest.mark.parametrize(("service", "command"), [("user_service", "create-admin"), ("product_service", "migrate")])
+@pytest.mark.parametrize(
+    ("service", "command"),
+    [("user_service", "create-admin"), ("product_service", "migrate"), ("product_service", "import")],
+)
 def test_commands_and_the_parent_of_workers_import_no_application(service: str, command: str) -> None:
     script = (
         "import runpy, sys\n"

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from auth_client.caller import Caller
 from chassis import logs
 from chassis.errors import FieldError, Invalid
-from chassis.http.routing import Flag
+from chassis.http.query_parameters import Flag
 from chassis.ids import LARGEST_ID
 from chassis.process.backups import backup_commands
 from chassis.process.server import Command
 from chassis.validation import invalid
-from product_service.api.import_export import ImportQuery
+from product_service.api.import_query import ImportQuery
 from product_service.composition import Services, migrations
 from product_service.files.formats import FORMATS, Format
 from product_service.services.import_export import CHUNK_SIZE, OUTCOMES, ImportOptions, ImportReport

@@ -16,7 +16,8 @@ from chassis.errors import FieldError
 from chassis.http.bearer import bearer
 from chassis.http.middleware import context_headers
 from chassis.http.problems import MEDIA_TYPE, Problem, documented
-from chassis.http.routing import QueryParameters, Router
+from chassis.http.query_parameters import QueryParameters
+from chassis.http.routing import Router
 from chassis.ids import Digits
 
 ORIGIN = "http://localhost:3000"

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from chassis.http.paging import CURSOR_SCHEMA, INVALID_CURSOR, Limit, Skip, read_cursor, write_cursor
-from chassis.http.routing import Flag, QueryParameters
+from chassis.http.query_parameters import Flag, QueryParameters
 from chassis.ids import LARGEST_ID, Digits
 from chassis.text import Line
 from chassis.times import format_time

@@ -14,7 +14,8 @@ from chassis.http.bodies import JSON
 from chassis.http.etags import ChangePrecondition, IfNoneMatch, format_etag
 from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
 from chassis.http.problems import documented, documented_headers
-from chassis.http.routing import QueryParameters, Router
+from chassis.http.query_parameters import QueryParameters
+from chassis.http.routing import Router
 from chassis.ids import RowId
 from product_service.api.dependencies import IdempotencyKey, writer
 from product_service.api.product_query import ProductQuery

@@ -9,7 +9,8 @@ from chassis.errors import READ_ERRORS, WRITE_ERRORS, InvalidToken, NotAuthentic
 from chassis.http.bearer import bearer
 from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
 from chassis.http.problems import documented, documented_headers
-from chassis.http.routing import QueryParameters, Router
+from chassis.http.query_parameters import QueryParameters
+from chassis.http.routing import Router
 from chassis.ids import RowId
 from user_service.api.dependencies import CurrentIdentity, client_address
 from user_service.api.refresh_cookie import RefreshCookie

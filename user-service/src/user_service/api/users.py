@@ -9,7 +9,8 @@ from chassis.errors import READ_ERRORS, WRITE_ERRORS, DomainError, InvalidToken,
 from chassis.http.bodies import JSON
 from chassis.http.paging import IdCursor, Limit, link_header, read_cursor, write_cursor
 from chassis.http.problems import documented, documented_headers
-from chassis.http.routing import Flag, QueryParameters, Router
+from chassis.http.query_parameters import Flag, QueryParameters
+from chassis.http.routing import Router
 from chassis.ids import RowId
 from chassis.text import Line
 from user_service.api.dependencies import CurrentIdentity

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -17,60 +17,14 @@ from starlette.types import Receive
 
 from chassis.http import bodies, openapi
 from chassis.http.limits import Slots
-
-
-def _flag(value: object) -> object:
-    flag = {"true": True, "1": True, "false": False, "0": False}.get(value.lower()) if isinstance(value, str) else value
-    if flag is None:
-        # Pydantic alone would accept "y", "off" and more.
-        raise ValueError("Must be true or false")
-    return flag
-
-
-Flag = Annotated[bool, BeforeValidator(_flag)]
-"""A boolean in a query: `true`, `false`, `1` or `0`, in any case."""
-
-
-class _Repeated(list[str]):
-    """The values of a query parameter that was sent more than once."""
+from chassis.http.query_parameters import QueryParameters, Repeated
 
 
 class _QueryParams(QueryParams):
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of a parameter, or all of them if it was repeated, where Starlette returns the last one."""
         values = self.getlist(key)
-        return _Repeated(values) if len(values) > 1 else super().get(key, default)
-
-
-def _without_empty(value: Any) -> Any:
-    # A list that does not come from a query, such as a position in a cursor, has other values than text.
-    is_text = type(value) is list and all(isinstance(each, str) for each in value)
-    return [each for each in value if each != ""] if is_text else value
-
-
-class QueryParameters(BaseModel):
-    """The base of an operation's query parameters.
-
-    Unknown parameters are rejected, and repeated ones unless the field is a list. An empty parameter counts as absent,
-    because a form sends all of its fields.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty(cls, parameters: Any) -> Any:
-        if not isinstance(parameters, dict):
-            return parameters
-        given = {name: _without_empty(value) for name, value in parameters.items()}
-        return {name: value for name, value in given.items() if value not in ("", []) or name not in cls.model_fields}
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _require_one(cls, value: Any) -> Any:
-        if isinstance(value, _Repeated):
-            raise ValueError("Send this parameter only once")
-        return value
+        return Repeated(values) if len(values) > 1 else super().get(key, default)
 
 
 class _AnyQuery(BaseModel):
