@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.commands import (
     check,
@@ -101,6 +102,13 @@ def command_name(action: Action) -> str:
     return action.__name__.replace("_", "-")
 
 
+def _option(*names: str, **details: Any) -> argparse.ArgumentParser:
+    """A parser of one argument, which several commands may take."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(*names, **details)
+    return parser
+
+
 def parse(words: Sequence[str]) -> argparse.Namespace:
     for action in PASSING_ALL_ON:
         if words[:1] == [command_name(action)] and words[1:] not in (["-h"], ["--help"]):
@@ -109,35 +117,26 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         # An option of the first benchmark, which argparse would take for one of dev.py.
         words = [words[0], BENCHMARKS[0], *words[1:]]
 
-    (
-        ports,
-        data,
-        reload,
-        service,
-        message,
-        upgrade,
-        benchmark,
-        rest,
-        products,
-        folder,
-        collector,
-        revision_option,
-        auditing,
-    ) = (argparse.ArgumentParser(add_help=False) for _ in range(13))
-    for each in SERVICES.values():
-        text = f"the port of the {each.folder}, {each.port} by default"
-        ports.add_argument(
-            each.port_option, metavar="N", type=port_number, default=each.port, dest=each.folder, help=text
+    ports = [
+        _option(
+            each.port_option,
+            metavar="N",
+            type=port_number,
+            default=each.port,
+            dest=each.folder,
+            help=f"the port of the {each.folder}, {each.port} by default",
         )
-    data.add_argument("--data-dir", metavar="DIR", help="keep the data of all services in this folder")
-    reload.add_argument("--reload", action="store_true", help="restart a service when its code changes")
-    service.add_argument("service", metavar="SERVICE", choices=list(SERVICES), help=" or ".join(SERVICES))
-    message.add_argument("message", metavar="MESSAGE", help="what the migration does, in a few words")
-    upgrade.add_argument("--upgrade", action="store_true", help="upgrade to the newest versions allowed")
-    revision_option.add_argument(
+        for each in SERVICES.values()
+    ]
+    data = _option("--data-dir", metavar="DIR", help="keep the data of all services in this folder")
+    reload = _option("--reload", action="store_true", help="restart a service when its code changes")
+    service = _option("service", metavar="SERVICE", choices=list(SERVICES), help=" or ".join(SERVICES))
+    message = _option("message", metavar="MESSAGE", help="what the migration does, in a few words")
+    upgrade = _option("--upgrade", action="store_true", help="upgrade to the newest versions allowed")
+    revision_option = _option(
         "--from", metavar="REVISION", dest="revision", help="a tag, branch or commit; the newest tag v* by default"
     )
-    products.add_argument(
+    products = _option(
         "--products",
         metavar="N",
         dest="more",
@@ -145,8 +144,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         default=[],
         help="add N more products directly to the database of the product service",
     )
-    collector.add_argument("--port", metavar="N", type=port_number, default=4318, help="the port, 4318 by default")
-    benchmark.add_argument(
+    port = _option("--port", metavar="N", type=port_number, default=4318, help="the port, 4318 by default")
+    benchmark = _option(
         "benchmark",
         metavar="BENCHMARK",
         nargs="?",
@@ -154,19 +153,19 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         default=BENCHMARKS[0],
         help=f"{' or '.join(BENCHMARKS)}; the first by default",
     )
-    auditing.add_argument("--offline", action="store_true", help="do not look for known vulnerabilities")
-    auditing.add_argument(
+    offline = _option("--offline", action="store_true", help="do not look for known vulnerabilities")
+    output = _option(
         "--output",
         metavar="DIR",
         type=Path,
         default=ROOT / "build" / "sbom",
         help="where to write the bills of materials, build/sbom by default",
     )
-    folder.add_argument("folder", metavar="FOLDER", nargs="?", default="secrets", help="the default is secrets")
-    rest.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on unchanged")
+    folder = _option("folder", metavar="FOLDER", nargs="?", default="secrets", help="the default is secrets")
+    rest = _option("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="passed on unchanged")
 
     takes: dict[Action, list[argparse.ArgumentParser]] = {
-        up: [ports, data, reload],
+        up: [*ports, data, reload],
         serve: [service],
         manage: [service, rest],
         test: [rest],
@@ -187,8 +186,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         attack: [rest],
         soak: [rest],
         load: [rest],
-        audit: [auditing],
-        traces: [collector],
+        audit: [offline, output],
+        traces: [port],
         check: [],
         fix: [],
         bench: [benchmark, rest],
@@ -197,7 +196,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         openapi: [],
         diagrams: [],
         screenshots: [],
-        seed: [ports, data, products],
+        seed: [*ports, data, products],
         lock: [upgrade],
         make_secrets: [folder],
         pin_images: [],
