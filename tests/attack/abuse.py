@@ -28,7 +28,7 @@ HOME = {"X-Forwarded-For": "203.0.113.5"}
 DIFFERENT_PRODUCTS = 2_000
 DOUBLINGS, FEWER_DOUBLINGS = 5, 3
 """Of the catalogue: 64,000 or 16,000 products."""
-READERS = 30
+READERS = 12
 QUOTA = 500
 """Products that an account may have in the attack on quotas."""
 WRITES = 60
@@ -108,7 +108,7 @@ def networks(target: Target) -> Result:
 
 
 def searches(target: Target) -> Result:
-    """Searches must be bounded, however many words and products there are."""
+    """Searches for frequent words must leave time for others, and those of many words must be refused."""
     service = target.services.products
     owner = target.services.sign_up()
     _fill(target, owner, FEWER_DOUBLINGS if target.is_short else DOUBLINGS)
@@ -116,8 +116,8 @@ def searches(target: Target) -> Result:
     def search(query: str) -> int | None:
         return wire.status_of(service.port, wire.request("GET", f"/products?{query}"), within=20)
 
-    def attack(_: int) -> Counter[int | None]:
-        return target.until_the_end(lambda: search(MANY_WORDS), pause=1)
+    def attack(number: int) -> Counter[int | None]:
+        return target.until_the_end(lambda: search(SLOW_SEARCHES[number % len(SLOW_SEARCHES)]), pause=1)
 
     with Bystander(service, target.write()) as writer:
         rate = writer.rate(target.seconds / 4)
@@ -127,12 +127,14 @@ def searches(target: Target) -> Result:
             statuses = sum(threads.map(attack, range(READERS)), Counter[int | None]())
             writes = (writer.count - count) / (time.monotonic() - started)
     slowest = 0.0
-    for query in (MANY_WORDS, *SLOW_SEARCHES):
+    for query in SLOW_SEARCHES:
         started = time.monotonic()
-        search(query)
+        assert search(query) == 200
         slowest = max(slowest, time.monotonic() - started)
+    assert search(MANY_WORDS) == 422
     figures = [
         Figure("protected writes", 100 * writes / rate, "% of before", least=LEAST_RATE),
+        Figure("searches that find something", 100 * statuses[200] / statuses.total(), "%", least=1),
         Figure("the slowest search alone", slowest, "s", most=2),
     ]
     return Result([*usage.figures(), *figures], statuses)

@@ -70,7 +70,7 @@ ATTACKS = {
         abuse.networks,
         {**_LIMITED, **_PROXIED},
     ),
-    "searches": Attack(f"searches of 26 words, by {abuse.READERS} clients", abuse.searches),
+    "searches": Attack(f"searches for frequent words, by {abuse.READERS} clients", abuse.searches),
     "quotas": Attack(
         f"an import of {4 * abuse.QUOTA:,} SKUs with a quota of {abuse.QUOTA}, then {abuse.WRITES} writes",
         abuse.quotas,
