@@ -11,7 +11,7 @@ from product_service.api.product_query import ProductQuery
 from product_service.domain.criteria import MAX_COUNT, Criteria
 from product_service.repositories.products import ProductRepository
 from testkit.databases import Databases
-from testkit.many_rows import ORDERS, SELECTIVE_FILTERS, explain, fill_products, middle, parse
+from testkit.many_rows import ORDERS, SELECTIVE_FILTERS, explain, fill_products, middle, parse, read_all_statistics
 from testkit.products import migrations_of
 
 ROWS = 100_000
@@ -23,6 +23,7 @@ def large(databases: Databases) -> Iterator[Engine]:
     with databases.made() as make:
         engine = create_engine(make(migrations_of), poolclass=NullPool, isolation_level="AUTOCOMMIT")
         fill_products(engine, ROWS)
+        read_all_statistics(engine)
         yield engine
 
 

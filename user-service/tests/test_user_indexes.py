@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, NullPool, create_engine
 
 from testkit.databases import Databases
-from testkit.many_rows import explain, fill_sessions
+from testkit.many_rows import explain, fill_sessions, read_all_statistics
 from testkit.users import migrations_of
 from user_service.repositories.sessions import SessionRepository
 from user_service.repositories.users import UserRepository
@@ -23,6 +23,7 @@ def large(databases: Databases) -> Iterator[Engine]:
     with databases.made() as make:
         engine = create_engine(make(migrations_of), poolclass=NullPool, isolation_level="AUTOCOMMIT")
         fill_sessions(engine, 100_000)
+        read_all_statistics(engine)
         yield engine
 
 

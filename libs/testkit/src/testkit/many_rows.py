@@ -106,6 +106,14 @@ def _run(engine: Engine, *statements: tuple[str, int]) -> None:
             connection.exec_driver_sql(each)
 
 
+def read_all_statistics(engine: Engine) -> None:
+    """Let the statistics of PostgreSQL be those of all rows: by default they are of a sample, and plans vary."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SET default_statistics_target = 1000")
+            connection.exec_driver_sql("ANALYZE")
+
+
 def explain(engine: Engine, work: Callable[[Session], object]) -> str:
     """The query plan of the first statement of the work."""
     executed: list[tuple[str, Any]] = []
