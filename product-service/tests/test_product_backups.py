@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Connection, Engine, MetaData, NullPool, Table, create_engine, text
+from sqlalchemy import Connection, Engine, MetaData, NullPool, Table, create_engine, make_url, text
 
 from chassis.database import backup
 from chassis.database.backup import BackupRefused, Backups
@@ -224,6 +225,7 @@ def test_a_damaged_file_is_refused(database: Engine, database_url: str, file: Pa
     damaged = file.with_name("damaged.backup")
     changes = [bytes([*whole[:at], whole[at] ^ 1, *whole[at + 1 :]]) for at in range(0, len(whole), 61)]
     changes += [whole[:length] for length in (0, 1, len(whole) // 2, len(whole) - 1)]
+    changes += [whole + added for added in (b"x", b"\0" * 2**21, whole)]
     for content in changes:
         damaged.write_bytes(content)
         with pytest.raises(BackupRefused, match="is damaged, incomplete or not a backup"):
@@ -253,6 +255,59 @@ def test_a_file_that_is_no_backup_of_this_version_is_refused(
     file.write_bytes(lzma.compress(content.replace(part, replacement)))
     with pytest.raises(BackupRefused, match=message):
         backups.restore(file, overwrite=False)
+
+
+LOCKED = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :query"
+
+
+@pytest.fixture
+def own_url(new_database: NewDatabase) -> str:
+    """A database whose schema and settings a test may change."""
+    return new_database(migrations_of)
+
+
+def is_waiting(url: str, query: str) -> bool:
+    """Whether a statement waits for a lock."""
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :query")
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        return bool(connection.scalar(waiting, {"query": query}))
+
+
+@pytest.mark.postgresql
+def test_a_migration_waits_for_a_backup_without_keeping_requests_waiting(own_url: str) -> None:
+    def migrate() -> None:
+        with migrations_of(own_url).locked() as connection:
+            connection.execute(text("ALTER TABLE products ADD COLUMN colour text"))
+
+    with ThreadPoolExecutor(1) as thread:
+        with backups_of(own_url)._snapshot():
+            migrating = thread.submit(migrate)
+            eventually(lambda: is_waiting(own_url, "%advisory%"))
+            with create_engine(own_url, poolclass=NullPool).connect() as reader:
+                reader.execute(text("SET lock_timeout = '1s'"))
+                assert reader.scalar(text("SELECT count(*) FROM products")) == 0
+            assert not migrating.done()
+        migrating.result(60)
+
+
+@pytest.mark.postgresql
+def test_a_restore_survives_a_deadlock_with_a_writer(own_url: str, file: Path) -> None:
+    engine = create_engine(own_url, poolclass=NullPool)
+    store(engine, catalogue())
+    backups_of(own_url).write(file, overwrite=False)
+    stored = all_rows(own_url, Base.metadata)["products"]
+    with engine.begin() as connection:
+        # The restore looks for a deadlock before the writer does, and is the one that is ended.
+        connection.execute(text(f"ALTER DATABASE {make_url(own_url).database} SET deadlock_timeout = '3s'"))
+    with ThreadPoolExecutor(1) as thread, engine.connect() as writer:
+        writer.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+        writer.execute(text("UPDATE products SET quantity = 9"))
+        restoring = thread.submit(backups_of(own_url).restore, file, overwrite=True)
+        eventually(lambda: is_waiting(own_url, "LOCK TABLE%"))
+        writer.execute(text("DELETE FROM changes"))
+        writer.commit()
+        restoring.result(60)
+    assert all_rows(own_url, Base.metadata)["products"] == stored
 
 
 LAMP = """

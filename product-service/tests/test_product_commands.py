@@ -23,6 +23,7 @@ from product_service.services.import_export import CHUNK_SIZE
 from product_service.services.upserts import Upserts
 from product_service.settings import Settings
 from testkit import preloaded
+from testkit.processes import free_port
 from testkit.products import MakeSettings
 
 FILE = "sku,name,price,quantity\nA,Lamp,1,1\nB,Cup,x,1\n"
@@ -49,6 +50,17 @@ def test_import_creates_no_database(tmp_path: Path, environment: dict[str, str])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"import: there is no database at {missing}. Use the settings of the service, ")
     assert not missing.parent.exists()
+
+
+@pytest.mark.sqlite
+def test_import_says_only_that_the_database_is_unavailable(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "products.csv").write_text(FILE)
+    away = f"postgresql://ada@127.0.0.1:{free_port()}/products"
+    done = command(tmp_path, {**environment, "DATABASE_URL": away}, "products.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("import: the database is unavailable or locked: ")
+    assert "Use the settings" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.sqlite

@@ -93,6 +93,32 @@ def test_a_missing_database_is_not_created(tmp_path: Path, empty_url: str) -> No
     assert not (tmp_path / "a folder").exists()
 
 
+@pytest.mark.postgresql
+def test_a_read_only_database_is_not_migrated(migrations: Migrations, empty_url: str) -> None:
+    with connection_to(empty_url) as connection:
+        name = make_url(empty_url).database
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    with pytest.raises(MigrationRefused, match=r"^the database is a standby or read-only: "):
+        migrations.upgrade()
+
+
+@pytest.mark.postgresql
+def test_a_database_with_another_encoding_is_not_migrated(tmp_path: Path, empty_url: str) -> None:
+    url = make_url(empty_url)
+    name = f"{url.database}_latin1"
+    admin = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            migrations = make_migrations(tmp_path, url.set(database=name).render_as_string(hide_password=False))
+            with pytest.raises(
+                MigrationRefused, match=r"^the database has the encoding LATIN1: create it with ENCODING"
+            ):
+                migrations.upgrade()
+        finally:
+            connection.exec_driver_sql(f"DROP DATABASE {name}")
+
+
 def test_upgrades_and_downgrades_keep_all_rows(migrations: Migrations, empty_url: str) -> None:
     migrations.upgrade("0001")
     fill(empty_url)

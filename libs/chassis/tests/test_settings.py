@@ -224,7 +224,8 @@ INVALID_VALUES = {
     "ENVIRONMENT": [SECRET],
     "LOG_LEVEL": [SECRET],
     "LOG_FORMAT": [SECRET],
-    "DATABASE_URL": [f"mysql://u:{SECRET}@host/name", f"postgresql://u:{SECRET}@host:x/name", SECRET, "sqlite://"],
+    "DATABASE_URL": [f"mysql://u:{SECRET}@host/name", f"postgresql://u:{SECRET}@host:x/name", SECRET, "sqlite://"]
+    + [f"postgresql://u@host/name?{each}" for each in ("ssl=true", "sslmode=require&pgbouncer=true", f"{SECRET}=1")],
     "DATABASE_POOL_SIZE": ["1", SECRET],
     "DATABASE_POOL_TIMEOUT": ["0", "-1", "nan", SECRET],
     "MIGRATE_ON_START": [SECRET],
@@ -273,6 +274,36 @@ def test_a_file_that_is_not_utf_8_is_an_error(capsys: pytest.CaptureFixture[str]
         load(LibrarySettings)
     assert end.value.code == 2
     assert capsys.readouterr().err == "cannot start: .env: is not UTF-8 text\n"
+
+
+def test_a_broken_line_of_the_file_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text("# a comment\n\nthis is no setting\nPORT=1111\nHOST='127.0.0.1\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        load(LibrarySettings)
+    assert end.value.code == 2
+    errors = [f"cannot start: .env: line {line} is not like NAME=value" for line in (3, 5)]
+    assert capsys.readouterr().err.splitlines() == errors
+
+
+def test_a_secret_that_cannot_be_read_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("chassis.process.configuration.SECRETS", tmp_path)
+    secret = tmp_path / "database_password"
+    secret.mkdir()
+    with pytest.raises(SystemExit) as end:
+        load(LibrarySettings)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"cannot start: {secret} is a folder, and must be a file\n"
+    secret.rmdir()
+    secret.write_bytes(b"\xffhidden")
+    with pytest.raises(SystemExit) as end:
+        load(LibrarySettings)
+    assert end.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("cannot start: ")
+    assert errors.count("\n") == 1
+    assert "hidden" not in errors
 
 
 def test_settings_are_immutable() -> None:

@@ -26,7 +26,7 @@ from chassis.database import bulk
 from chassis.database.engines import Timeouts, postgresql_engine, sqlite_engine
 from chassis.database.migrations import Migrations, readable_errors
 from chassis.database.models import BACKUPS, UtcDateTime
-from chassis.database.sqlstates import first_line
+from chassis.database.sqlstates import SqlState, first_line, has_state
 from chassis.errors import DomainError
 
 FORMAT = 1
@@ -37,6 +37,12 @@ ID_GAP = 1_000_000_000
 
 BATCH = 500
 """Rows in one line of the file, and in memory at the same time."""
+
+PIECE = 2**20
+"""Bytes of a backup to read or to decompress at a time."""
+
+ATTEMPTS = 10
+"""How often a restore tries to lock the tables, if writers keep it from doing so by a deadlock."""
 
 Rows = Mapping[str, int]
 """Numbers by the name of their table."""
@@ -140,6 +146,7 @@ class Backups:
                 if self._is_sqlite:
                     connection.exec_driver_sql("BEGIN")
                 else:
+                    self._migrations.hold_off(connection)
                     connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                     # Before the snapshot exists: it would not show the rows of a table that is altered after it.
                     self._lock(connection, "ACCESS SHARE")
@@ -152,12 +159,26 @@ class Backups:
         names = ", ".join(table.name for table in self._tables)
         connection.exec_driver_sql(f"LOCK TABLE {names} IN {mode} MODE")
 
+    def _lock_out_writers(self, connection: sa.Connection) -> None:
+        for attempts_left in reversed(range(ATTEMPTS)):
+            try:
+                with connection.begin_nested():
+                    self._lock(connection, "ACCESS EXCLUSIVE")
+            except DBAPIError as error:
+                # Writers lock the tables in an order of their own.
+                if not attempts_left or not has_state(error.orig, SqlState.DEADLOCK_DETECTED):
+                    raise
+            else:
+                return
+
     def _require_head(self, connection: sa.Connection) -> str:
         revision = self._migrations.revision(connection)
         if revision is None or revision != self._migrations.head:
+            known = revision is None or revision in self._migrations.revisions()
+            remedy = "migrate it" if known else "use the version that migrated it, or an empty database"
             raise BackupRefused(
                 f"The database is at revision {revision}, and this version of the service at {self._migrations.head}: "
-                "migrate the database, or use the version that migrated it."
+                f"{remedy}."
             )
         return revision
 
@@ -181,12 +202,19 @@ class Backups:
 
     def _verify(self, file: Path, raw: BinaryIO) -> Header:
         """Read all of the file, so that no row of a damaged one is restored."""
+        content = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        first = b""
         try:
-            with lzma.LZMAFile(raw) as content:
-                first = content.readline(1_000_000)
-                while content.read(1_000_000):
-                    pass
-            header = Header(**json.loads(first))
+            while not content.eof:
+                compressed = raw.read(PIECE) if content.needs_input else b""
+                if content.needs_input and not compressed:
+                    raise EOFError("it has no end")
+                piece = content.decompress(compressed, PIECE)
+                if b"\n" not in first and len(first) < PIECE:
+                    first += piece
+            if content.unused_data or raw.read(1):
+                raise EOFError("it goes on after its end")
+            header = Header(**json.loads(first.partition(b"\n")[0]))
         except (lzma.LZMAError, EOFError) as error:
             raise BackupRefused(f"{file} is damaged, incomplete or not a backup: {error}.") from None
         except (ValueError, TypeError):
@@ -207,7 +235,7 @@ class Backups:
         self._require_head(connection)
         if not self._is_sqlite:
             # A service that runs must not write before all rows are there.
-            self._lock(connection, "ACCESS EXCLUSIVE")
+            self._lock_out_writers(connection)
         kept = [table for table in self._tables if table.name in self._kept]
         filled = [table.name for table in kept if connection.scalar(sa.select(sa.exists().select_from(table)))]
         if filled and not overwrite:

@@ -144,6 +144,7 @@ def postgresql_engine(
         pool_recycle=connection_lifetime,
         hide_parameters=True,
         connect_args={
+            "client_encoding": "utf8",
             # For each host. libpq raises lower values to 2.
             "connect_timeout": max(2, round(timeouts.pool_timeout / max(1, len(hosts(make_url(url)))))),
             # Detect a server that has vanished, which would otherwise block a thread for hours.

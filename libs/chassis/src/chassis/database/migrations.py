@@ -67,6 +67,10 @@ class MigrationRefused(Exception):
     """This version of the service can't migrate the database. The message is for people, usually one line."""
 
 
+class DatabaseRefused(MigrationRefused):
+    """The database is unavailable, locked, read-only or not accessible for this user."""
+
+
 class _DryRun(Exception):
     """Rolls the transaction of a dry run back."""
 
@@ -198,7 +202,7 @@ class Migrations:
             with self._connected() as connection:
                 is_behind = self._is_upgrade(self.revision(connection), self.head)
         except MigrationRefused as error:
-            raise MigrationRefused(f"{error} (at {self._address})") from error
+            raise type(error)(f"{error} (at {self._address})") from error
         if is_behind:
             raise MigrationRefused(f"the database at {self._address} is not migrated to this version")
 
@@ -288,7 +292,18 @@ class Migrations:
         options = {"timeout": _LOCK_TIMEOUT} if self._is_sqlite else {"connect_timeout": 10}
         engine = create_engine(self._url, poolclass=NullPool, connect_args=options)
         with readable_errors(), engine.connect() as connection:
+            if not self._is_sqlite:
+                _require_utf8(connection)
             yield connection
+
+    def hold_off(self, connection: Connection) -> None:
+        """Let migrations on PostgreSQL wait until the connection, which is in no transaction, is closed.
+
+        They wait before they lock a table, so requests go on.
+        """
+        with readable_errors():
+            connection.execute(text("SELECT pg_advisory_lock_shared(:key)"), {"key": _ADVISORY_LOCK})
+            connection.rollback()  # The lock stays: it belongs to the connection.
 
     @contextmanager
     def locked(self) -> Iterator[Connection]:
@@ -330,28 +345,38 @@ class Migrations:
             try:
                 make_folder(self._url)
             except OSError as error:
-                raise MigrationRefused(f"the folder of the database can't be created: {error.strerror}") from error
+                problem = f"the folder of the database can't be created: {error.filename}: {error.strerror}"
+                raise MigrationRefused(problem) from error
             _require_writable_folder(make_url(self._url))
             make_file(self._url)
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn errors of the database into MigrationRefused."""
+    """Turn errors of the database into DatabaseRefused."""
     try:
         yield
     except DatabaseError as error:
         if has_state(error.orig, SqlState.INSUFFICIENT_PRIVILEGE):
-            raise MigrationRefused(f"the database user lacks a permission: {first_line(error)}") from error
+            raise DatabaseRefused(f"the database user lacks a permission: {first_line(error)}") from error
+        if has_state(error.orig, SqlState.READ_ONLY_SQL_TRANSACTION):
+            raise DatabaseRefused(f"the database is a standby or read-only: {first_line(error)}") from error
         # SQLite raises the plain class for a damaged file, and for a file that is not a database.
         if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
             raise
         if "password authentication failed" in str(error.orig):
-            raise MigrationRefused(
+            raise DatabaseRefused(
                 "the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
                 "The volume of a PostgreSQL container keeps the password that it was created with"
             ) from error
-        raise MigrationRefused(f"the database is unavailable or locked: {first_line(error)}") from error
+        raise DatabaseRefused(f"the database is unavailable or locked: {first_line(error)}") from error
+
+
+def _require_utf8(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    encoding = driver.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise MigrationRefused(f"the database has the encoding {encoding}: create it with ENCODING 'UTF8'")
 
 
 def _require_writable_folder(url: URL) -> None:

@@ -58,7 +58,22 @@ def normalise(url: str, *, replica: bool = False) -> str:
     if driver != "sqlite":
         parsed = _with_hosts(parsed, netloc.split(",") if several else [])
         parsed = _with_role(parsed, replica=replica)
+        _require_known_parameters(parsed)
     return as_text(parsed)
+
+
+def _require_known_parameters(url: URL) -> None:
+    if not url.query:
+        return
+    from psycopg2 import ProgrammingError  # With SQLite, nothing imports it.
+    from psycopg2.extensions import parse_dsn
+
+    for name in url.query:
+        try:
+            parse_dsn(f"{name}=''")
+        except ProgrammingError:
+            # It may be a part of a password that has a question mark.
+            raise UnusableDatabaseUrl("has a parameter after the ? that PostgreSQL does not know") from None
 
 
 def _with_hosts(url: URL, written: Sequence[str]) -> URL:

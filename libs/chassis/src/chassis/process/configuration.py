@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from dotenv.parser import Original, parse_stream
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from chassis.settings import ServiceSettings, UnusableSettings
 
@@ -22,6 +24,7 @@ def load(settings_class: type[S]) -> S:
     Every error is printed at once, with the warnings of a start in production.
     """
     try:
+        _require_readable_sources(settings_class)
         return _read(settings_class)
     except ValidationError as error:
         reasons, warnings = _findings(settings_class, error)
@@ -30,6 +33,27 @@ def load(settings_class: type[S]) -> S:
         fail(".env: is not UTF-8 text")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
+    except SettingsError as error:
+        reason = error.__cause__
+        fail(f"{reason.filename}: {reason.strerror}" if isinstance(reason, OSError) else f"{error}: {reason}")
+
+
+def _require_readable_sources(settings_class: type[ServiceSettings]) -> None:
+    """Exit if pydantic-settings would ignore a line of `.env` or a secret."""
+    file = Path(".env")
+    if file.is_file():
+        with file.open(encoding="utf-8") as lines:
+            broken = [_line_of(each.original) for each in parse_stream(lines) if each.error]
+        if broken:
+            fail(*(f".env: line {line} is not like NAME=value" for line in broken))
+    folders = [SECRETS / name for name in settings_class.model_fields if (SECRETS / name).is_dir()]
+    if folders:
+        fail(*(f"{folder} is a folder, and must be a file" for folder in folders))
+
+
+def _line_of(original: Original) -> int:
+    blank = len(original.string) - len(original.string.lstrip())
+    return original.line + original.string[:blank].count("\n")
 
 
 def _read(settings_class: type[S], **values: Any) -> S:

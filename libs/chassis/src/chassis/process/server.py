@@ -18,7 +18,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from chassis import logs, metrics
-from chassis.database.migrations import MigrationRefused, Migrations
+from chassis.database.migrations import DatabaseRefused, MigrationRefused, Migrations
 from chassis.errors import DomainError, Invalid
 from chassis.process.configuration import as_markdown, fail, load
 from chassis.process.startup import importing
@@ -164,6 +164,8 @@ def _run(command: Command[S], settings: S, arguments: argparse.Namespace, migrat
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except MigrationRefused as error:
+        if isinstance(error, DatabaseRefused):
+            hint = ""
         for line in str(error).splitlines():
             print(logs.for_terminal(f"{command.name}: {line}{hint}"), file=sys.stderr)
         raise SystemExit(1) from None
