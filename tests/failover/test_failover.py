@@ -20,10 +20,12 @@ from chassis.database.url import normalise
 from chassis.errors import DatabaseUnavailable
 from testkit.library import Base, add_shelf, names, opened
 from testkit.processes import Account, Service, Services, eventually, problem, running_services
+from testkit.products import migrations_of
 from testkit.replicated_postgresql import TTL, Node, ReplicatedPostgreSQL
 from tests.failover.load import Load
 
 DRAFT = {"name": "Lamp", "price": "19.99", "quantity": 3}
+HAS_TABLES = "SELECT 1 FROM pg_tables WHERE tablename = 'backups'"
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,27 @@ def test_validations_and_writes_refuse_a_replica(cluster: ReplicatedPostgreSQL) 
         for use in (library.read(names), library.write(add_shelf("poems"))):
             with pytest.raises(DatabaseUnavailable):
                 asyncio.run(use)
+
+
+def test_a_standby_is_backed_up_and_is_not_restored_to(
+    cluster: ReplicatedPostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations_of(normalise(cluster.new_database("backed_up"))).upgrade()
+    replica = cluster.wait_for_replicas()[0]
+    eventually(lambda: has_database(replica, "backed_up") and replica.execute(HAS_TABLES, "backed_up"))
+    monkeypatch.setenv("DATABASE_URL", replica.url("backed_up"))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "product_service", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    written = run("backup", "products.backup")
+    assert (written.returncode, written.stdout.count("\n")) == (0, 1), written.stderr
+    for words in (["restore", "products.backup", "--overwrite"], ["after-restore"]):
+        refused = run(*words)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"{words[0]}: the database is a standby or read-only: ")
+        assert refused.stderr.count("\n") == 1
 
 
 def has_database(node: Node, name: str) -> bool:
