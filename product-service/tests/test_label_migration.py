@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, NullPool, create_engine, text
 
-from chassis.database.migrations import MigrationRefused, Migrations
+from chassis.database.migrations import Migrations
+from chassis.database.refusals import MigrationRefused
 from product_service.main import create_app
 from testkit.applications import running
 from testkit.product_list import ids

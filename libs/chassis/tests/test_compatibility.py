@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from chassis.database import compatibility
-from chassis.database.migrations import MigrationRefused, Migrations, SchemaState
+from chassis.database.migrations import Migrations, SchemaState
+from chassis.database.refusals import MigrationRefused
 from chassis.http import health
 from testkit.applications import running
 from testkit.library import connection_to, logged, make_app, opened, rows

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import MetaData, NullPool, String, create_engine, inspect, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from chassis.database.migrations import MigrationRefused, Migrations, SchemaState
+from chassis.database.migrations import Migrations, SchemaState
 from chassis.database.models import COLUMN_TYPES, NAMING_CONVENTION, NEVER_REUSE_IDS, Numbered
+from chassis.database.refusals import MigrationRefused
 from testkit import preloaded
 from testkit.databases import check_every_migration
 from testkit.library import Library, connection_to, eventually, opened, path_of, role_without_permissions, rows

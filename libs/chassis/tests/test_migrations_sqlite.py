@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from chassis.database.migrations import MigrationRefused, Migrations
+from chassis.database.migrations import Migrations
+from chassis.database.refusals import MigrationRefused
 from chassis.errors import DatabaseBusy, DatabaseUnavailable
 from testkit.library import Base, opened, rows, sqlite_connection
 from testkit.library_migrations import BROKEN, FIRST, SECOND, make_migrations, write_migrations

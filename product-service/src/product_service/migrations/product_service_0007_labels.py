@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from chassis.database.migrations import MigrationRefused
 from chassis.database.models import UtcDateTime
+from chassis.database.refusals import MigrationRefused
 from product_service.domain.labels import without_invisible
 
 revision = "product_service_0007"

@@ -24,8 +24,9 @@ from sqlalchemy.orm import Session
 
 from chassis.database import bulk
 from chassis.database.engines import Timeouts, postgresql_engine, sqlite_engine
-from chassis.database.migrations import Migrations, readable_errors
+from chassis.database.migrations import Migrations
 from chassis.database.models import BACKUPS, UtcDateTime
+from chassis.database.refusals import readable_errors
 from chassis.database.sqlstates import SqlState, first_line, has_state
 from chassis.errors import DomainError
 

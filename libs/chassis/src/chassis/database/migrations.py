@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, Column, Connection, MetaData, NullPool, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from chassis.database import compatibility
 from chassis.database.engines import SECURE_DELETE, make_file, make_folder
-from chassis.database.sqlstates import SqlState, first_line, has_state
+from chassis.database.refusals import MigrationRefused, readable_errors
 from chassis.database.url import without_secrets
 
 if TYPE_CHECKING:
@@ -61,14 +61,6 @@ class SchemaState(Enum):
 
     TOO_NEW = auto()
     """A newer version that no longer supports this one has migrated it, or it belongs to another service."""
-
-
-class MigrationRefused(Exception):
-    """This version of the service can't migrate the database. The message is for people, usually one line."""
-
-
-class DatabaseRefused(MigrationRefused):
-    """The database is unavailable, locked, read-only or not accessible for this user."""
 
 
 class _DryRun(Exception):
@@ -349,27 +341,6 @@ class Migrations:
                 raise MigrationRefused(problem) from error
             _require_writable_folder(make_url(self._url))
             make_file(self._url)
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Turn errors of the database into DatabaseRefused."""
-    try:
-        yield
-    except DatabaseError as error:
-        if has_state(error.orig, SqlState.INSUFFICIENT_PRIVILEGE):
-            raise DatabaseRefused(f"the database user lacks a permission: {first_line(error)}") from error
-        if has_state(error.orig, SqlState.READ_ONLY_SQL_TRANSACTION):
-            raise DatabaseRefused(f"the database is a standby or read-only: {first_line(error)}") from error
-        # SQLite raises the plain class for a damaged file, and for a file that is not a database.
-        if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
-            raise
-        if "password authentication failed" in str(error.orig):
-            raise DatabaseRefused(
-                "the database rejects the password of DATABASE_URL or DATABASE_PASSWORD. "
-                "The volume of a PostgreSQL container keeps the password that it was created with"
-            ) from error
-        raise DatabaseRefused(f"the database is unavailable or locked: {first_line(error)}") from error
 
 
 def _require_utf8(connection: Connection) -> None:

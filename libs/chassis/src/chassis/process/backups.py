@@ -9,7 +9,8 @@ from sqlalchemy.exc import DBAPIError
 
 from chassis import logs
 from chassis.database.backup import ID_GAP, Backups, Rows
-from chassis.database.migrations import MigrationRefused, Migrations
+from chassis.database.migrations import Migrations
+from chassis.database.refusals import MigrationRefused
 from chassis.database.sqlstates import first_line
 from chassis.process.server import Command
 from chassis.settings import ServiceSettings

@@ -18,7 +18,8 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from chassis import logs, metrics
-from chassis.database.migrations import DatabaseRefused, MigrationRefused, Migrations
+from chassis.database.migrations import Migrations
+from chassis.database.refusals import DatabaseRefused, MigrationRefused
 from chassis.errors import DomainError, Invalid
 from chassis.process.configuration import as_markdown, fail, load
 from chassis.process.startup import importing
