@@ -275,6 +275,13 @@ def prepare(what: str, service: Service) -> None:
         (service.folder / "occupied").write_text("by a file")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_start_that_fails_in_the_workers_has_a_status(make: Make, workers: str) -> None:
+    unusable = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_MAX_QUEUE_SIZE": "1"}
+    service = make("user-service", WORKERS=workers, **unusable)
+    assert service.start().wait_ended(60) == 3, service.log
+
+
 def test_an_invalid_configuration_is_reported_in_one_line_per_error(make: Make) -> None:
     services = {
         what: make(name, f"number-{number}", **settings)

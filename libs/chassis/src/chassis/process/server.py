@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from chassis import logs, metrics
 from chassis.database.migrations import Migrations
@@ -26,7 +26,7 @@ from chassis.process.startup import importing
 from chassis.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    import asyncio
+    import uvicorn
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -214,27 +214,41 @@ def _serve(settings: ServiceSettings, worker_factory: str, reload: Sequence[str]
         header_timeout=settings.header_timeout,
         max_connections=within_file_handles(settings.max_connections),
     )
+    options: dict[str, Any] = {
+        "factory": True,
+        "http": protocol,
+        "ws": "none",
+        # Otherwise the log lines of a request could have the ids of an earlier one of its connection.
+        "reset_contextvars": True,
+        "backlog": BACKLOG,
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "reload": bool(reload),
+        "reload_dirs": list(reload),
+        "timeout_keep_alive": KEEP_ALIVE,
+        "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN,
+        "log_config": None,  # chassis.logs has configured it.
+        "server_header": False,
+        # X-Forwarded-For is trusted only from TRUSTED_PROXIES.
+        "proxy_headers": False,
+    }
     with _serving_metrics(settings, by_workers=settings.workers > 1 or bool(reload)):
-        uvicorn.run(
-            worker_factory,
-            factory=True,
-            http=cast("type[asyncio.Protocol]", protocol),
-            ws="none",
-            # Otherwise the log lines of a request could have the ids of an earlier one of its connection.
-            reset_contextvars=True,
-            backlog=BACKLOG,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            reload=bool(reload),
-            reload_dirs=list(reload),
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-            log_config=None,  # chassis.logs has configured it.
-            server_header=False,
-            # X-Forwarded-For is trusted only from TRUSTED_PROXIES.
-            proxy_headers=False,
-        )
+        if settings.workers > 1 and not reload:
+            _supervise(uvicorn.Config(worker_factory, **options))
+        else:
+            uvicorn.run(worker_factory, **options)
+
+
+def _supervise(config: "uvicorn.Config") -> None:
+    """Serve with several workers; exit with uvicorn's status of a failed start, which `uvicorn.run` keeps to itself."""
+    from uvicorn.config import STARTUP_FAILURE
+    from uvicorn.supervisors import Multiprocess
+
+    supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+    supervisor.run()
+    if any(each.exitcode == STARTUP_FAILURE for each in supervisor.processes):
+        sys.exit(STARTUP_FAILURE)
 
 
 def _serving_metrics(settings: ServiceSettings, *, by_workers: bool) -> AbstractContextManager[None]:
