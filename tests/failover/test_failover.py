@@ -117,9 +117,13 @@ def test_validations_and_writes_refuse_a_replica(cluster: ReplicatedPostgreSQL) 
 def test_a_standby_is_backed_up_and_is_not_restored_to(
     cluster: ReplicatedPostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrations_of(normalise(cluster.new_database("backed_up"))).upgrade()
-    replica = cluster.wait_for_replicas()[0]
-    eventually(lambda: has_database(replica, "backed_up") and replica.execute(HAS_TABLES, "backed_up"))
+    url = cluster.new_database("backed_up")
+    replicas = cluster.wait_for_replicas()
+    # With several hosts, libpq gives up if the first that it asks has not heard of the database.
+    eventually(lambda: all(has_database(each, "backed_up") for each in replicas))
+    migrations_of(normalise(url)).upgrade()
+    replica = replicas[0]
+    eventually(lambda: replica.execute(HAS_TABLES, "backed_up"))
     monkeypatch.setenv("DATABASE_URL", replica.url("backed_up"))
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
