@@ -116,6 +116,8 @@ def test_a_database_with_another_encoding_is_not_migrated(tmp_path: Path, empty_
                 MigrationRefused, match=r"^the database has the encoding LATIN1: create it with ENCODING"
             ):
                 migrations.upgrade()
+            with pytest.raises(MigrationRefused, match=r"^the database has the encoding LATIN1"), migrations.locked():
+                pass
         finally:
             connection.exec_driver_sql(f"DROP DATABASE {name}")
 

@@ -209,12 +209,12 @@ class Backups:
             while not content.eof:
                 compressed = raw.read(PIECE) if content.needs_input else b""
                 if content.needs_input and not compressed:
-                    raise EOFError("it has no end")
+                    raise EOFError("its end is missing")
                 piece = content.decompress(compressed, PIECE)
                 if b"\n" not in first and len(first) < PIECE:
                     first += piece
             if content.unused_data or raw.read(1):
-                raise EOFError("it goes on after its end")
+                raise EOFError("there is data after its end")
             header = Header(**json.loads(first.partition(b"\n")[0]))
         except (lzma.LZMAError, EOFError) as error:
             raise BackupRefused(f"{file} is damaged, incomplete or not a backup: {error}.") from None

@@ -308,6 +308,7 @@ class Migrations:
         url = make_url(self._url)
         if not self._is_sqlite:
             with create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10}).begin() as connection:
+                _require_utf8(connection)
                 connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}s'"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
                 yield connection
